@@ -1,0 +1,130 @@
+"""What can go wrong, as exceptions that know their gRPC status.
+
+    WarmstartError                 INTERNAL
+    ├── InvalidInput               INVALID_ARGUMENT     a field breaks a rule (one or more Violations)
+    ├── TooLarge                   RESOURCE_EXHAUSTED   a size or count is over its limit
+    ├── NotFound                   NOT_FOUND
+    ├── StaleCursor                OUT_OF_RANGE         a stream no longer reaches back so far
+    ├── ModelNotHeld               FAILED_PRECONDITION  another version is asked for than is held
+    ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
+    │   └── NoModel                UNAVAILABLE          no model is loaded yet
+    ├── Overloaded                 RESOURCE_EXHAUSTED   a queue is full
+    ├── DeadlinePassed             DEADLINE_EXCEEDED    the caller has stopped waiting
+    ├── ArtifactError              FAILED_PRECONDITION  an artifact is damaged or does not fit
+    └── SettingsError              (start-up only)      bad values in the environment
+
+Raised deep, translated once at the edge by `shared.rpc.interceptors`. Every message states
+rule, field and value: ``page_size must be 1..500, got 0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_SHOWN_VALUE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: `field` is the path in the request, `description` the whole sentence."""
+
+    field: str
+    description: str
+
+
+def violation(field: str, rule: str, value: object) -> Violation:
+    """``violation("page_size", "must be 1..500", 0)`` says ``page_size must be 1..500, got 0``."""
+    shown = repr(value)
+    if len(shown) > _SHOWN_VALUE_CHARS:
+        shown = f"{shown[:_SHOWN_VALUE_CHARS]}… ({len(shown)} characters)"
+    return Violation(field, f"{field} {rule}, got {shown}")
+
+
+class WarmstartError(Exception):
+    """Base of every error we raise on purpose. `code` is the name of its gRPC status."""
+
+    code = "INTERNAL"
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.metadata = dict(metadata or {})
+
+
+class InvalidInput(WarmstartError):
+    """One or more fields break their rules."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_INPUT"
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(v.description for v in self.violations))
+
+    @classmethod
+    def of(cls, field: str, rule: str, value: object) -> InvalidInput:
+        return cls([violation(field, rule, value)])
+
+
+class TooLarge(InvalidInput):
+    """A count or size is over its limit."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_LARGE"
+
+
+class NotFound(WarmstartError):
+    code = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+
+class StaleCursor(WarmstartError):
+    code = "OUT_OF_RANGE"
+    reason = "STALE_CURSOR"
+
+
+class ModelNotHeld(WarmstartError):
+    """The asked version is not held; `held` names those that are, newest first."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "MODEL_NOT_HELD"
+
+    def __init__(self, domain: str, version: str, held: Iterable[str]) -> None:
+        self.held = tuple(held)
+        names = ", ".join(self.held) or "none"
+        super().__init__(
+            f"model_version {version!r} of domain {domain!r} is not held here; held: {names}",
+            metadata={"domain": domain, "version": version, "held": ",".join(self.held)},
+        )
+
+
+class Unavailable(WarmstartError):
+    code = "UNAVAILABLE"
+    reason = "DEPENDENCY_UNAVAILABLE"
+
+
+class NoModel(Unavailable):
+    reason = "NO_MODEL"
+
+
+class Overloaded(WarmstartError):
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+
+class DeadlinePassed(WarmstartError):
+    code = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_PASSED"
+
+
+class ArtifactError(WarmstartError):
+    code = "FAILED_PRECONDITION"
+    reason = "BAD_ARTIFACT"
+
+
+class SettingsError(WarmstartError):
+    """Every bad value of the environment at once, one a line."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "BAD_SETTINGS"

@@ -1,0 +1,80 @@
+"""Typed settings from the environment: `WARMSTART_<SERVICE>_<NAME>`, every bad value reported at once.
+
+Each server subclasses `ServerSettings` in its own `settings.py`:
+
+    class GatewaySettings(ServerSettings):
+        model_config = settings_config("GATEWAY")
+        port: int = Field(50051, ge=0, le=65535, description="…")
+
+and starts with `load(GatewaySettings)`. The field descriptions are the README's settings table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.domain import DEFAULT_DOMAIN
+from shared.errors import SettingsError
+from shared.limits import domain_rule
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def settings_config(service: str) -> SettingsConfigDict:
+    """Reads `WARMSTART_<service>_*`; refuses nothing else in the environment."""
+    return SettingsConfigDict(env_prefix=f"WARMSTART_{service}_", frozen=True, extra="ignore")
+
+
+class ServerSettings(BaseSettings):
+    """What every server is told."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] in a container.")
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int = Field(-1, ge=-1, le=65535, description="Prometheus port; -1 turns it off.")
+    domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        (DEFAULT_DOMAIN,), min_length=1, description="Domains served, separated by commas."
+    )
+    max_message_bytes: int = Field(4 << 20, ge=1 << 16, le=1 << 30, description="Largest message accepted.")
+    max_concurrent_rpcs: int = Field(256, ge=1, description="Calls in work at once; more are refused.")
+    drain_s: float = Field(1.0, ge=0, description="Seconds between NOT_SERVING and the stop on SIGTERM.")
+    grace_s: float = Field(5.0, ge=0, description="Seconds that calls in flight get to finish on SIGTERM.")
+    start_timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for dependencies at start.")
+    reflection: bool = Field(True, description="Serve gRPC reflection.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
+    log_format: str = Field("console", pattern="^(console|json)$", description="How logs are written.")
+
+    @field_validator("domains", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("domains")
+    @classmethod
+    def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for domain in value:
+            broken = domain_rule(domain)
+            if broken:
+                raise ValueError(f"domain {broken}, got {domain!r}")
+        return value
+
+
+def load(cls: type[S], **overrides: object) -> S:
+    """Reads the environment. Raises SettingsError naming every bad variable, its rule and its value."""
+    try:
+        return cls(**overrides)
+    except ValidationError as error:
+        prefix = str(cls.model_config.get("env_prefix", ""))
+        lines = [
+            f"{prefix}{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}, got {e['input']!r}"
+            for e in error.errors()
+        ]
+        raise SettingsError("bad settings:\n  " + "\n  ".join(lines)) from error
+
+
+def default_data_dir() -> Path:
+    """Where the local cluster keeps its data: `./var` under the current directory."""
+    return Path("var").resolve()
