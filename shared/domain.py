@@ -185,11 +185,12 @@ class Link(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """One task of a model: value = link(raw score + offset)."""
+    """One task of a model: value = link(raw score + offset); `default_weight` in a mix that names none."""
 
     name: str
     offset: float = 0.0
     link: Link = Link.IDENTITY
+    default_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
