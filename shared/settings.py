@@ -12,7 +12,7 @@ and starts with `load(GatewaySettings)`. The field descriptions are the README's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,7 +62,7 @@ class ServerSettings(BaseSettings):
         return value
 
 
-def load(cls: type[S], **overrides: object) -> S:
+def load(cls: type[S], **overrides: Any) -> S:
     """Reads the environment. Raises SettingsError naming every bad variable, its rule and its value."""
     try:
         return cls(**overrides)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.context.labels import signed_labels
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM, attribute_vector, request_vector
@@ -55,14 +56,15 @@ class ModelInputs:
     social_profile: FloatArray
     request: FloatArray
 
-    def as_dict(self) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def as_dict(self) -> dict[str, NDArray[Any]]:
         """By signature input name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def shots(self) -> IntArray:
         """[B] int32: events adapted on."""
-        return self.mask.sum(axis=1).astype(np.int32)
+        shots: IntArray = self.mask.sum(axis=1).astype(np.int32)
+        return shots
 
 
 def bucket_for(num_events: int, buckets: Sequence[int]) -> int:
