@@ -1,0 +1,30 @@
+"""The registry of published models: `<root>/<domain>/<version>/`, immutable, verified, never pickled.
+
+manifest.py   what a version says of itself
+layout.py     the files of a version, and how they are written
+artifact.py   opening and verifying a version
+aliases.py    `champion` and `challenger`: small files replaced atomically, with history
+registry.py   publish, open, promote, roll back, watch, prune
+"""
+
+from shared.artifacts.aliases import CHALLENGER, CHAMPION
+from shared.artifacts.artifact import Artifact, ArtifactRows
+from shared.artifacts.layout import VocabularyItem, write_items, write_rows
+from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft
+from shared.artifacts.registry import Registry
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "AdapterInfo",
+    "Artifact",
+    "ArtifactRows",
+    "DataInfo",
+    "Dims",
+    "Manifest",
+    "ManifestDraft",
+    "Registry",
+    "VocabularyItem",
+    "write_items",
+    "write_rows",
+]

@@ -1,0 +1,166 @@
+"""Opening a version: every file present and unchanged, every array of its stated shape, all finite."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from shared.artifacts.layout import (
+    ITEMS_FILE,
+    ITEMS_SCHEMA,
+    ROW_DTYPES,
+    SAVED_MODEL_DIR,
+    VocabularyItem,
+    row_file,
+)
+from shared.artifacts.manifest import MANIFEST_FILE, Manifest
+from shared.domain import FloatArray, ModelRef
+from shared.errors import ArtifactError
+from shared.limits import id_rule
+
+_CHECKED_ROWS = 65536  # rows looked at in one go when checking for finite values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArtifactRows:
+    """Memory-mapped rows of the vocabulary, [N, width] each; see `layout.py`."""
+
+    id: FloatArray
+    input: FloatArray
+    support: FloatArray
+    output: FloatArray
+    content: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """One verified version. Row i of `rows` belongs to `item_ids[i]`."""
+
+    ref: ModelRef
+    path: Path
+    manifest: Manifest
+    item_ids: tuple[str, ...]
+    rows: ArtifactRows
+
+    @property
+    def saved_model(self) -> Path:
+        return self.path / SAVED_MODEL_DIR
+
+    def vocabulary(self) -> tuple[VocabularyItem, ...]:
+        """Ids, titles and categories in the order of the rows; reads `items.parquet`."""
+        table = _read_items(self.path / ITEMS_FILE)
+        columns = (table.column(name).to_pylist() for name in ("item_id", "title", "categories"))
+        return tuple(VocabularyItem(i, t, tuple(c)) for i, t, c in zip(*columns, strict=True))
+
+
+def open_artifact(path: Path, ref: ModelRef) -> Artifact:
+    """Verifies everything and opens it. Raises ArtifactError naming the file, the rule and the value."""
+    manifest = Manifest.read(path / MANIFEST_FILE)
+    for name, stated, wanted in (
+        ("domain", manifest.domain, ref.domain),
+        ("version", manifest.version, ref.version),
+    ):
+        if stated != wanted:
+            raise ArtifactError(f"{path / MANIFEST_FILE}: {name} must be {wanted!r}, got {stated!r}")
+    _verify_files(path, manifest)
+    item_ids = _read_item_ids(path / ITEMS_FILE)
+    dims = manifest.dims
+    rows = {
+        kind: _read_rows(path / row_file(kind), (len(item_ids), getattr(dims, kind)), dtype)
+        for kind, dtype in ROW_DTYPES.items()
+    }
+    return Artifact(ref, path, manifest, item_ids, ArtifactRows(**rows))
+
+
+def files_of(path: Path) -> Iterator[str]:
+    """Paths of all files of a version but its manifest, with forward slashes, sorted.
+
+    Raises ArtifactError on a symbolic link: it could lead out of the version.
+    """
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_symlink():
+            raise ArtifactError(f"{file}: must be a file or directory, got a symbolic link")
+        if file.is_file() and name != MANIFEST_FILE:
+            yield name
+
+
+def sha256_of(file: Path) -> str:
+    """Hex digest. Raises ArtifactError where the file cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{file}: must be readable: {error.strerror}") from error
+
+
+def _verify_files(path: Path, manifest: Manifest) -> None:
+    needed = {ITEMS_FILE, *(row_file(kind) for kind in ROW_DTYPES), f"{SAVED_MODEL_DIR}/saved_model.pb"}
+    for name in sorted(needed - manifest.files.keys()):
+        raise ArtifactError(
+            f"{path / MANIFEST_FILE}: files must name {name!r}, got {len(manifest.files)} others"
+        )
+    for name in sorted(set(files_of(path)) - manifest.files.keys()):
+        raise ArtifactError(f"{path / name}: must be named by the manifest's files, got a stray file")
+    for name, stated in sorted(manifest.files.items()):
+        if not (path / name).is_file():
+            raise ArtifactError(f"{path / name}: must exist, got no such file")
+        found = sha256_of(path / name)
+        if found != stated:
+            raise ArtifactError(f"{path / name}: sha256 must be {stated}, got {found}")
+
+
+def _read_items(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{file}: must be a Parquet file: {error}") from error
+    if not table.schema.equals(ITEMS_SCHEMA):
+        raise ArtifactError(f"{file}: columns must be {_words(ITEMS_SCHEMA)}, got {_words(table.schema)}")
+    return table
+
+
+def _read_item_ids(file: Path) -> tuple[str, ...]:
+    table = _read_items(file)
+    rows = table.column("row").to_numpy()
+    if not np.array_equal(rows, np.arange(len(rows))):
+        raise ArtifactError(f"{file}: row must count up from 0, got {rows[:5].tolist()}…")
+    item_ids = tuple(table.column("item_id").to_pylist())
+    seen: set[str] = set()
+    for row, item_id in enumerate(item_ids):
+        rule = id_rule(item_id) or ("must be unique" if item_id in seen else "")
+        if rule:
+            raise ArtifactError(f"{file}: item_id of row {row} {rule}, got {item_id!r}")
+        seen.add(item_id)
+    return item_ids
+
+
+def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        # An empty file cannot be mapped; a catalogue without items is legal.
+        array = np.load(file, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{file}: must be an array of numbers: {error}") from error
+    if array.dtype != dtype:
+        raise ArtifactError(f"{file}: dtype must be {dtype.name}, got {array.dtype.name}")
+    if array.shape != shape:
+        raise ArtifactError(f"{file}: shape must be {shape}, got {array.shape}")
+    for start in range(0, shape[0], _CHECKED_ROWS):
+        finite = np.isfinite(array[start : start + _CHECKED_ROWS]).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ArtifactError(f"{file}: values must be finite, got {array[row].tolist()[:4]}… in row {row}")
+    found: NDArray[Any] = array
+    return found
+
+
+def _words(schema: pa.Schema) -> str:
+    return ", ".join(f"{f.name} {f.type}{'' if f.nullable else ' not null'}" for f in schema)

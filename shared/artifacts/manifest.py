@@ -1,0 +1,163 @@
+"""What a published version says of itself: `manifest.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from shared.domain import TaskInfo
+from shared.errors import ArtifactError, violation
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Widths of the item rows.
+
+    An output row is [v_i (adapt_offset wide) ; φ_i (adapt wide) ; one bias a task].
+    """
+
+    id: int
+    content: int
+    input: int
+    support: int
+    output: int
+    adapt: int
+    adapt_offset: int
+
+    @property
+    def taste(self) -> int:
+        """Width of an output row without its biases: [v_i ; φ_i]."""
+        return self.adapt_offset + self.adapt
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """Which adapter the artifact carries, and its settings."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """What the version was trained on; times in milliseconds since the Unix epoch."""
+
+    events: int = 0
+    users: int = 0
+    items: int = 0
+    from_ms: int = 0
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestDraft:
+    """What the publisher states; the registry adds name, time and checksums.
+
+    buckets: ascending history lengths that `encode_adapt` was exported for.
+    """
+
+    dims: Dims
+    buckets: tuple[int, ...]
+    tasks: tuple[TaskInfo, ...]
+    adapter: AdapterInfo
+    uncertainty_rank: int = 0
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: DataInfo = DataInfo()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(ManifestDraft):
+    """`manifest.json` whole. files: path inside the version → sha256, the manifest itself left out."""
+
+    schema_version: int
+    domain: str
+    version: str
+    created_ms: int
+    files: Mapping[str, str]
+
+    @classmethod
+    def of(cls, draft: ManifestDraft, **more: Any) -> Manifest:
+        """The draft with the registry's fields. Raises ArtifactError where a value breaks its rule."""
+        stated = {f.name: getattr(draft, f.name) for f in fields(ManifestDraft)}
+        manifest = cls(schema_version=SCHEMA_VERSION, **stated, **more)
+        _refuse(MANIFEST_FILE, _broken_rules(manifest))
+        return manifest
+
+    def to_json(self) -> bytes:
+        return _ADAPTER.dump_json(self, indent=2) + b"\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Parses and checks a manifest. Raises ArtifactError naming the file, the rule and the value."""
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path}: must be readable: {error.strerror}") from error
+        try:
+            manifest = _ADAPTER.validate_json(raw)
+        except ValidationError as error:
+            broken = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
+            raise ArtifactError(f"{path}: {'; '.join(broken)}") from error
+        _refuse(path, _broken_rules(manifest))
+        return manifest
+
+
+# Stray fields are left alone: a later schema may add some that older servers need not know.
+_ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest, config=ConfigDict(extra="ignore"))
+
+
+def version_rule(version: str) -> str:
+    """A version becomes a path, so it is plain. Words of the broken rule, or ""."""
+    return (
+        "" if _VERSION.fullmatch(version) else "must be 1..128 of 0-9 A-Z a-z . _ -, not starting with . _ -"
+    )
+
+
+def _refuse(where: str | Path, broken: Iterator[str]) -> None:
+    sentences = list(broken)
+    if sentences:
+        raise ArtifactError(f"{where}: {'; '.join(sentences)}")
+
+
+def _broken_rules(m: Manifest) -> Iterator[str]:
+    for name, rule, value, holds in _rules(m):
+        if not holds:
+            yield violation(name, rule, value).description
+
+
+def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
+    """(field, rule, value, whether it holds)."""
+    d = m.dims
+    yield "schema_version", f"must be {SCHEMA_VERSION}", m.schema_version, m.schema_version == SCHEMA_VERSION
+    yield "version", version_rule(m.version), m.version, not version_rule(m.version)
+    for name in ("id", "content", "input", "support", "output", "adapt_offset"):
+        yield f"dims.{name}", "must be at least 1", getattr(d, name), getattr(d, name) >= 1
+    yield "dims.adapt", "must be at least 0", d.adapt, d.adapt >= 0
+    parts = d.taste + len(m.tasks)
+    yield "dims.output", f"must be adapt_offset + adapt + tasks = {parts}", d.output, d.output == parts
+    ascending = m.buckets == tuple(sorted(set(m.buckets))) and min(m.buckets, default=0) > 0
+    yield "buckets", "must be positive and ascending", m.buckets, ascending
+    names = [t.name for t in m.tasks]
+    yield "tasks", "must have at least one", names, bool(names)
+    yield "tasks", "must have distinct, non-empty names", names, len(set(names)) == len(names) and all(names)
+    yield "uncertainty_rank", "must be at least 0", m.uncertainty_rank, m.uncertainty_rank >= 0
+    for path, digest in m.files.items():
+        yield "files", "must have paths inside the version", path, _inside(path)
+        yield f"files[{path}]", "must be a sha256", digest, bool(_SHA256.fullmatch(digest))
+
+
+def _inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\\" not in path
