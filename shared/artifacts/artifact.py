@@ -154,10 +154,12 @@ def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDAr
     if array.shape != shape:
         raise ArtifactError(f"{file}: shape must be {shape}, got {array.shape}")
     for start in range(0, shape[0], _CHECKED_ROWS):
-        finite = np.isfinite(array[start : start + _CHECKED_ROWS]).all(axis=1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise ArtifactError(f"{file}: values must be finite, got {array[row].tolist()[:4]}… in row {row}")
+        chunk = array[start : start + _CHECKED_ROWS]
+        bad = np.argwhere(~np.isfinite(chunk))
+        if len(bad):
+            row, column = bad[0].tolist()
+            place = f"row {start + row}, column {column}"
+            raise ArtifactError(f"{file}: values must be finite, got {chunk[row, column]} in {place}")
     found: NDArray[Any] = array
     return found
 

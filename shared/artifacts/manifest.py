@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
@@ -115,7 +115,7 @@ class Manifest(ManifestDraft):
 
 
 # Stray fields are left alone: a later schema may add some that older servers need not know.
-_ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest, config=ConfigDict(extra="ignore"))
+_ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
 def version_rule(version: str) -> str:

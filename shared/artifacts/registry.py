@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -154,7 +154,7 @@ class Registry:
         _remove(self._leftovers(directory))
         return removed
 
-    async def watch(self, domain: str, interval_s: float = 1.0) -> AsyncIterator[ModelRef]:
+    async def watch(self, domain: str, interval_s: float = 1.0) -> AsyncGenerator[ModelRef, None]:
         """Yields the champion now, if any, then whenever it is set anew; polls every `interval_s`.
 
         A version promoted again is yielded again. A damaged alias is reported once and waited out.

@@ -1,0 +1,79 @@
+"""Small real artifacts for tests: published through the registry, opened and served like any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.artifacts import (
+    AdapterInfo,
+    DataInfo,
+    Dims,
+    ManifestDraft,
+    Registry,
+    VocabularyItem,
+    write_items,
+    write_rows,
+)
+from shared.domain import FloatArray, ModelRef, TaskInfo
+
+CONTENT_DIM = 512
+DIMS = Dims(id=8, content=CONTENT_DIM, input=12, support=6, output=17, adapt=6, adapt_offset=9)
+TASKS = (TaskInfo("next"), TaskInfo("like", default_weight=0.5))
+DRAFT = ManifestDraft(
+    dims=DIMS,
+    buckets=(4, 16),
+    tasks=TASKS,
+    adapter=AdapterInfo("ridge", {"ridge": 1.0}),
+    uncertainty_rank=3,
+    data=DataInfo(events=10, users=2, items=5, from_ms=1, until_ms=2),
+)
+
+
+def item_ids(count: int) -> list[str]:
+    """`item-0000`, `item-0001`, …"""
+    return [f"item-{n:04d}" for n in range(count)]
+
+
+def content_of(text: str, dim: int = CONTENT_DIM) -> FloatArray:
+    """A unit vector that depends on the text alone; [dim] float32."""
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    vector = np.random.default_rng(seed).normal(size=dim).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def rows_of(ids: Sequence[str], dims: Dims = DIMS, *, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Made-up rows of every kind but content's, which is `content_of` each id."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, NDArray[Any]] = {
+        kind: rng.normal(size=(len(ids), getattr(dims, kind))).astype(np.float32)
+        for kind in ("id", "input", "support", "output")
+    }
+    rows["content"] = np.stack([content_of(i, dims.content) for i in ids]).astype(np.float16)
+    return rows
+
+
+def plain_build(ids: Sequence[str], rows: Mapping[str, NDArray[Any]]) -> Callable[[Path], None]:
+    """Builds a version whose SavedModel is no model: enough for the registry, which does not run it."""
+
+    def build(directory: Path) -> None:
+        (directory / "saved_model" / "variables").mkdir(parents=True)
+        (directory / "saved_model" / "saved_model.pb").write_bytes(b"graph")
+        (directory / "saved_model" / "variables" / "variables.index").write_bytes(b"index")
+        write_items(directory, [VocabularyItem(i, f"Title of {i}", ("drama", "war")) for i in ids])
+        write_rows(directory, rows)
+
+    return build
+
+
+def publish_plain(registry: Registry, domain: str = "default", *, items: int = 5, **changes: Any) -> ModelRef:
+    """Publishes a version without a model; `changes` go into the manifest."""
+    ids = item_ids(items)
+    draft = replace(DRAFT, **changes)
+    return registry.publish(domain, plain_build(ids, rows_of(ids, draft.dims)), draft)
