@@ -1,0 +1,241 @@
+"""Files as streams of raw rows: delimited text, `::` text, JSON Lines, Parquet.
+
+Text is parsed row by row in Python: a columnar reader types whole columns and fails a whole
+block on one bad cell, while here one bad row must cost only itself. Text may be compressed
+(.gz, .bz2, .zst, .lz4). Memory stays bounded by one batch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.datasets.rows import DatasetError, RawRow, Reject
+
+_PARQUET_BATCH_ROWS = 8192
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
+
+
+class Source(Protocol):
+    """A file with named columns."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in the file's order. Raises DatasetError where it cannot be read."""
+        ...
+
+    def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
+        """Rows whose `cells` are the asked columns'. Unreadable rows come as Rejects."""
+        ...
+
+
+def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
+    """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
+    no field accepts, so they cost their row only."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is not a file; check the path")
+    stream = pa.input_stream(str(path), compression="detect")
+    return io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
+
+
+@dataclass(frozen=True, slots=True)
+class DelimitedText:
+    """CSV, TSV and the like. `header` gives the names where the file has no header line;
+    `suffix_from` cuts names at a mark (`user_id:token` → `user_id`)."""
+
+    path: Path
+    delimiter: str = ","
+    header: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    quoted: bool = True
+    suffix_from: str = ""
+
+    def columns(self) -> tuple[str, ...]:
+        if self.header:
+            return self.header
+        with open_text(self.path, self.encoding) as text:
+            try:
+                names = next(self._reader(text))
+            except StopIteration:
+                raise DatasetError(f"{self.path} is empty: its first line must name the columns") from None
+        return tuple(self._name(n, first=i == 0) for i, n in enumerate(names))
+
+    def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
+        names = self.columns()
+        places = [_place(self.path, names, c) for c in columns]
+        with open_text(self.path, self.encoding) as text:
+            reader = self._reader(text)
+            if not self.header:
+                next(reader)
+            number = 0
+            while True:
+                try:
+                    fields = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    number += 1
+                    yield Reject(self.path.name, number, f"row must be {self._kind()}: {error}", "")
+                    continue
+                if not fields:  # a blank line is no row
+                    continue
+                number += 1
+                whole = self.delimiter.join(fields)
+                if len(fields) != len(names):
+                    reason = f"row must have {len(names)} columns, got {len(fields)}"
+                    yield RawRow(self.path.name, number, (), whole).reject(reason)
+                else:
+                    yield RawRow(self.path.name, number, tuple(fields[p] for p in places), whole)
+
+    def _reader(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
+        if self.quoted:
+            return csv.reader(text, delimiter=self.delimiter)
+        return csv.reader(text, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+
+    def _name(self, name: str, *, first: bool) -> str:
+        name = name.removeprefix("\ufeff") if first else name
+        return (name.split(self.suffix_from)[0] if self.suffix_from else name).strip()
+
+    def _kind(self) -> str:
+        return f"text delimited by {self.delimiter!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """Lines split at a mark of several characters, without quoting (`1::1193::5::978300760`)."""
+
+    path: Path
+    header: tuple[str, ...]
+    mark: str = "::"
+    encoding: str = "latin-1"
+
+    def columns(self) -> tuple[str, ...]:
+        return self.header
+
+    def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
+        places = [_place(self.path, self.header, c) for c in columns]
+        number = 0
+        with open_text(self.path, self.encoding) as text:
+            for line in text:
+                whole = line.rstrip("\r\n")
+                if not whole:
+                    continue
+                number += 1
+                fields = whole.split(self.mark)
+                row = RawRow(self.path.name, number, (), whole)
+                if len(fields) != len(self.header):
+                    yield row.reject(f"row must have {len(self.header)} columns, got {len(fields)}")
+                else:
+                    yield RawRow(row.file, number, tuple(fields[p] for p in places), whole)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """One JSON object a line; a missing key is an empty cell."""
+
+    path: Path
+
+    def columns(self) -> tuple[str, ...]:
+        """Keys of the first well-formed lines (a key may be absent in some)."""
+        names: dict[str, None] = {}
+        with open_text(self.path) as text:
+            for _, line in zip(range(1000), text, strict=False):
+                parsed = _json_object(line)
+                if isinstance(parsed, dict):
+                    names.update(dict.fromkeys(parsed))
+        if not names:
+            raise DatasetError(f"{self.path} holds no JSON object in its first 1,000 lines")
+        return tuple(names)
+
+    def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
+        number = 0
+        with open_text(self.path) as text:
+            for line in text:
+                whole = line.strip()
+                if not whole:
+                    continue
+                number += 1
+                parsed = _json_object(whole)
+                row = RawRow(self.path.name, number, (), whole)
+                if isinstance(parsed, str):
+                    yield row.reject(parsed)
+                else:
+                    yield RawRow(row.file, number, tuple(parsed.get(c) for c in columns), whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """A Parquet file, read batch by batch."""
+
+    path: Path
+
+    def columns(self) -> tuple[str, ...]:
+        with self._open() as file:
+            return tuple(file.schema_arrow.names)
+
+    def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
+        names = self.columns()
+        for column in columns:
+            _place(self.path, names, column)
+        number = 0
+        with self._open() as file:
+            for batch in file.iter_batches(
+                batch_size=_PARQUET_BATCH_ROWS, columns=list(dict.fromkeys(columns))
+            ):
+                cells = [batch.column(c).to_pylist() for c in columns]
+                for row in zip(*cells, strict=True):
+                    number += 1
+                    yield RawRow(self.path.name, number, row, row)
+
+    def _open(self) -> pq.ParquetFile:
+        if not self.path.is_file():
+            raise DatasetError(f"{self.path} is not a file; check the path")
+        try:
+            return pq.ParquetFile(self.path)
+        except pa.ArrowInvalid as error:
+            raise DatasetError(f"{self.path} is not a Parquet file: {error}") from error
+
+
+def source_of(path: Path) -> Source:
+    """By the file's name: .csv, .tsv, .jsonl/.ndjson (each also compressed) or .parquet."""
+    name = path.name.lower()
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    match Path(name).suffix:
+        case ".csv":
+            return DelimitedText(path)
+        case ".tsv":
+            return DelimitedText(path, delimiter="\t")
+        case ".jsonl" | ".ndjson" | ".jsonlines":
+            return JsonLines(path)
+        case ".parquet" | ".pq":
+            return Parquet(path)
+    raise DatasetError(
+        f"{path}: the name must end in .csv, .tsv, .jsonl, .ndjson or .parquet (text also .gz)"
+    )
+
+
+def _json_object(line: str) -> dict[str, object] | str:
+    """The object, or the broken rule."""
+    try:
+        parsed = json.loads(line)
+    except ValueError as error:
+        return f"row must be JSON: {error}"
+    return parsed if isinstance(parsed, dict) else f"row must be a JSON object, got {type(parsed).__name__}"
+
+
+def _place(path: Path, names: Sequence[str], column: str) -> int:
+    try:
+        return names.index(column)
+    except ValueError:
+        raise DatasetError(f"{path} has no column {column!r}; its columns: {', '.join(names)}") from None
