@@ -1,0 +1,10 @@
+"""gRPC, the same in every server.
+
+server.py        lifecycle: bind, start, serve, drain, stop
+channels.py      channels and calls to other servers
+interceptors.py  what happens around every served call
+codec/           common messages ↔ domain types
+serving.py       the request being served: id and deadline
+status.py        our errors ↔ google.rpc.Status
+health.py        waiting for a server
+"""

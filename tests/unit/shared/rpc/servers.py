@@ -33,6 +33,9 @@ class _Servicer(rpc.FeatureServiceServicer):
     async def GetUserContext(self, request: Any, context: Any) -> Any:
         return await self._answer(request)
 
+    async def UpsertItems(self, request: Any, context: Any) -> Any:
+        return pb.UpsertItemsResponse()
+
     async def WatchItems(self, request: Any, context: Any) -> AsyncIterator[Any]:
         async for response in self._watch(request):
             yield response

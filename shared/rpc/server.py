@@ -1,0 +1,218 @@
+"""How every server lives: bind, start, serve, drain, stop.
+
+bound      health answers NOT_SERVING, calls are refused UNAVAILABLE
+started    component.start() returned: SERVING
+SIGTERM    NOT_SERVING → `drain_s` (callers turn away; calls are still answered)
+           → server.stop(`grace_s`) (calls in flight finish) → component.stop() (flush, close)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client.registry import Collector
+
+from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.rpc.interceptors import Admission, ServiceInterceptor
+from shared.settings import ServerSettings, load
+from shared.telemetry import logs
+from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
+
+S = TypeVar("S", bound=ServerSettings)
+_LOG = logs.logger("server")
+# Past start_timeout_s, after which components give up by themselves and say what they waited for.
+_START_SLACK_S = 5.0
+
+
+class Component(Protocol):
+    """What a service is to its server."""
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        """Adds the servicers; returns their full service names."""
+        ...
+
+    async def start(self) -> None:
+        """Returns when ready to serve; raises within `start_timeout_s`, saying what it waited for."""
+        ...
+
+    async def stop(self) -> None:
+        """Flushes and closes; also called after a start that failed half-way."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A component that has metrics of its own."""
+
+    def collectors(self) -> Iterable[Collector]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A server that is bound and answers health checks."""
+
+    name: str
+    server: grpc.aio.Server
+    health: health.aio.HealthServicer
+    admission: Admission
+    services: tuple[str, ...]
+    port: int
+
+    async def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *self.services):
+            await self.health.set(service, status)
+
+    async def open(self) -> None:
+        self.admission.ready = True
+        await self.say(health_pb2.HealthCheckResponse.SERVING)
+        _LOG.info("serving", name=self.name, port=self.port)
+
+
+async def serve(component: Component, settings: ServerSettings, *, name: str) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and stops. Raises what component.start() raises."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _hosted(component, settings, name) as bound:
+        if not await _started(component, settings, name, stop):
+            return
+        await bound.open()
+        await stop.wait()
+        _LOG.info("draining", name=name, drain_s=settings.drain_s)
+        await bound.health.enter_graceful_shutdown()
+        await asyncio.sleep(settings.drain_s)
+
+
+@asynccontextmanager
+async def running(
+    component: Component, settings: ServerSettings, *, name: str = "server"
+) -> AsyncIterator[str]:
+    """For tests: a started server in this process, stopped at the end without a drain. Yields "host:port"."""
+    async with _hosted(component, settings, name) as bound:
+        await _started(component, settings, name, asyncio.Event())
+        await bound.open()
+        yield f"{settings.host}:{bound.port}"
+        await bound.health.enter_graceful_shutdown()
+
+
+def main(name: str, settings_class: type[S], build: Callable[[S], Component]) -> int:
+    """The whole of a server's `__main__`: settings, logs, `build`, serve. Returns the exit code."""
+    try:
+        settings = load(settings_class)
+    except SettingsError as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        return 2
+    logs.configure(name, level=settings.log_level, format=settings.log_format)
+
+    async def run() -> None:
+        await serve(build(settings), settings, name=name)  # built inside the loop: channels belong to it
+
+    try:
+        # uvloop is safe with grpc.aio as long as a process has one loop (grpc issue 25364 needs several).
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    except WarmstartError as error:
+        _LOG.error("stopped", name=name, error=str(error))
+        return 1
+    return 0
+
+
+@asynccontextmanager
+async def _hosted(component: Component, settings: ServerSettings, name: str) -> AsyncIterator[_Bound]:
+    """Binds, answers NOT_SERVING; at the end stops the server within `grace_s`, then the component."""
+    registry = process_registry()
+    for collector in component.collectors() if isinstance(component, Measured) else ():
+        registry.register(collector)
+    admission = Admission(name, settings.max_concurrent_rpcs)
+    metrics = ServerMetrics.create(registry)
+    server = grpc.aio.server(
+        interceptors=[ServiceInterceptor(admission, metrics, settings.max_message_bytes)],
+        options=_options(settings),
+    )
+    try:
+        with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
+            bound = _bind(server, component, settings, admission)
+            await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await server.start()
+            _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port)
+            try:
+                yield bound
+            finally:
+                await server.stop(settings.grace_s)
+    finally:
+        await component.stop()
+        _LOG.info("stopped", name=name)
+
+
+def _bind(
+    server: grpc.aio.Server, component: Component, settings: ServerSettings, admission: Admission
+) -> _Bound:
+    services = tuple(component.register(server))
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if settings.reflection:
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    address = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        _try_to_bind(settings.host, settings.port)
+        port = server.add_insecure_port(f"{address}:{settings.port}")
+    except (OSError, RuntimeError) as error:
+        prefix = str(settings.model_config.get("env_prefix", ""))
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SettingsError(
+            f"{admission.name} cannot listen on {address}:{settings.port}: {cause}"
+            f" (set {prefix}HOST and {prefix}PORT)"
+        ) from error
+    return _Bound(admission.name, server, servicer, admission, services, port)
+
+
+def _try_to_bind(host: str, port: int) -> None:
+    """Raises OSError where the address cannot be had: gRPC itself would not say why."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, proto) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        # Up to twice the limit is read, so that the interceptor can say which limit was broken.
+        ("grpc.max_receive_message_length", 2 * settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a partner
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+async def _started(component: Component, settings: ServerSettings, name: str, stop: asyncio.Event) -> bool:
+    """True once the component is ready, False where `stop` came first."""
+    start = asyncio.ensure_future(component.start())
+    stopped = asyncio.ensure_future(stop.wait())
+    limit_s = settings.start_timeout_s + _START_SLACK_S
+    try:
+        done, _ = await asyncio.wait((start, stopped), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise Unavailable(f"{name} was not ready within {limit_s:g} s")
+        if start in done:
+            start.result()
+        return start in done
+    finally:
+        for task in (start, stopped):
+            task.cancel()
+        await asyncio.gather(start, stopped, return_exceptions=True)
