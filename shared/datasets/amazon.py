@@ -23,17 +23,20 @@ _NOTE = "the data hold no ratings: each review is taken as a purchase"
 def amazon_games(now_ms: int, folder: Path) -> Dataset:
     """50,597 people, 16,874 items, 453,637 events."""
 
+    reviews, products = Parquet(folder / "interactions.parquet"), Parquet(folder / "items.parquet")
+
     def events() -> Iterator[Row[Event] | Reject]:
         build = records.event_builder(EventRules(now_ms))
-        raw = Parquet(folder / "interactions.parquet").read(("user_id", "item_id", "timestamp"))
+        raw = reviews.read(("user_id", "item_id", "timestamp"))
         return parse(raw, lambda c: build(c[0], c[1], Action.PURCHASE, None, c[2]))
 
     def items() -> Iterator[Row[Item] | Reject]:
-        raw = Parquet(folder / "items.parquet").read(("item_id", "title"))
+        raw = products.read(("item_id", "title"))
         # created_ms 1: of an unknown time; 0 would make the whole catalogue fresh.
         return parse(
             raw,
             lambda c: records.item(c[0], title=html.unescape(fields.text("title", c[1])), created_ms=1),
         )
 
-    return Dataset("amazon-games", events=events, items=items, notes=(_NOTE,))
+    sizes = {"events": reviews.count, "items": products.count}
+    return Dataset("amazon-games", events=events, items=items, notes=(_NOTE,), sizes=sizes)

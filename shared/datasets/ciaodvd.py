@@ -69,13 +69,14 @@ def ciaodvd(now_ms: int, folder: Path) -> Dataset:
             except BadRow as error:
                 yield row.reject(str(error))
             else:
-                yield Row(row.number, value)
+                yield Row(row.number, value, row.file)
 
     def relations() -> Iterator[Row[Relation] | Reject]:
         raw = trusts.read(("truster", "trustee", "value"))
         return parse(raw, lambda c: records.relation(c[0], c[1], kind="trusts", weight=c[2]))
 
-    return Dataset("ciaodvd", events=events, items=items, relations=relations, notes=_NOTES)
+    sizes = {"events": ratings.count, "relations": trusts.count}
+    return Dataset("ciaodvd", events=events, items=items, relations=relations, notes=_NOTES, sizes=sizes)
 
 
 def _genre(cell: object) -> str:

@@ -141,7 +141,8 @@ def load_files(
         for t in tables.values()
         if t.time_field and how.unit is None
     )
-    return Dataset("files", notes=notes, **dataset)  # type: ignore[arg-type]  # one reader a kind
+    sizes = {kind: table.source.count for kind, table in tables.items()}
+    return Dataset("files", notes=notes, sizes=sizes, **dataset)  # type: ignore[arg-type]  # one reader a kind
 
 
 @dataclass(frozen=True, slots=True)

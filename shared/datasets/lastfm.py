@@ -62,7 +62,12 @@ def lastfm(now_ms: int, folder: Path) -> Dataset:
         raw = table("user_friends.dat").read(("userID", "friendID"))
         return parse(raw, lambda c: records.relation(c[0], c[1], kind="friend"))
 
-    return Dataset("lastfm", events=plays, items=artists, relations=friends, notes=_NOTES)
+    sizes = {
+        "events": table("user_artists.dat").count,
+        "items": table("artists.dat").count,
+        "relations": table("user_friends.dat").count,
+    }
+    return Dataset("lastfm", events=plays, items=artists, relations=friends, notes=_NOTES, sizes=sizes)
 
 
 def synthetic_time_ms(user_id: str, item_id: str) -> int:

@@ -77,13 +77,16 @@ def movielens_100k(now_ms: int, folder: Path | None = None) -> Dataset:
         raw = table("user").read(("user_id", "gender", "age", "occupation", "zip_code"))
         return parse(raw, lambda c: _user(c[0], c[1], c[2], c[3], c[4]))
 
-    return Dataset("movielens-100k", events=events, items=items, users=users)
+    sizes = {"events": table("inter").count, "items": table("item").count, "users": table("user").count}
+    return Dataset("movielens-100k", events=events, items=items, users=users, sizes=sizes)
 
 
 def movielens_1m(now_ms: int, folder: Path) -> Dataset:
     """6,040 people, 3,883 items, a million ratings: ratings.dat or ratings.parquet, movies.dat, users.dat,
     and, where it is there, movies_extrainfos.dat for plots."""
     ratings = _ratings_1m(folder)
+    movies = SplitText(folder / "movies.dat", ("movie", "title", "genres"))
+    people = SplitText(folder / "users.dat", ("user", "gender", "age", "occupation", "zip"))
 
     def events() -> Iterator[Row[Event] | Reject]:
         build = records.event_builder(EventRules(now_ms))
@@ -106,11 +109,11 @@ def movielens_1m(now_ms: int, folder: Path) -> Dataset:
         return parse(raw, build)
 
     def users() -> Iterator[Row[User] | Reject]:
-        header = ("user", "gender", "age", "occupation", "zip")
-        raw = SplitText(folder / "users.dat", header).read(header)
+        raw = people.read(people.header)
         return parse(raw, lambda c: _user(c[0], c[1], c[2], _occupation_1m(c[3]), c[4]))
 
-    return Dataset("movielens-1m", events=events, items=items, users=users)
+    sizes = {"events": ratings.count, "items": movies.count, "users": people.count}
+    return Dataset("movielens-1m", events=events, items=items, users=users, sizes=sizes)
 
 
 def _wheel_folder() -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from shared.domain import Event, Item, Relation, User
@@ -25,10 +25,11 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row(Generic[T]):
-    """One accepted row. `number` counts data rows from 1; a header line is not counted."""
+    """One accepted row. `number` counts the file's data rows from 1; a header line is not counted."""
 
     number: int
     value: T
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Dataset:
     """Four streams, each of which may be read again and again; files are opened when read.
 
     `notes` says what a reader had to decide (for example synthetic times): show them to the user.
+    `sizes[kind]()` counts a kind's rows (about, and fast) for progress bars.
     Events come in the file's order; ties in time are to keep it.
     """
 
@@ -76,6 +78,7 @@ class Dataset:
     users: Reader[User] = _nothing
     relations: Reader[Relation] = _nothing
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, Callable[[], int]] = field(default_factory=dict)
 
 
 def accepted(rows: Iterable[Row[T] | Reject]) -> Iterator[T]:
@@ -96,4 +99,4 @@ def parse(
         except BadRow as error:
             yield row.reject(str(error))
         else:
-            yield Row(row.number, value)
+            yield Row(row.number, value, row.file)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from shared.datasets.rows import DatasetError, RawRow, Reject
 
 _PARQUET_BATCH_ROWS = 8192
+_COUNT_CHUNK_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -38,6 +39,10 @@ class Source(Protocol):
         """Rows whose `cells` are the asked columns'. Unreadable rows come as Rejects."""
         ...
 
+    def count(self) -> int:
+        """How many rows there are, about: text is counted by its line breaks."""
+        ...
+
 
 def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
     """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
@@ -46,6 +51,17 @@ def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
         raise DatasetError(f"{path} is not a file; check the path")
     stream = pa.input_stream(str(path), compression="detect")
     return io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def count_lines(path: Path) -> int:
+    """Line breaks of a (compressed) file."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is not a file; check the path")
+    lines = 0
+    with pa.input_stream(str(path), compression="detect") as stream:
+        while chunk := stream.read(_COUNT_CHUNK_BYTES):
+            lines += chunk.count(b"\n")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +113,9 @@ class DelimitedText:
                 else:
                     yield RawRow(self.path.name, number, tuple(fields[p] for p in places), whole)
 
+    def count(self) -> int:
+        return max(0, count_lines(self.path) - (0 if self.header else 1))
+
     def _reader(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
         if self.quoted:
             return csv.reader(text, delimiter=self.delimiter)
@@ -138,6 +157,9 @@ class SplitText:
                 else:
                     yield RawRow(row.file, number, tuple(fields[p] for p in places), whole)
 
+    def count(self) -> int:
+        return count_lines(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
@@ -172,6 +194,9 @@ class JsonLines:
                 else:
                     yield RawRow(row.file, number, tuple(parsed.get(c) for c in columns), whole)
 
+    def count(self) -> int:
+        return count_lines(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
@@ -196,6 +221,10 @@ class Parquet:
                 for row in zip(*cells, strict=True):
                     number += 1
                     yield RawRow(self.path.name, number, row, row)
+
+    def count(self) -> int:
+        with self._open() as file:
+            return int(file.metadata.num_rows)
 
     def _open(self) -> pq.ParquetFile:
         if not self.path.is_file():
