@@ -74,6 +74,38 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeCondition:
+    """The attribute `name` is one of `values`; with `negate`: it is absent or none of them."""
+
+    name: str
+    values: frozenset[str]
+    negate: bool = False
+
+    def holds(self, attributes: Mapping[str, str]) -> bool:
+        return (attributes.get(self.name) in self.values) != self.negate
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items may appear; all conditions hold together. The default admits everything."""
+
+    any_categories: frozenset[str] = frozenset()
+    all_categories: frozenset[str] = frozenset()
+    no_categories: frozenset[str] = frozenset()
+    attributes: tuple[AttributeCondition, ...] = ()
+    created_from_ms: int = 0
+
+    def admits(self, item: Item) -> bool:
+        return (
+            (not self.any_categories or not self.any_categories.isdisjoint(item.categories))
+            and self.all_categories.issubset(item.categories)
+            and self.no_categories.isdisjoint(item.categories)
+            and item.created_ms >= self.created_from_ms
+            and all(condition.holds(item.attributes) for condition in self.attributes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     user_id: str
     attributes: Mapping[str, str] = field(default_factory=lambda: _NO_ATTRIBUTES)
