@@ -1,0 +1,108 @@
+"""Ray for one run: a local one that leaves nothing behind, or a cluster by its address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_LOOPBACK = "127.0.0.1"
+_OBJECT_STORE_BYTES = 512 << 20
+# Unix socket paths end at 107 bytes and Ray adds about 60 of its own.
+_MAX_TEMP_DIR_BYTES = 45
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_LEFT_BEHIND = [".git", ".venv", "var", "**/__pycache__", "tests", "docs", "*.log"]
+
+RAY_ENVIRONMENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # No reclaimable nodes in a local Ray; one actor fewer to start.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # How often the controller looks at its workers, and so how soon a finished or failed one is noticed.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """address: "" for a local Ray, else a cluster's (`ray://host:10001`, `host:6379`, `auto`).
+
+    workers: data-parallel training workers; cpus: of this machine, for a local Ray.
+    """
+
+    address: str = ""
+    workers: int = 1
+    cpus: int = os.cpu_count() or 1
+
+    @property
+    def local(self) -> bool:
+        return not self.address
+
+    @property
+    def cpus_per_worker(self) -> int:
+        return max(1, self.cpus // self.workers) if self.local else 1
+
+
+@contextmanager
+def ray_session(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
+    """Starts (or joins) Ray and ends it again, whatever happens; a local Ray's logs are kept in `log_dir`."""
+    os.environ.update({k: v for k, v in RAY_ENVIRONMENT.items() if k not in os.environ})
+    import ray  # takes a second: not for those who only ask for --help
+
+    if not settings.local:
+        ray.init(settings.address, log_to_driver=False, logging_level="ERROR", runtime_env=_runtime_env())
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    temp_dir = Path(tempfile.mkdtemp(prefix="ws-ray-", dir=_short_temp_dir()))
+    try:
+        ray.init(
+            "local",
+            # More workers than cores is legal, only slow.
+            num_cpus=max(settings.cpus, settings.workers),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(temp_dir),
+            _node_ip_address=_LOOPBACK,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        _keep_logs(temp_dir, log_dir)
+        shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _short_temp_dir() -> str:
+    default = tempfile.gettempdir()
+    return default if len(default.encode()) <= _MAX_TEMP_DIR_BYTES else "/tmp"  # noqa: S108 - mkdtemp follows
+
+
+def _runtime_env() -> dict[str, object]:
+    """Our code travels; libraries must be installed on the cluster (image or environment)."""
+    return {
+        "working_dir": str(_PACKAGE_ROOT),
+        "excludes": _LEFT_BEHIND,
+        "env_vars": dict(RAY_ENVIRONMENT),
+    }
+
+
+def _keep_logs(temp_dir: Path, log_dir: Path) -> None:
+    log_dir.mkdir(parents=True, exist_ok=True)
+    for session in temp_dir.glob("session_*/logs"):
+        if session.parent.name != "session_latest":
+            shutil.copytree(
+                session, log_dir / session.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True
+            )
