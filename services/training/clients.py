@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from warmstart.features.v1 import feature_service_pb2 as pb
+from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
 
 from services.training.snapshot import CountProgress, SnapshotWriter
 from shared.domain import FloatArray, Item
 from shared.errors import Unavailable
 from shared.rpc.channels import connect, stream
 from shared.rpc.codec import decode_event, decode_floats, decode_item, decode_relation, decode_user
-from warmstart.features.v1 import feature_service_pb2 as pb
-from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
+
+if TYPE_CHECKING:
+    from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
 
 _MAX_MESSAGE_BYTES = 64 << 20
 
@@ -38,7 +43,7 @@ class _Copy:
     """One copy under way."""
 
     def __init__(
-        self, service: FeatureServiceStub, domain: str, writer: SnapshotWriter, progress: CountProgress
+        self, service: FeatureServiceAsyncStub, domain: str, writer: SnapshotWriter, progress: CountProgress
     ) -> None:
         self._service = service
         self._domain = domain
