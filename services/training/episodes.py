@@ -1,0 +1,148 @@
+"""Episodes: a support set, and the query events that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from services.training.asof import request_vectors, social_profiles, unit_rows
+from services.training.data import TrainingData, offsets_of
+from services.training.windows import Batch, Cuts, event_inputs, places, vary_actions
+from shared.context.labels import signed_labels
+from shared.context.profiles import PROFILE_HALF_LIFE_S
+from shared.domain import FloatArray, IntArray
+
+# The few-shot protocol of the evaluation: query = a person's events 21..30.
+PROTOCOL_EVENTS_BEFORE = 20
+PROTOCOL_QUERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeShape:
+    """How episodes are drawn.
+
+    max_shots: support events are 0..max_shots, small numbers more often; none_share: share of
+    episodes without any; query: events to predict; early_share: share of episodes whose query lies
+    within a person's first `early_events` (strangers are what we train for).
+    """
+
+    max_shots: int = 20
+    none_share: float = 0.05
+    query: int = 10
+    early_share: float = 0.5
+    early_events: int = 30
+
+
+def draw_episodes(
+    data: TrainingData, users: IntArray, size: int, shape: EpisodeShape, rng: np.random.Generator
+) -> Cuts:
+    """Support sets of `size` random episodes; each is followed by at least one query event.
+
+    users: who may be drawn, equally likely. k is log-uniform over 1..max_shots.
+    """
+    able = users[data.lengths[users] > 1]
+    drawn = able[rng.integers(len(able), size=size)]
+    shots = np.floor(np.exp(rng.random(size) * np.log(shape.max_shots + 1))).astype(np.int64)
+    shots[rng.random(size) < shape.none_share] = 0
+    # Where the query begins: anywhere that leaves a whole query set, if there is such a place.
+    last = np.maximum(data.lengths[drawn] - shape.query, 1)
+    early = rng.random(size) < shape.early_share
+    last = np.where(early, np.minimum(last, shape.early_events), last)
+    shots = np.minimum(shots, last)
+    begin = shots + np.floor(rng.random(size) * (last - shots + 1)).astype(np.int64)
+    return Cuts(drawn.astype(np.int32), begin - shots, shots)
+
+
+def protocol_episodes(data: TrainingData, users: IntArray, shots: int) -> Cuts:
+    """The evaluation's episodes: support = the last `shots` of events 1..20; people with ≥ 30 events."""
+    able = users[data.lengths[users] >= PROTOCOL_EVENTS_BEFORE + PROTOCOL_QUERY]
+    size = len(able)
+    return Cuts(
+        able.astype(np.int32),
+        np.full(size, PROTOCOL_EVENTS_BEFORE - shots, np.int64),
+        np.full(size, shots, np.int64),
+    )
+
+
+def episode_inputs(
+    data: TrainingData,
+    cuts: Cuts,
+    length: int,
+    *,
+    action_share: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Batch:
+    """Model inputs as of each query's beginning, as serving would build them for a person who has done
+    nothing but the support events: `items` in place of rows, and all else of `ModelInputs`.
+
+    action_share: see `windows.vary_actions`; needs rng.
+    """
+    index, mask = places(data, cuts, length)
+    batch = event_inputs(data, index, mask)
+    if rng is None:
+        batch["labels"] = signed_labels(batch["actions"], batch["values"])
+    else:
+        batch = vary_actions(batch, action_share, rng)
+    now = query_times(data, cuts)
+    ages = np.maximum((now[:, None] - data.time_ms[index]) / 1000.0, 0.0)
+    batch["ages_s"] = (np.minimum(ages, 3.0e9) * mask).astype(np.float32)
+    batch["attributes"] = data.attributes[cuts.users]
+    batch["content_profile"] = support_profiles(data, batch)
+    batch["social_profile"] = social_profiles(data, cuts.users, now)
+    batch["request"] = request_vectors(now)
+    return batch
+
+
+def query_times(data: TrainingData, cuts: Cuts) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Time of the first query event. [B] int64, milliseconds."""
+    after = np.minimum(cuts.starts + cuts.counts, data.lengths[cuts.users] - 1)
+    times: np.ndarray[tuple[int], np.dtype[np.int64]] = data.time_ms[data.offsets[cuts.users] + after]
+    return times
+
+
+def support_profiles(data: TrainingData, batch: Batch) -> FloatArray:
+    """Content profile from the support events alone, equal to `shared.context.profiles.content_profile`.
+
+    Returns [B, content_dim] float32, unit length or zeros.
+    """
+    mask, ages = batch["mask"], batch["ages_s"]
+    newest = np.where(mask > 0, ages, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    since = np.where(mask > 0, ages - np.where(np.isfinite(newest), newest, 0.0), 0.0)
+    weights = np.maximum(batch["labels"], 0.0) * np.exp2(-since / PROFILE_HALF_LIFE_S) * mask
+    length = mask.shape[1]
+    pointers = offsets_of(np.full(len(mask), length))
+    table = csr_matrix(
+        (weights.ravel().astype(np.float32), batch["items"].ravel(), pointers), shape=(len(mask), data.num_items)
+    )
+    table.eliminate_zeros()
+    return unit_rows(np.asarray(table @ data.content, np.float32))
+
+
+def query_sets(data: TrainingData, cuts: Cuts, size: int) -> tuple[IntArray, FloatArray, FloatArray]:
+    """The events after each support set: items [B, size] int32, mask and labels [B, size] float32."""
+    begin = cuts.starts + cuts.counts
+    column = np.arange(size)[None, :]
+    mask = column < (data.lengths[cuts.users] - begin)[:, None]
+    index = np.where(mask, data.offsets[cuts.users][:, None] + begin[:, None] + column, 0)
+    items = np.where(mask, data.items[index], 0).astype(np.int32)
+    labels = np.where(mask, data.labels[index], 0.0).astype(np.float32)
+    return items, mask.astype(np.float32), labels
+
+
+def events_so_far(data: TrainingData, cuts: Cuts) -> list[IntArray]:
+    """Items of all events before each query, those before the support set included."""
+    first = data.offsets[cuts.users]
+    ends = first + cuts.starts + cuts.counts
+    return [data.items[a:b] for a, b in zip(first, ends, strict=True)]
+
+
+def excluded(so_far: Sequence[IntArray], num_items: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """[B, num_items] uint8: 1 where the person has had the item."""
+    table = np.zeros((len(so_far), num_items), np.uint8)
+    rows = np.repeat(np.arange(len(so_far)), [len(items) for items in so_far])
+    if len(rows):
+        table[rows, np.concatenate(so_far)] = 1
+    return table

@@ -1,0 +1,65 @@
+"""Named sizes: how large a model, and how long it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from services.training.metatrain import MetaConfig
+from services.training.pretrain import PretrainConfig
+from shared.errors import InvalidInput
+from shared.modeling.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A model's sizes and both stages' settings."""
+
+    model: ModelConfig
+    pretrain: PretrainConfig
+    meta: MetaConfig
+
+
+PRESETS = MappingProxyType(
+    {
+        # Seconds; for tests.
+        "tiny": Preset(
+            ModelConfig(
+                dim=16,
+                blocks=1,
+                heads=2,
+                feed_forward=32,
+                adapt_dim=16,
+                content_hidden=16,
+                buckets=(8, 16),
+                uncertainty_rank=4,
+            ),
+            PretrainConfig(steps=40, batch_windows=16, window=16),
+            MetaConfig(steps=40, batch_episodes=16, max_shots=10, validate_every=20),
+        ),
+        # Two minutes on two cores with MovieLens-100K; the default.
+        "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig()),
+        # About MovieLens-1M.
+        "base": Preset(
+            ModelConfig(dim=96, blocks=2, heads=4, feed_forward=192, buckets=(16, 64, 200)),
+            PretrainConfig(steps=6000, batch_windows=64, window=200),
+            MetaConfig(steps=4000, batch_episodes=128),
+        ),
+        # Large catalogues on a cluster.
+        "large": Preset(
+            ModelConfig(
+                dim=128, blocks=4, heads=4, feed_forward=512, content_hidden=512, buckets=(16, 64, 200)
+            ),
+            PretrainConfig(steps=40000, batch_windows=128, window=200),
+            MetaConfig(steps=10000, batch_episodes=256),
+        ),
+    }
+)
+DEFAULT_PRESET = "small"
+
+
+def preset(name: str) -> Preset:
+    """By name. Raises InvalidInput naming the known ones."""
+    if name not in PRESETS:
+        raise InvalidInput.of("preset", f"must be one of {', '.join(PRESETS)}", name)
+    return PRESETS[name]

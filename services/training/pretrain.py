@@ -1,0 +1,256 @@
+"""Stage one: the encoder learns to predict what comes next at every place of every window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from services.training.asof import content_profiles, request_vectors, social_profiles
+from services.training.data import TrainingData
+from services.training.loop import Hooks, Rates, Trainer, TrainState, Worker, numbers
+from services.training.windows import (
+    LIKED_LABEL,
+    Batch,
+    Cuts,
+    draw_cuts,
+    event_inputs,
+    generator,
+    make_pool,
+    places,
+    vary_actions,
+)
+from shared.domain import FloatArray
+from shared.holdout import Role
+from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS, ModelConfig
+from shared.modeling.initial import InitialRows, initial_rows
+from shared.modeling.losses import correct, softmax_loss
+from shared.modeling.model import WarmstartModel
+from shared.modeling.random import Noise
+
+Tensor = Any
+_STAGE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """steps of batch_windows windows of at most `window` events.
+
+    horizon: the target of a place is drawn among the next so many events; positions: how many
+    places a task's softmax takes each step, over the whole batch; id_dropout: share of items whose
+    id is hidden at a step; first_share: share of windows that begin with a person's first event;
+    action_share: share of windows whose ratings are said as other actions; negatives: sampled
+    columns of the softmax where the catalogue is too large for a full one; like_weight: of the
+    second task's loss.
+    """
+
+    steps: int = 1200
+    batch_windows: int = 64
+    window: int = 50
+    horizon: int = 5
+    positions: int = 1536
+    id_dropout: float = 0.2
+    first_share: float = 0.3
+    action_share: float = 0.5
+    negatives: int = 4000
+    like_weight: float = 0.5
+    distil_weight: float = 0.1
+    rates: Rates = field(default_factory=Rates)
+
+
+def new_model(
+    config: ModelConfig, data: TrainingData, *, seed: int, strategy: tf.distribute.Strategy | None = None
+) -> WarmstartModel:
+    """A model that starts from the data: φ and ψ from the item-item SVD, biases from popularity.
+
+    Only training people's events count. Variables are made under the strategy's scope.
+    """
+    with Worker(strategy).strategy.scope():
+        model = WarmstartModel(config, data.content, seed=seed)
+        start = starting_rows(config, data)
+        model.tables["psi"].assign(start.factors)
+        model.tables["phi"].assign(start.factors)
+        model.tables["b"].assign(start.biases)
+    return model
+
+
+def starting_rows(config: ModelConfig, data: TrainingData) -> InitialRows:
+    """Starting values of ψ, φ and b from the events of training people."""
+    among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
+    return initial_rows(
+        data.owners[among],
+        data.items[among],
+        data.labels[among] >= LIKED_LABEL,
+        num_users=data.num_users,
+        num_items=data.num_items,
+        dim=config.adapt_dim,
+    )
+
+
+def pretrain(
+    model: WarmstartModel,
+    data: TrainingData,
+    config: PretrainConfig,
+    *,
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+    hooks: Hooks = Hooks(),  # noqa: B008 (frozen)
+) -> dict[str, float]:
+    """Trains tables, tower, encoder and sequence heads in place.
+
+    The same on every worker: each step's batch is a function of (seed, step), and each worker takes
+    its equal share of it, so `batch_windows` must divide by the number of workers.
+
+    Args:
+        model: from `new_model`, built under the strategy's scope.
+        data: only people of role TRAIN are trained on.
+        hooks: progress, checkpoints and resumption.
+
+    Returns:
+        The last metrics: loss, loss by task.
+    """
+    worker = Worker(strategy)
+    users = data.users_of(Role.TRAIN)
+    trainer = Trainer(
+        model,
+        _loss(model, config),
+        [(_variables(model), config.rates.rate)],
+        config.rates,
+        config.steps,
+        worker,
+    )
+    first = 0
+    if hooks.resume is not None:
+        trainer.load(hooks.resume.arrays)
+        first = hooks.resume.step
+    metrics: Mapping[str, Tensor] = {}
+    for step in range(first, config.steps):
+        rng = generator(seed, _STAGE, step)
+        counts = np.full(config.batch_windows, config.window, np.int64)
+        cuts = draw_cuts(data, users, counts, after=1, first_share=config.first_share, rng=rng)
+        batch = window_batch(data, cuts.part(worker.number, worker.count), config, rng, worker.count)
+        metrics = trainer.step(batch, seed, step)
+        done = step + 1
+        if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):
+            hooks.on_step(done, config.steps, numbers(metrics))
+        if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
+            hooks.on_checkpoint(TrainState("pretrain", done, trainer.arrays()))
+    return numbers(metrics)
+
+
+def window_batch(
+    data: TrainingData, cuts: Cuts, config: PretrainConfig, rng: np.random.Generator, num_workers: int
+) -> Batch:
+    """Inputs and targets of windows.
+
+    The START token knows what was known at the window's start. Place 0 (START) and each event have
+    one target: one of the `horizon` events after them. Targets are given as flat places of
+    [B, L + 1] and columns of the pool, by task.
+    """
+    index, mask = places(data, cuts, config.window)
+    batch = vary_actions(event_inputs(data, index, mask), config.action_share, rng)
+    starts = data.time_ms[data.offsets[cuts.users] + cuts.starts]
+    batch["attributes"] = data.attributes[cuts.users]
+    batch["content_profile"] = content_profiles(data, cuts.users, cuts.starts)
+    batch["social_profile"] = social_profiles(data, cuts.users, starts)
+    batch["request"] = request_vectors(starts)
+    at, target = _targets(data, cuts, mask, config.horizon, rng)
+    pool = make_pool(
+        data, np.concatenate([batch["items"].ravel(), data.items[target]]), config.negatives, rng
+    )
+    batch["items"] = pool.columns(batch["items"])
+    batch["log_q"] = pool.log_q
+    if pool.items is not None:
+        batch["pool"] = pool.items
+    liked = data.labels[target] >= LIKED_LABEL
+    size = config.positions // num_workers
+    for task, usable in ((NEXT_TASK, np.ones(len(at), bool)), (LIKE_TASK, liked)):
+        chosen = rng.permutation(np.flatnonzero(usable))[:size]
+        batch |= _padded(task, at[chosen], pool.columns(data.items[target[chosen]]), size)
+    return batch
+
+
+def _targets(
+    data: TrainingData, cuts: Cuts, mask: FloatArray, horizon: int, rng: np.random.Generator
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Flat places of [B, L + 1] that have a target, and the target's place among all events."""
+    places_on = np.concatenate([np.ones((len(mask), 1)), mask], axis=1) > 0
+    rows, columns = np.nonzero(places_on)
+    length = mask.shape[1]
+    # Events of the window up to and including this place.
+    so_far = np.where(columns == 0, 0, columns - (length - cuts.counts[rows]))
+    so_far = np.where(columns == 0, 0, so_far)
+    following = data.lengths[cuts.users[rows]] - cuts.starts[rows] - so_far
+    ahead = np.floor(rng.random(len(rows)) * np.minimum(following, horizon)).astype(np.int64)
+    some = following > 0
+    target = data.offsets[cuts.users[rows]] + cuts.starts[rows] + so_far + ahead
+    return (rows * (length + 1) + columns)[some], target[some]
+
+
+def _padded(task: str, at: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], size: int) -> Batch:
+    count = len(at)
+    flat, target, weight = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.float32)
+    flat[:count], target[:count], weight[:count] = at, columns, 1.0
+    return {f"{task}_at": flat, f"{task}_target": target, f"{task}_weight": weight}
+
+
+def _variables(model: WarmstartModel) -> list[Any]:
+    tables = [model.tables[name] for name in ("e", "v", "b")]
+    return [
+        *tables,
+        *model.tower.trainable_variables,
+        *model.encoder.trainable_variables,
+        *model.heads.trainable_variables,
+    ]
+
+
+def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
+    """(batch, noise) → (loss, metrics)."""
+
+    def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        ids, content = model.id_rows(batch.get("pool")), model.content_rows(batch.get("pool"))
+        rows = model.tower.fuse(ids, _presence(batch, config.id_dropout, noise), content)
+        inputs = {**batch, "input_rows": tf.gather(rows.input, batch["items"]) * batch["mask"][..., None]}
+        states = model.encoder(inputs, noise=noise)
+        dim = model.config.dim
+        flat = tf.reshape(states, [-1, dim])
+        shots = tf.pad(tf.cumsum(batch["mask"], axis=1), [[0, 0], [1, 0]])
+        shots = tf.reshape(shots, [-1])
+        values, biases = rows.output[:, :dim], rows.output[:, -len(TASKS) :]
+        losses = {}
+        for number, task in enumerate(TASKS):
+            at = batch[f"{task}_at"]
+            query = model.heads.sequence_queries(tf.gather(flat, at), tf.gather(shots, at))[:, number]
+            logits = tf.matmul(query, values, transpose_b=True) + biases[:, number]
+            losses[task] = softmax_loss(
+                correct(logits, batch["log_q"]), batch[f"{task}_target"], batch[f"{task}_weight"]
+            )
+        distil = distillation(model, content, ids)
+        total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
+        return total, {"loss": total, **{f"loss_{k}": v for k, v in losses.items()}, "distil": distil}
+
+    return loss
+
+
+def _presence(batch: Mapping[str, Tensor], rate: float, noise: Noise) -> Tensor:
+    """[M]: 1 where an item keeps its id this step."""
+    return tf.cast(noise.uniform(tf.shape(batch["log_q"])) >= rate, tf.float32)
+
+
+def distillation(model: WarmstartModel, content_rows: Tensor, ids: Tensor) -> Tensor:
+    """How far rows of content and absence alone are from full rows, in units of each row kind's variance.
+
+    content_rows, ids: [M, id_dim]. Only the content side follows the full rows, not the other way.
+    """
+    full = tf.stop_gradient(ids + content_rows)
+    alone = model.tower.absence.value + content_rows
+    sizes = list(model.config.row_dims)
+    parts = zip(tf.split(full, sizes, axis=1), tf.split(alone, sizes, axis=1), strict=True)
+    losses = [
+        tf.reduce_mean((one - other) ** 2) / (tf.reduce_mean(tf.math.reduce_variance(one, axis=0)) + 1e-6)
+        for one, other in parts
+    ]
+    return tf.add_n(losses) / len(losses)

@@ -1,0 +1,54 @@
+"""What every adapter takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+
+Tensor = Any
+NUM_TASKS = 2
+
+
+class Support(NamedTuple):
+    """The events adapted on, padded on the left; all float32.
+
+    rows   [B, L, adapt_dim]  ψ of the events' items, zeros in padding
+    labels [B, L]             signed labels in [-1, 1]
+    ages_s [B, L]             seconds from the event to the request
+    mask   [B, L]             1 = event, 0 = padding
+    """
+
+    rows: Tensor
+    labels: Tensor
+    ages_s: Tensor
+    mask: Tensor
+
+
+class Adapted(NamedTuple):
+    """Fast weights and their posterior: covariance scale² · (I − FᵀF).
+
+    fast_weights [B, num_tasks, adapt_dim]; factor [B, rank, adapt_dim] F; scale [B].
+    """
+
+    fast_weights: Tensor
+    factor: Tensor
+    scale: Tensor
+
+
+class Adapter(keras.layers.Layer):  # type: ignore[misc]
+    """A function of the support set and the encoder's state; its variables are meta-learned.
+
+    `learns_rows` says whether ψ and φ take part at all: training leaves them alone otherwise.
+    """
+
+    learns_rows = True
+
+    def __init__(self, *, adapt_dim: int, rank: int, name: str) -> None:
+        super().__init__(name=name)
+        self.adapt_dim = adapt_dim
+        self.rank = rank
+
+    def call(self, support: Support, state: Tensor) -> Adapted:
+        """Adapts B people at once; a person with no events gets zeros and the prior's scale."""
+        raise NotImplementedError

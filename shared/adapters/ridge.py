@@ -1,0 +1,82 @@
+"""Closed-form ridge regression on the support set, in its dual form.
+
+The meta-learned part is everything but the solve: ψ and φ, the noise λ, the age weights, the
+label shift (after R2-D2, Bertinetto et al., 2019, "Meta-learning with differentiable closed-form
+solvers"). Plain version: `shared.adapters.plain.ridge`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from shared.adapters.base import NUM_TASKS, Adapted, Adapter, Support
+
+Tensor = Any
+_DAY_S = 24 * 3600.0
+# Prior pseudo-events behind the scale of the posterior, each of squared size 1.
+_PRIOR_EVENTS = 4.0
+
+
+class RidgeAdapter(Adapter):
+    """δ = Ψᵀ (ΨΨᵀ + λ W⁻¹)⁻¹ y: the posterior mean of δ ~ N(0, s²I) given y = Ψδ + noise.
+
+    W = diag(w), w = exp(−α·log(1 + age in days) − β·places from the end / 10), ages counted from
+    the newest event, so that a history never fades as a whole. y_t = label + c_t with learned
+    c_t in (0, max_shift): having acted at all pulls a little for a task, and a dislike still pushes.
+
+    With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
+    s²(I − FᵀF). The first rows of F are the factor of the newest events alone, so cutting it at
+    `rank` rows leaves a wider but honest posterior.
+    """
+
+    def __init__(
+        self, *, adapt_dim: int, rank: int, noise: float = 1.0, max_shift: tuple[float, float] = (0.5, 0.1)
+    ) -> None:
+        super().__init__(adapt_dim=adapt_dim, rank=rank, name="ridge")
+        self.noise_at_start = noise
+        self.max_shift = max_shift
+
+    def build(self, input_shape: Any = None) -> None:
+        constant = keras.initializers.Constant
+        raw_noise = float(tf.math.log(tf.math.expm1(self.noise_at_start)))
+        self.noise = self.add_weight(name="noise", shape=(), initializer=constant(raw_noise))
+        self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
+        self.shift = self.add_weight(name="shift", shape=(NUM_TASKS,), initializer=constant(0.0))
+        self.built = True
+
+    def age_weights(self, ages_s: Tensor, mask: Tensor) -> Tensor:
+        """w(age) in (0, 1]. [B, L] → [B, L], 1 in padding."""
+        by_age, by_place = tf.unstack(tf.nn.softplus(self.decay.value))
+        since_newest = tf.maximum(ages_s - ages_s[:, -1:], 0.0) * mask
+        places = tf.cumsum(mask, axis=1, exclusive=True, reverse=True) * mask
+        return tf.exp(-by_age * tf.math.log1p(since_newest / _DAY_S) - by_place * places / 10.0)
+
+    def call(self, support: Support, state: Tensor) -> Adapted:
+        weights = self.age_weights(support.ages_s, support.mask)
+        # Newest first; padding last, with rows of zeros and a diagonal of one.
+        rows, labels, mask, weights = (
+            tf.reverse(x, axis=[1]) for x in (support.rows, support.labels, support.mask, weights)
+        )
+        rows *= mask[..., None]
+        diagonal = mask * tf.nn.softplus(self.noise.value) / weights + (1.0 - mask)
+        shift = tf.constant(self.max_shift) * tf.sigmoid(self.shift.value)
+        targets = (labels[..., None] + shift) * mask[..., None]
+        gram = tf.matmul(rows, rows, transpose_b=True) + tf.linalg.diag(diagonal)
+        solved = tf.linalg.triangular_solve(tf.linalg.cholesky(gram), tf.concat([rows, targets], axis=-1))
+        factor, white = solved[..., : self.adapt_dim], solved[..., self.adapt_dim :]
+        fast_weights = tf.matmul(white, factor, transpose_a=True)
+        return Adapted(fast_weights, self._cut(factor), self._scale(white[..., 0], mask))
+
+    def _cut(self, factor: Tensor) -> Tensor:
+        """[B, L, A] → [B, rank, A]; short histories are filled up with zeros."""
+        missing = tf.maximum(self.rank - tf.shape(factor)[1], 0)
+        padded = tf.pad(factor, [[0, 0], [0, missing], [0, 0]])[:, : self.rank]
+        return tf.ensure_shape(padded, [None, self.rank, self.adapt_dim])
+
+    def _scale(self, white: Tensor, mask: Tensor) -> Tensor:
+        """Posterior mean of s, from how large the whitened labels are (empirical Bayes). [B]."""
+        energy = tf.reduce_sum(white**2, axis=1)
+        return tf.sqrt((energy + _PRIOR_EVENTS) / (tf.reduce_sum(mask, axis=1) + _PRIOR_EVENTS))

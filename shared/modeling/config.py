@@ -1,0 +1,108 @@
+"""The sizes of a model, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shared.domain import Link, TaskInfo
+from shared.errors import InvalidInput
+
+NEXT_TASK = "next"  # what the person consumes next
+LIKE_TASK = "like"  # what the person will like
+TASKS = (NEXT_TASK, LIKE_TASK)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes and settings of a model; goes into the manifest as it is.
+
+    dim: width of the encoder, of input rows e and of v, the sequence part of output rows.
+    adapt_dim: width of support rows ψ and of φ, the adaptation part of output rows.
+    content_hidden: width of the item tower's hidden layer over content embeddings.
+    buckets: ascending history lengths that the artifact is exported for.
+    uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
+    dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
+    feature_dropout: share of people whose profile or request vectors are hidden in training.
+    adapter, adapter_settings: see `shared.adapters`.
+    """
+
+    dim: int = 64
+    blocks: int = 2
+    heads: int = 2
+    feed_forward: int = 128
+    adapt_dim: int = 128
+    content_dim: int = 512
+    content_hidden: int = 128
+    buckets: tuple[int, ...] = (16, 64)
+    uncertainty_rank: int = 16
+    dropout: float = 0.3
+    row_dropout: float = 0.2
+    adapt_dropout: float = 0.4
+    feature_dropout: float = 0.5
+    adapter: str = "ridge"
+    adapter_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "blocks", "heads", "feed_forward", "adapt_dim", "content_dim", "content_hidden"):
+            if getattr(self, name) < 1:
+                raise InvalidInput.of(name, "must be at least 1", getattr(self, name))
+        for name in ("dropout", "row_dropout", "adapt_dropout", "feature_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InvalidInput.of(name, "must be in [0, 1)", getattr(self, name))
+        if self.dim % self.heads:
+            raise InvalidInput.of("heads", f"must divide dim {self.dim}", self.heads)
+        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
+            raise InvalidInput.of("buckets", "must be ascending lengths of at least 1", self.buckets)
+        if not 1 <= self.uncertainty_rank <= self.adapt_dim:
+            raise InvalidInput.of("uncertainty_rank", f"must be 1..{self.adapt_dim}", self.uncertainty_rank)
+
+    @property
+    def input_dim(self) -> int:
+        return self.dim
+
+    @property
+    def support_dim(self) -> int:
+        return self.adapt_dim
+
+    @property
+    def adapt_offset(self) -> int:
+        """First dimension of φ in an output row, and of the fast weights in a query."""
+        return self.dim
+
+    @property
+    def output_dim(self) -> int:
+        """[v ; φ ; one bias a task]."""
+        return self.dim + self.adapt_dim + len(TASKS)
+
+    @property
+    def id_dim(self) -> int:
+        """An id embedding holds the item's own share of each row: [e ; ψ ; v ; φ ; b]."""
+        return self.input_dim + self.support_dim + self.output_dim
+
+    @property
+    def row_dims(self) -> tuple[int, int, int, int, int]:
+        """Sizes of e, ψ, v, φ, b."""
+        return (self.dim, self.adapt_dim, self.dim, self.adapt_dim, len(TASKS))
+
+    @property
+    def max_length(self) -> int:
+        return self.buckets[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {**asdict(self), "adapter_settings": dict(self.adapter_settings)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `as_dict`, also after a trip through JSON."""
+        return cls(**{**values, "buckets": tuple(values["buckets"])})
+
+
+def task_infos(offsets: Mapping[str, float]) -> tuple[TaskInfo, ...]:
+    """The tasks for the manifest. offsets: by task, see `services.training.metatrain.task_offsets`.
+
+    Both tasks' values are probabilities that the person does it among their next few events.
+    """
+    return tuple(TaskInfo(name, float(offsets.get(name, 0.0)), Link.SIGMOID, 0.5) for name in TASKS)

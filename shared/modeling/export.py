@@ -1,0 +1,103 @@
+"""The part of an artifact that comes out of the model: the SavedModel and the item rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
+from shared.modeling.config import ModelConfig
+from shared.modeling.model import WarmstartModel
+
+Tensor = Any
+
+
+def input_specs(config: ModelConfig) -> dict[str, tf.TensorSpec]:
+    """Inputs of `encode_adapt`: `ModelInputs` and `adapt` [B]. Batch and length are dynamic."""
+    events, people = [None, None], [None]
+    return {
+        "input_rows": tf.TensorSpec([*events, config.input_dim], tf.float32, "input_rows"),
+        "support_rows": tf.TensorSpec([*events, config.support_dim], tf.float32, "support_rows"),
+        "actions": tf.TensorSpec(events, tf.int32, "actions"),
+        "values": tf.TensorSpec(events, tf.float32, "values"),
+        "labels": tf.TensorSpec(events, tf.float32, "labels"),
+        "ages_s": tf.TensorSpec(events, tf.float32, "ages_s"),
+        "mask": tf.TensorSpec(events, tf.float32, "mask"),
+        "attributes": tf.TensorSpec([None, PROFILE_DIM], tf.float32, "attributes"),
+        "content_profile": tf.TensorSpec([None, config.content_dim], tf.float32, "content_profile"),
+        "social_profile": tf.TensorSpec([None, config.content_dim], tf.float32, "social_profile"),
+        "request": tf.TensorSpec([None, REQUEST_DIM], tf.float32, "request"),
+        "adapt": tf.TensorSpec(people, tf.float32, "adapt"),
+    }
+
+
+class ServingModel(tf.Module):  # type: ignore[misc]
+    """What the artifact computes; item tables stay outside, as rows."""
+
+    def __init__(self, model: WarmstartModel) -> None:
+        super().__init__(name="serving")
+        config = model.config
+        self.parts = [model.encoder, model.heads, model.adapter, model.tower]
+
+        @tf.function(input_signature=list(input_specs(config).values()), autograph=False)
+        def encode_adapt(*values: Tensor) -> dict[str, Tensor]:
+            inputs = dict(zip(input_specs(config), values, strict=True))
+            adapt = inputs.pop("adapt")
+            queries, factor, scale = model.encode_adapt(inputs, adapt)
+            return {"queries": queries, "uncertainty_factor": factor, "uncertainty_scale": scale}
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, config.id_dim], tf.float32, "id_rows"),
+                tf.TensorSpec([None], tf.float32, "id_present"),
+                tf.TensorSpec([None, config.content_dim], tf.float32, "content"),
+            ],
+            autograph=False,
+        )
+        def item_rows(id_rows: Tensor, id_present: Tensor, content: Tensor) -> dict[str, Tensor]:
+            rows = model.tower(id_rows, id_present, content)
+            return {"input_rows": rows.input, "support_rows": rows.support, "output_rows": rows.output}
+
+        self.encode_adapt = encode_adapt
+        self.item_rows = item_rows
+
+
+def export_saved_model(model: WarmstartModel, directory: str | Path) -> None:
+    """Writes the SavedModel with signatures `encode_adapt` and `item_rows` (contract: the manifest)."""
+    serving = ServingModel(model)
+    signatures = {"encode_adapt": serving.encode_adapt, "item_rows": serving.item_rows}
+    tf.saved_model.save(serving, str(directory), signatures=signatures)
+
+
+def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
+    """The catalogue's rows by file name: id, input, support, output (float32) and content (float16)."""
+    rows = model.item_rows()
+    return {
+        "id": model.id_rows().numpy(),
+        "input": rows.input.numpy(),
+        "support": rows.support.numpy(),
+        "output": rows.output.numpy(),
+        "content": model.catalogue_content.numpy().astype(np.float16),
+    }
+
+
+def export_rows(model: WarmstartModel, directory: str | Path) -> None:
+    """Writes `<name>.npy` for each of `row_arrays`. The directory must exist."""
+    for name, array in row_arrays(model).items():
+        np.save(Path(directory) / f"{name}.npy", array)
+
+
+def manifest_dims(config: ModelConfig) -> dict[str, int]:
+    """The manifest's `dims`."""
+    return {
+        "id": config.id_dim,
+        "content": config.content_dim,
+        "input": config.input_dim,
+        "support": config.support_dim,
+        "output": config.output_dim,
+        "adapt": config.adapt_dim,
+        "adapt_offset": config.adapt_offset,
+    }

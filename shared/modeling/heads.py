@@ -1,0 +1,55 @@
+"""State and fast weights → one query a task over the item table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from shared.modeling.config import TASKS, ModelConfig
+from shared.modeling.encoder import COUNT_KNOTS, hat_features
+
+Tensor = Any
+GAMMA_AT_START = 0.3
+
+
+class Heads(keras.layers.Layer):  # type: ignore[misc]
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 1_t]: τ and γ are learned scales by task and number of shots k.
+
+    Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
+    sure the prior is (there is no δ yet).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(name="heads")
+        self.config = config
+        self.maps = keras.layers.Dense(len(TASKS) * config.dim, use_bias=False, name="maps")
+
+    def build(self, input_shape: Any = None) -> None:
+        shape = (len(COUNT_KNOTS), len(TASKS))
+        constant = keras.initializers.Constant
+        self.tau = self.add_weight(name="tau", shape=shape, initializer=constant(1.0))
+        self.gamma = self.add_weight(
+            name="gamma", shape=(shape[0] - 1, shape[1]), initializer=constant(GAMMA_AT_START)
+        )
+        self.maps.build((None, self.config.dim))
+        self.built = True
+
+    def sequence_queries(self, states: Tensor, shots: Tensor) -> Tensor:
+        """τ_k · W_t h. states [..., D], shots [...] → [..., T, D]."""
+        shape = tf.concat([tf.shape(states)[:-1], [len(TASKS), self.config.dim]], axis=0)
+        tau = tf.matmul(hat_features(shots, COUNT_KNOTS), self.tau.value)
+        return tf.reshape(self.maps(states), shape) * tau[..., None]
+
+    def scales(self, shots: Tensor) -> Tensor:
+        """γ_k, by task. shots [B] → [B, T]."""
+        gamma = tf.concat([self.gamma.value[:1], self.gamma.value], axis=0)
+        return tf.matmul(hat_features(shots, COUNT_KNOTS), gamma)
+
+    def call(self, state: Tensor, fast_weights: Tensor, shots: Tensor) -> Tensor:
+        """state [B, D], fast_weights [B, T, A], shots [B] → queries [B, T, output_dim]."""
+        sequence = self.sequence_queries(state, shots)
+        fast = fast_weights * self.scales(shots)[..., None]
+        select = tf.broadcast_to(tf.eye(len(TASKS)), [tf.shape(state)[0], len(TASKS), len(TASKS)])
+        return tf.concat([sequence, fast, select], axis=-1)

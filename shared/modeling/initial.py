@@ -1,0 +1,64 @@
+"""Starting values from the data: ψ and φ from an item-item SVD, biases from popularity."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import svds
+
+from shared.domain import FloatArray
+
+
+class InitialRows(NamedTuple):
+    """factors [N, dim], biases [N, 2] (next, like); float32."""
+
+    factors: FloatArray
+    biases: FloatArray
+
+
+def initial_rows(
+    users: NDArray[Any],
+    items: NDArray[Any],
+    liked: NDArray[np.bool_],
+    *,
+    num_users: int,
+    num_items: int,
+    dim: int,
+) -> InitialRows:
+    """From events (user, item, whether it was liked), [E] each, of training people."""
+    counts = np.bincount(items, minlength=num_items).astype(np.float64)
+    likes = np.bincount(items[liked], minlength=num_items).astype(np.float64)
+    biases = np.stack([_log_popularity(counts), _log_popularity(likes)], axis=1)
+    factors = cosine_factors(users, items, num_users=num_users, num_items=num_items, dim=dim)
+    return InitialRows(factors, biases.astype(np.float32))
+
+
+def cosine_factors(
+    users: NDArray[Any], items: NDArray[Any], *, num_users: int, num_items: int, dim: int
+) -> FloatArray:
+    """F [num_items, dim] float32 with F Fᵀ ≈ the cosine between items' columns of users.
+
+    The cosine matrix is RᵀR with columns of unit length, so its eigenvectors are R's right singular
+    vectors and F = V·S. The sign of a column is fixed, so that the same data give the same F.
+    """
+    table = csr_matrix((np.ones(len(users)), (users, items)), shape=(num_users, num_items))
+    table.data[:] = 1.0
+    norms = np.sqrt(np.asarray(table.power(2).sum(axis=0)).ravel())
+    table = table.multiply(1.0 / np.maximum(norms, 1.0)).tocsr()
+    rank = min(dim, min(table.shape) - 1)
+    _, scales, right = svds(table, k=rank, v0=np.ones(min(table.shape)), random_state=0)
+    order = np.argsort(-scales)
+    factors = right[order].T * scales[order]
+    factors *= np.where(np.abs(factors).max(axis=0) == factors.max(axis=0), 1.0, -1.0)
+    result = np.zeros((num_items, dim), np.float32)
+    result[:, :rank] = factors
+    return result
+
+
+def _log_popularity(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    smoothed = np.log(counts + 1.0)
+    centred: NDArray[np.float64] = smoothed - smoothed.mean()
+    return centred

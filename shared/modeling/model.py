@@ -1,0 +1,97 @@
+"""The model: item tables and tower, encoder, adapter, heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shared.adapters import Support, make_adapter
+from shared.domain import FloatArray
+from shared.modeling.config import ModelConfig
+from shared.modeling.encoder import Encoder, Inputs, last_state
+from shared.modeling.heads import Heads
+from shared.modeling.item_tower import ItemRows, ItemTower
+from shared.modeling.random import SILENCE, Noise
+
+Tensor = Any
+SEGMENTS = ("e", "psi", "v", "phi", "b")  # the parts of an id embedding
+
+
+class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
+    """Training's view of the model; `export.py` cuts the artifact out of it.
+
+    content: [N, content_dim] float32, the catalogue's content embeddings (kept, not trained).
+    All variables are made here, so build it under the strategy's scope.
+    """
+
+    def __init__(self, config: ModelConfig, content: FloatArray, *, seed: int = 0) -> None:
+        super().__init__(name="warmstart")
+        keras.utils.set_random_seed(seed)
+        self.config = config
+        self.num_items = len(content)
+        self.catalogue_content = tf.constant(content, tf.float32)
+        self.tower = ItemTower(config)
+        self.encoder = Encoder(config)
+        self.heads = Heads(config)
+        self.adapter = make_adapter(
+            config.adapter, adapt_dim=config.adapt_dim, rank=config.uncertainty_rank, **config.adapter_settings
+        )
+        self.tables = {
+            name: self.add_weight(
+                name=f"table_{name}",
+                shape=(self.num_items, size),
+                initializer=keras.initializers.RandomNormal(stddev=0.0 if name == "b" else 0.05, seed=seed),
+            )
+            for name, size in zip(SEGMENTS, config.row_dims, strict=True)
+        }
+        for part in (self.tower, self.encoder, self.heads, self.adapter):
+            part.build()
+        self.built = True
+
+    def id_rows(self, items: Tensor | None = None) -> Tensor:
+        """Id embeddings of the whole catalogue, or of some items. [M] int32 → [M, id_dim]."""
+        tables = [self.tables[name].value for name in SEGMENTS]
+        if items is not None:
+            tables = [tf.gather(table, items) for table in tables]
+        return tf.concat(tables, axis=1)
+
+    def content_rows(self, items: Tensor | None = None) -> Tensor:
+        """The content's share of the rows of the whole catalogue, or of some items. [M, id_dim]."""
+        content = self.catalogue_content if items is None else tf.gather(self.catalogue_content, items)
+        return self.tower.content_rows(content)
+
+    def item_rows(self, items: Tensor | None = None, present: Tensor | None = None) -> ItemRows:
+        """Rows of the whole catalogue, or of some items. present: [M], 1 unless given."""
+        ids = self.id_rows(items)
+        kept = tf.ones(tf.shape(ids)[:1]) if present is None else present
+        return self.tower.fuse(ids, kept, self.content_rows(items))
+
+    def encode_adapt(
+        self, inputs: Inputs, adapt: Tensor, noise: Noise = SILENCE
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch of people → queries [B, T, output_dim], factor [B, R, adapt_dim], scale [B].
+
+        inputs: those of `shared.context.batch.ModelInputs`; adapt: [B] float32, 1 = fast weights on.
+        """
+        mask = inputs["mask"]
+        state = last_state(self.encoder(inputs, noise=noise), mask)
+        support = noise.dropout(inputs["support_rows"], self.config.adapt_dropout)
+        adapted = self.adapter(Support(support, inputs["labels"], inputs["ages_s"], mask), state)
+        shots = tf.reduce_sum(mask, axis=1)
+        queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], shots)
+        # The posterior is of the fast weights as they stand in a query, so it is scaled like them.
+        scale = adapted.scale * tf.reduce_mean(tf.abs(self.heads.scales(shots)), axis=1) * adapt
+        return queries, adapted.factor * adapt[:, None, None], scale
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All variables by path, for checkpoints."""
+        return {variable.path: variable.numpy() for variable in self.variables}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """The inverse of `state_arrays`; variables that are not named (another adapter's) stay."""
+        for variable in self.variables:
+            if variable.path in arrays:
+                variable.assign(arrays[variable.path])

@@ -1,0 +1,47 @@
+"""Stateless random numbers: a step's noise is a function of its seed, so a resumed run repeats exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+
+class Noise:
+    """Hands out independent seeds in the order of the calls while a step is traced.
+
+    seed: [2] int32 tensor. `Noise(None)` is silence: no dropout at all.
+    """
+
+    def __init__(self, seed: Tensor | None) -> None:
+        self._seed = seed
+        self._drawn = 0
+
+    @property
+    def silent(self) -> bool:
+        return self._seed is None
+
+    def uniform(self, shape: Tensor) -> Tensor:
+        """float32 in [0, 1)."""
+        self._drawn += 1
+        seed = tf.stack([self._seed[0] + self._drawn * 7919, self._seed[1]])
+        return tf.random.stateless_uniform(shape, seed, alg="philox")
+
+    def dropout(self, x: Tensor, rate: float, shape: Tensor | None = None) -> Tensor:
+        """Zeroes a share of x and scales the rest up. shape: of the mask, to be broadcast."""
+        if self.silent or rate == 0.0:
+            return x
+        kept = self.uniform(tf.shape(x) if shape is None else shape) >= rate
+        return x * tf.cast(kept, x.dtype) / (1.0 - rate)
+
+    def hide(self, x: Tensor, rate: float) -> Tensor:
+        """Zeroes whole rows of x without scaling: [B, …] as if the feature were absent."""
+        if self.silent or rate == 0.0:
+            return x
+        kept = self.uniform(tf.stack([tf.shape(x)[0], 1])) >= rate
+        return x * tf.cast(kept, x.dtype)
+
+
+SILENCE = Noise(None)
