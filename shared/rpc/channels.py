@@ -7,7 +7,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -108,7 +108,7 @@ async def call(
 
 async def stream(
     rpc: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, timeout_s: float | None = None
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """The answers of a streaming call; raises our errors. No deadline where `timeout_s` is None.
 
     Leaving the loop early cancels the call once the generator is closed: use `contextlib.aclosing`.

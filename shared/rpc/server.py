@@ -58,6 +58,18 @@ class Measured(Protocol):
     def collectors(self) -> Iterable[Collector]: ...
 
 
+@runtime_checkable
+class Gradual(Protocol):
+    """A component that may be alive before its services can work: no model has been published yet.
+
+    The server then says SERVING, its services only once `ready` returns; probe them by name.
+    """
+
+    async def ready(self) -> None:
+        """Returns once the services can do their work."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Bound:
     """A server that is bound and answers health checks."""
@@ -73,10 +85,26 @@ class _Bound:
         for service in ("", *self.services):
             await self.health.set(service, status)
 
-    async def open(self) -> None:
+    @asynccontextmanager
+    async def opened(self, component: Component) -> AsyncIterator[None]:
+        """Lets calls in and says so; at the end says NOT_SERVING."""
         self.admission.ready = True
-        await self.say(health_pb2.HealthCheckResponse.SERVING)
+        await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
         _LOG.info("serving", name=self.name, port=self.port)
+        telling = asyncio.ensure_future(self._tell_when_ready(component))
+        if not isinstance(component, Gradual):
+            await telling
+        try:
+            yield
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            await self.health.enter_graceful_shutdown()
+
+    async def _tell_when_ready(self, component: Component) -> None:
+        if isinstance(component, Gradual):
+            await component.ready()
+        await self.say(health_pb2.HealthCheckResponse.SERVING)
 
 
 async def serve(component: Component, settings: ServerSettings, *, name: str) -> None:
@@ -88,10 +116,9 @@ async def serve(component: Component, settings: ServerSettings, *, name: str) ->
     async with _hosted(component, settings, name) as bound:
         if not await _started(component, settings, name, stop):
             return
-        await bound.open()
-        await stop.wait()
-        _LOG.info("draining", name=name, drain_s=settings.drain_s)
-        await bound.health.enter_graceful_shutdown()
+        async with bound.opened(component):
+            await stop.wait()
+            _LOG.info("draining", name=name, drain_s=settings.drain_s)
         await asyncio.sleep(settings.drain_s)
 
 
@@ -102,9 +129,8 @@ async def running(
     """For tests: a started server in this process, stopped at the end without a drain. Yields "host:port"."""
     async with _hosted(component, settings, name) as bound:
         await _started(component, settings, name, asyncio.Event())
-        await bound.open()
-        yield f"{settings.host}:{bound.port}"
-        await bound.health.enter_graceful_shutdown()
+        async with bound.opened(component):
+            yield f"{settings.host}:{bound.port}"
 
 
 def main(name: str, settings_class: type[S], build: Callable[[S], Component]) -> int:

@@ -1,0 +1,209 @@
+"""A published model, loaded and checked: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.artifacts import Artifact, Dims, Manifest
+from shared.context.batch import ModelInputs
+from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
+from shared.domain import FloatArray, ModelRef
+from shared.errors import ArtifactError
+from shared.inference.runtime import tensorflow
+from shared.items import ItemRows
+
+# Batches are padded to one of these, so that TensorFlow sees few shapes and all of them warm.
+ADAPT_BATCHES = (1, 2, 4, 8, 16, 32)
+ROW_BATCHES = (1, 16, 256)
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adaptation:
+    """What `encode_adapt` gives for B people.
+
+    queries: [B, T, output_dim]; factor: [B, R, adapt_dim]; scale: [B]. float32.
+    """
+
+    queries: FloatArray
+    factor: FloatArray
+    scale: FloatArray
+
+
+class ServedModel:
+    """The two signatures of one artifact. Thread-safe: a call keeps no state."""
+
+    def __init__(self, ref: ModelRef, manifest: Manifest, encode_adapt: Any, item_rows: Any) -> None:
+        self.ref = ref
+        self.manifest = manifest
+        self._encode_adapt = encode_adapt
+        self._item_rows = item_rows
+
+    @classmethod
+    def load(cls, artifact: Artifact, *, intra_op_threads: int = 1) -> ServedModel:
+        """Loads the SavedModel. Raises ArtifactError where a signature is not what the manifest states."""
+        tf = tensorflow(intra_op_threads=intra_op_threads)
+        try:
+            signatures = tf.saved_model.load(str(artifact.saved_model)).signatures
+        except Exception as error:  # TensorFlow raises a dozen kinds for a graph it cannot read
+            raise ArtifactError(f"{artifact.saved_model}: must be a SavedModel: {error}") from error
+        found = {}
+        for name, (inputs, outputs) in _signatures(artifact.manifest).items():
+            if name not in signatures:
+                got = ", ".join(sorted(signatures)) or "none"
+                raise ArtifactError(f"{artifact.saved_model}: must have a signature {name!r}, got {got}")
+            found[name] = signatures[name]
+            where = f"{artifact.saved_model}: signature {name}"
+            _check_specs(f"{where} inputs", found[name].structured_input_signature[1], inputs)
+            _check_specs(f"{where} outputs", found[name].structured_outputs, outputs)
+        return cls(artifact.ref, artifact.manifest, found["encode_adapt"], found["item_rows"])
+
+    def encode_adapt(self, inputs: ModelInputs, adapt: FloatArray) -> Adaptation:
+        """Queries and posterior of B people; adapt: [B] float32, 1 = fast weights on, 0 = off.
+
+        Pads the batch to one of ADAPT_BATCHES; B must be at most the largest of them.
+        """
+        count = len(adapt)
+        fed = {**inputs.as_dict(), "adapt": adapt}
+        out = self._encode_adapt(**_padded(fed, padded_size(count, ADAPT_BATCHES)))
+        return Adaptation(
+            out["queries"].numpy()[:count],
+            out["uncertainty_factor"].numpy()[:count],
+            out["uncertainty_scale"].numpy()[:count],
+        )
+
+    def item_rows(self, id_rows: FloatArray, id_present: FloatArray, content: FloatArray) -> ItemRows:
+        """Rows of N items, made in batches.
+
+        id_rows: [N, id_dim], zeros where there is no id; id_present: [N], 1 or 0; content: [N, content_dim].
+        """
+        parts = []
+        for start in range(0, len(id_present), ROW_BATCHES[-1]):
+            part = slice(start, start + ROW_BATCHES[-1])
+            fed = {"id_rows": id_rows[part], "id_present": id_present[part], "content": content[part]}
+            count = len(fed["id_present"])
+            out = self._item_rows(**_padded(fed, padded_size(count, ROW_BATCHES)))
+            parts.append([out[f"{kind}_rows"].numpy()[:count] for kind in ("input", "support", "output")])
+        if not parts:
+            return ItemRows.empty(self.manifest.dims)
+        return ItemRows(*(np.concatenate(kind) for kind in zip(*parts, strict=True)))
+
+    def warm_adaptation(self) -> None:
+        """Runs `encode_adapt` in every shape it will see; raises ArtifactError where it gives no numbers."""
+        for length in self.manifest.buckets:
+            for count in ADAPT_BATCHES:
+                out = self.encode_adapt(
+                    _blank_inputs(self.manifest.dims, count, length), np.ones(count, np.float32)
+                )
+                self._require_finite("encode_adapt", out.queries, out.factor, out.scale)
+
+    def warm_item_rows(self, artifact: Artifact) -> None:
+        """Runs `item_rows` in every shape on the artifact's own items, with and without their ids.
+
+        Raises ArtifactError where the result is not finite.
+        """
+        for count in ROW_BATCHES:
+            take = (
+                np.arange(count) % max(len(artifact.item_ids), 1) if artifact.item_ids else np.zeros(0, int)
+            )
+            for present in (1.0, 0.0):
+                ids = np.asarray(artifact.rows.id[take]) * np.float32(present)
+                flags = np.full(len(take), present, np.float32)
+                rows = self.item_rows(ids, flags, artifact.rows.content[take].astype(np.float32))
+                self._require_finite("item_rows", rows.input, rows.support, rows.output)
+
+    def _require_finite(self, signature: str, *outputs: FloatArray) -> None:
+        for output in outputs:
+            if not np.isfinite(output).all():
+                bad = output[~np.isfinite(output)][0]
+                name = f"{self.ref.domain}/{self.ref.version}"
+                raise ArtifactError(f"{name}: {signature} must give finite values, got {bad}")
+
+
+def padded_size(count: int, sizes: Sequence[int]) -> int:
+    """The smallest of `sizes` (ascending) that holds `count`."""
+    return next(size for size in sizes if size >= count)
+
+
+def _padded(arrays: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[Any]]:
+    """Zeros up to `size` along the first axis."""
+    return {
+        name: a if len(a) == size else np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)])
+        for name, a in arrays.items()
+    }
+
+
+def _blank_inputs(dims: Dims, count: int, length: int) -> ModelInputs:
+    """The inputs of people of whom nothing is known."""
+    return ModelInputs(
+        **{
+            name: np.zeros((count, *(length if n is None else n for n in shape[1:])), dtype)
+            for name, (dtype, shape) in _input_specs(dims).items()
+        }
+    )
+
+
+def _input_specs(dims: Dims) -> dict[str, tuple[str, Shape]]:
+    """dtype and shape of each of `ModelInputs`; None = any."""
+    event: Shape = (None, None)
+    return {
+        "input_rows": ("float32", (None, None, dims.input)),
+        "support_rows": ("float32", (None, None, dims.support)),
+        "actions": ("int32", event),
+        "values": ("float32", event),
+        "labels": ("float32", event),
+        "ages_s": ("float32", event),
+        "mask": ("float32", event),
+        "attributes": ("float32", (None, PROFILE_DIM)),
+        "content_profile": ("float32", (None, dims.content)),
+        "social_profile": ("float32", (None, dims.content)),
+        "request": ("float32", (None, REQUEST_DIM)),
+    }
+
+
+def _signatures(m: Manifest) -> dict[str, tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]]]:
+    """Signature → (inputs, outputs) → name → (dtype, shape)."""
+    d = m.dims
+    return {
+        "encode_adapt": (
+            {**_input_specs(d), "adapt": ("float32", (None,))},
+            {
+                "queries": ("float32", (None, len(m.tasks), d.output)),
+                "uncertainty_factor": ("float32", (None, m.uncertainty_rank, d.adapt)),
+                "uncertainty_scale": ("float32", (None,)),
+            },
+        ),
+        "item_rows": (
+            {
+                "id_rows": ("float32", (None, d.id)),
+                "id_present": ("float32", (None,)),
+                "content": ("float32", (None, d.content)),
+            },
+            {
+                "input_rows": ("float32", (None, d.input)),
+                "support_rows": ("float32", (None, d.support)),
+                "output_rows": ("float32", (None, d.output)),
+            },
+        ),
+    }
+
+
+def _check_specs(where: str, found: Mapping[str, Any], wanted: Mapping[str, tuple[str, Shape]]) -> None:
+    """Names equal; dtype equal; shapes agree wherever both state a number, and the first axis is free."""
+    if set(found) != set(wanted):
+        raise ArtifactError(f"{where}: must be {', '.join(sorted(wanted))}, got {', '.join(sorted(found))}")
+    for name, (dtype, shape) in wanted.items():
+        spec = found[name]
+        got: Shape | None = tuple(spec.shape) if spec.shape.rank is not None else None
+        fits = got is None or (
+            len(got) == len(shape)
+            and all(g is None or w is None or g == w for g, w in zip(got, shape, strict=True))
+        )
+        if spec.dtype.name != dtype or not fits or (got and got[0] is not None):
+            raise ArtifactError(f"{where}: {name} must be {dtype} {shape}, got {spec.dtype.name} {got}")
