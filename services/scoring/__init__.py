@@ -1,0 +1,1 @@
+"""The scoring service: live output rows, retrieval, scores."""

@@ -1,0 +1,76 @@
+"""Retrieval behind a small Protocol, and the exact index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.domain import FloatArray
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The best items for one query, best first. scores: [n] float32."""
+
+    item_ids: tuple[str, ...]
+    scores: FloatArray
+
+
+class ItemIndex(Protocol):
+    """Finds the items whose rows have the largest inner product with a query."""
+
+    def search(self, queries: FloatArray, limits: Sequence[int], excluded: Slots) -> list[Hits]:
+        """For each query (a row of [Q, width]) the best `limits[q]` items that are not `excluded`.
+
+        Ties are broken by item id. Items with a non-finite score are left out.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactIndex:
+    """Every item's score in one matrix product, then a partial sort.
+
+    ids: slot → item id. rows: [slots, width] float32. alive: [slots] bool; only these are found.
+    """
+
+    ids: Sequence[str]
+    rows: FloatArray
+    alive: NDArray[np.bool_]
+
+    def search(self, queries: FloatArray, limits: Sequence[int], excluded: Slots) -> list[Hits]:
+        """See `ItemIndex`. Costs Q × slots × width multiplications, bound by memory."""
+        scores = queries @ self.rows.T
+        allowed = self.alive.copy()
+        allowed[excluded] = False
+        # −inf marks what must not be found; NaN and +inf would sort first, so they go the same way.
+        scores[:, ~allowed] = -np.inf
+        scores[~np.isfinite(scores)] = -np.inf
+        return [self._best(row, limit) for row, limit in zip(scores, limits, strict=True)]
+
+    def _best(self, scores: FloatArray, limit: int) -> Hits:
+        found = np.flatnonzero(scores > -np.inf)
+        if len(found) > limit:
+            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+            found = np.flatnonzero(scores >= least)  # all that tie for the last place, too
+        found = found[np.argsort(-scores[found], kind="stable")]
+        found = self._ties_by_id(found, scores[found])[:limit]
+        return Hits(tuple(self.ids[s] for s in found.tolist()), scores[found])
+
+    def _ties_by_id(self, slots: Slots, scores: FloatArray) -> Slots:
+        """slots: by falling score. Puts runs of equal scores into the order of their ids."""
+        equal = np.flatnonzero(scores[1:] == scores[:-1])
+        if not len(equal):
+            return slots
+        ordered = slots.copy()
+        starts = equal[np.diff(equal, prepend=-2) > 1]
+        ends = equal[np.diff(equal, append=len(slots) + 1) > 1] + 2
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            ordered[start:end] = sorted(slots[start:end].tolist(), key=self.ids.__getitem__)
+        return ordered

@@ -1,0 +1,185 @@
+"""Retrieval and scoring against the live rows, on the worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.scoring.columns import ScoringColumns, unit_rows
+from services.scoring.index import ExactIndex, Hits, ItemIndex, Slots
+from shared.artifacts import Artifact
+from shared.domain import FloatArray, HeldModel, ModelRef, TaskInfo
+from shared.errors import WarmstartError
+from shared.inference.model import ServedModel
+from shared.items import ItemView, LiveItems
+
+SIMILAR_TASK = "similar"
+MAX_BATCH = 32
+
+
+IndexOf = Callable[[ItemView, str], ItemIndex]
+
+
+def exact_index(view: ItemView, column: str) -> ItemIndex:
+    """An index over one column of the items as they are now."""
+    return ExactIndex(view.ids, view.columns[column], view.alive)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoringVersion:
+    """A version that is loaded and warm.
+
+    taste: width of an output row without its biases. index_of: how its rows are searched.
+    """
+
+    ref: ModelRef
+    tasks: tuple[TaskInfo, ...]
+    output_dim: int
+    taste: int
+    items: LiveItems
+    index_of: IndexOf = exact_index
+
+    @classmethod
+    def load(cls, artifact: Artifact, *, intra_op_threads: int = 1) -> ScoringVersion:
+        """Loads and warms; takes seconds. Raises ArtifactError where it does not work."""
+        model = ServedModel.load(artifact, intra_op_threads=intra_op_threads)
+        model.warm_item_rows(artifact)
+        dims = artifact.manifest.dims
+        columns = ScoringColumns.fitted(artifact.rows.output, dims.taste)
+        items = LiveItems(artifact, model, columns)
+        return cls(artifact.ref, artifact.manifest.tasks, dims.output, dims.taste, items)
+
+    def describe(self) -> HeldModel:
+        return HeldModel(self.ref, self.tasks, len(self.items.view))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemsQuery:
+    """The mean output row of these items. weights: [n] float32, or None for equal ones."""
+
+    item_ids: tuple[str, ...]
+    weights: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RetrievalQuery:
+    """query: a vector [output_dim] float32, or items to be like."""
+
+    query: FloatArray | ItemsQuery
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RetrieveJob:
+    version: ScoringVersion
+    queries: tuple[RetrievalQuery, ...]
+    excluded: tuple[str, ...] = ()
+
+    def run(self) -> list[Hits]:
+        """One result a query, in order; an ItemsQuery none of whose items has a row finds nothing."""
+        view = self.version.items.view
+        slots = view.slots_of(self.excluded)
+        excluded = slots[slots >= 0]
+        hits: dict[int, Hits] = {}
+        for column, places, queries in self._by_column(view):
+            index = self.version.index_of(view, column)
+            limits = [self.queries[p].limit for p in places]
+            hits.update(zip(places, index.search(queries, limits, excluded), strict=True))
+        nothing = Hits((), np.zeros(0, np.float32))
+        return [hits.get(place, nothing) for place in range(len(self.queries))]
+
+    def _by_column(self, view: ItemView) -> list[tuple[str, list[int], FloatArray]]:
+        """Queries that search the same rows go together: (column, places of the queries, [Q, width])."""
+        groups: dict[str, list[tuple[int, FloatArray]]] = {"output": [], "direction": []}
+        for place, wanted in enumerate(self.queries):
+            if not isinstance(wanted.query, ItemsQuery):
+                groups["output"].append((place, wanted.query))
+            elif (direction := mean_direction(view, wanted.query, self.version.taste)) is not None:
+                groups["direction"].append((place, direction))
+        return [
+            (column, [p for p, _ in group], np.stack([q for _, q in group]))
+            for column, group in groups.items()
+            if group
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """scores: [items, tasks] float32, raw; sketches: [items, sketch_dim] float32, unit length."""
+
+    item_ids: tuple[str, ...]
+    missing: tuple[str, ...]
+    tasks: tuple[str, ...]
+    scores: FloatArray
+    sketches: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreJob:
+    """queries: [tasks, output_dim] float32. similar_to adds the column SIMILAR_TASK."""
+
+    version: ScoringVersion
+    item_ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+    queries: FloatArray
+    similar_to: ItemsQuery | None = None
+
+    def run(self) -> Scores:
+        """Items without rows are in `missing`; raises WarmstartError where a score is not finite."""
+        view = self.version.items.view
+        slots = view.slots_of(self.item_ids)
+        known = slots >= 0
+        found = slots[known]
+        scores = view.columns["output"][found] @ self.queries.T
+        tasks = self.tasks
+        if self.similar_to is not None:
+            scores = np.column_stack([scores, self._likeness(view, found, self.similar_to)])
+            tasks = (*tasks, SIMILAR_TASK)
+        if not np.isfinite(scores).all():
+            place = int(np.argwhere(~np.isfinite(scores))[0, 0])
+            raise WarmstartError(f"score of item {view.ids[found[place]]!r} is not finite")
+        return Scores(
+            tuple(i for i, k in zip(self.item_ids, known.tolist(), strict=True) if k),
+            tuple(i for i, k in zip(self.item_ids, known.tolist(), strict=True) if not k),
+            tasks,
+            scores,
+            view.columns["sketch"][found],
+        )
+
+    def _likeness(self, view: ItemView, slots: Slots, query: ItemsQuery) -> FloatArray:
+        """Cosines; zeros where none of the query's items has a row."""
+        direction = mean_direction(view, query, self.version.taste)
+        if direction is None:
+            return np.zeros(len(slots), np.float32)
+        cosines: FloatArray = view.columns["direction"][slots] @ direction
+        return cosines
+
+
+ScoringJob = RetrieveJob | ScoreJob
+ScoringResult = list[Hits] | Scores
+
+
+def run_jobs(jobs: Sequence[ScoringJob]) -> list[ScoringResult | Exception]:
+    """Each job by itself: a failure is that job's alone."""
+    return [_attempt(job) for job in jobs]
+
+
+def mean_direction(view: ItemView, query: ItemsQuery, taste: int) -> FloatArray | None:
+    """The (weighted) mean of the items' [v ; φ] to unit length, [taste]; None where no item has a row."""
+    slots = view.slots_of(query.item_ids)
+    known = slots >= 0
+    if not known.any():
+        return None
+    rows = view.columns["output"][slots[known], :taste]
+    mean = rows.mean(axis=0) if query.weights is None else query.weights[known] @ rows
+    direction: FloatArray = unit_rows(mean[None].astype(np.float32))[0]
+    return direction
+
+
+def _attempt(job: ScoringJob) -> ScoringResult | Exception:
+    try:
+        return job.run()
+    except Exception as error:  # handed to the one who asked
+        return error

@@ -1,0 +1,113 @@
+"""The models of all domains of one server, and the one worker thread that computes with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from shared.artifacts import Artifact, Registry
+from shared.domain import HeldModel
+from shared.inference.batcher import MicroBatcher
+from shared.inference.clients import FeatureItemFeed
+from shared.inference.holder import HolderTimes, ModelHolder, Version
+from shared.inference.settings import ModelServerSettings
+from shared.rpc.serving import served_call
+
+V = TypeVar("V", bound=Version)
+J = TypeVar("J")
+R = TypeVar("R")
+
+_log = structlog.get_logger(part="models")
+
+
+class ModelHost(Generic[V, J, R]):
+    """Holds the models and runs jobs on them in micro-batches.
+
+    load: makes a version of an artifact. run: does a batch of jobs, on the worker thread.
+    Start it on the event loop that serves.
+    """
+
+    def __init__(
+        self,
+        settings: ModelServerSettings,
+        load: Callable[[Artifact], V],
+        run: Callable[[Sequence[J]], Sequence[R | Exception]],
+        *,
+        max_batch: int,
+    ) -> None:
+        self._settings = settings
+        self._feed = FeatureItemFeed(settings.features_target) if settings.features_target else None
+        registry = Registry(settings.registry)
+        times = HolderTimes(settings.registry_interval_s, settings.catalogue_wait_s)
+        self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._batcher = MicroBatcher(run, self._thread, max_batch=max_batch, max_queued=settings.max_queued)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self._holders)
+
+    def get(self, domain: str, version: str = "") -> V:
+        """See `ModelHolder.get`; the domain must be one of those served."""
+        return self._holders[domain].get(version)
+
+    def describe(self, domain: str) -> tuple[HeldModel, ...]:
+        """The versions held, the champion first."""
+        return tuple(version.describe() for version in self._holders[domain].held())
+
+    async def submit(self, job: J) -> R:
+        """Runs the job in its turn; gives up at the deadline of the request being served."""
+        call = served_call()
+        return await self._batcher.submit(job, call.deadline if call else None)
+
+    async def start(self) -> None:
+        """Returns once each domain's champion of now is held, or refused, or there is none yet.
+
+        Gives up waiting after `start_timeout_s`, without an error: a server without a model is alive, and
+        its services say when they are ready.
+        """
+        self._batcher.start()
+        for holder in self._holders.values():
+            holder.start()
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                await asyncio.gather(*(holder.settled() for holder in self._holders.values()))
+        except TimeoutError:
+            waiting = [d for d, holder in self._holders.items() if not holder.held()]
+            _log.warning("models_still_loading", domains=waiting, waited_s=self._settings.start_timeout_s)
+
+    async def ready(self) -> None:
+        """Returns once every domain has a model."""
+        await asyncio.gather(*(holder.ready.wait() for holder in self._holders.values()))
+
+    async def stop(self) -> None:
+        await self._batcher.stop()
+        await asyncio.gather(*(holder.stop() for holder in self._holders.values()))
+        self._thread.shutdown()
+        if self._feed is not None:
+            await self._feed.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelComponent:
+    """A service and the models it works with, as `shared.rpc.server` runs them.
+
+    register: adds the servicer to a gRPC server; returns its full service name, in a list.
+    """
+
+    host: ModelHost[Any, Any, Any]
+    register: Callable[[Any], Sequence[str]]
+
+    async def start(self) -> None:
+        await self.host.start()
+
+    async def ready(self) -> None:
+        await self.host.ready()
+
+    async def stop(self) -> None:
+        await self.host.stop()
