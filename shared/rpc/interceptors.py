@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -36,16 +36,28 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Admission:
-    """Which calls are let in: none before the component is ready, at most `limit` unary ones at once."""
+    """Which calls are let in: none before the component is ready, at most `limit` unary ones at once.
+
+    `streams` holds the tasks of open streams, `ended` those of them that the stopping server ends.
+    """
 
     name: str
     limit: int
     ready: bool = False
     in_work: int = 0
+    streams: set[asyncio.Task[Any]] = field(default_factory=set)
+    ended: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def end_streams(self) -> None:
+        """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
+        self.ready = False
+        self.ended.update(self.streams)
+        for task in tuple(self.streams):
+            task.cancel()
 
     def check(self) -> None:
         if not self.ready:
-            raise Unavailable(f"{self.name} is starting")
+            raise Unavailable(f"{self.name} is starting or stopping")
         if self.in_work >= self.limit:
             raise Overloaded(f"{self.name} has {self.limit} calls in work, its limit")
 
@@ -144,20 +156,29 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         return unary
 
     def _stream(self, method: str, behaviour: Any) -> Any:
+        admission = self._admission
+
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             call = _arrive(method, context)
             self._metrics.in_work.inc()
+            task = asyncio.current_task()
             try:
                 _check(request, call)
-                if not self._admission.ready:
-                    self._admission.check()
+                if not admission.ready:
+                    admission.check()
+                if task:
+                    admission.streams.add(task)
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
             except BaseException as error:
-                await self._fail(call, error)
+                stopping = Unavailable(f"{admission.name} is stopping")
+                await self._fail(call, stopping if task in admission.ended else error)
             finally:
                 self._metrics.in_work.dec()
+                if task:
+                    admission.streams.discard(task)
+                    admission.ended.discard(task)
             self._finish(call, "OK")
 
         return stream

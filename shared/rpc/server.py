@@ -3,7 +3,7 @@
 bound      health answers NOT_SERVING, calls are refused UNAVAILABLE
 started    component.start() returned: SERVING
 SIGTERM    NOT_SERVING → `drain_s` (callers turn away; calls are still answered)
-           → server.stop(`grace_s`) (calls in flight finish) → component.stop() (flush, close)
+           → server.stop(`grace_s`) (streams end, calls in flight finish) → component.stop() (flush, close)
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
             try:
                 yield bound
             finally:
+                admission.end_streams()
                 await server.stop(settings.grace_s)
     finally:
         await component.stop()
