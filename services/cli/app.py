@@ -1,0 +1,75 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import typer
+
+from services.cli import output
+from services.cli.commands import cluster, importing, items, lists, models, users
+from services.cli.failures import explain
+from shared.errors import WarmstartError
+
+_HELP = "Warmstart: recommends well to people it has just met."
+
+
+def build() -> typer.Typer:
+    """The command line."""
+    app = typer.Typer(
+        help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    )
+    app.command("up", epilog=cluster.UP_EXAMPLES)(cluster.up)
+    app.command("down", epilog=cluster.DOWN_EXAMPLES)(cluster.down)
+    app.command("import", epilog=importing.EXAMPLES)(importing.import_)
+    app.command("recommend", epilog=lists.RECOMMEND_EXAMPLES)(lists.recommend)
+    app.command("similar", epilog=lists.SIMILAR_EXAMPLES)(lists.similar)
+    app.command("feedback", epilog=lists.FEEDBACK_EXAMPLES)(lists.feedback)
+    app.add_typer(_items(), name="items")
+    app.add_typer(_users(), name="users")
+    app.add_typer(_models(), name="models")
+    return app
+
+
+def _items() -> typer.Typer:
+    app = typer.Typer(help="The catalogue.", no_args_is_help=True)
+    app.command("list", epilog=items.LIST_EXAMPLES)(items.list_)
+    app.command("get", epilog=items.GET_EXAMPLES)(items.get)
+    app.command("add", epilog=items.ADD_EXAMPLES)(items.add)
+    app.command("delete", epilog=items.DELETE_EXAMPLES)(items.delete)
+    return app
+
+
+def _users() -> typer.Typer:
+    app = typer.Typer(help="People, their data and their relations.", no_args_is_help=True)
+    app.command("export", epilog=users.EXPORT_EXAMPLES)(users.export)
+    app.command("delete", epilog=users.DELETE_EXAMPLES)(users.delete)
+    app.command("merge", epilog=users.MERGE_EXAMPLES)(users.merge)
+    app.command("relate", epilog=users.RELATE_EXAMPLES)(users.relate)
+    return app
+
+
+def _models() -> typer.Typer:
+    app = typer.Typer(help="Published models.", no_args_is_help=True)
+    app.command("list", epilog=models.LIST_EXAMPLES)(models.list_)
+    app.command("show", epilog=models.SHOW_EXAMPLES)(models.show)
+    app.command("promote", epilog=models.PROMOTE_EXAMPLES)(models.promote)
+    app.command("rollback", epilog=models.ROLLBACK_EXAMPLES)(models.rollback)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. 0 = done, 1 = failed (the message says what to do next), 2 = wrong usage,
+    130 = interrupted."""
+    try:
+        build()(args=list(arguments) if arguments is not None else None, prog_name="warmstart")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except WarmstartError as error:
+        output.stderr().print(f"[bold red]error:[/] {output.escaped(explain(error))}", soft_wrap=True)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        output.stderr().print("interrupted")
+        return 130
+    return 0

@@ -1,0 +1,56 @@
+"""Which programs the local cluster runs, and the environment that tells them where everything is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.cli.cluster.ports import HOST, Ports
+from services.cli.failures import CommandError
+
+SERVICES = ("features", "adaptation", "scoring", "gateway")
+PROGRAMS = ("valkey", *SERVICES)
+# Marks every process of one cluster in its environment, so that none can hide.
+CLUSTER_MARK = "WARMSTART_UP_CLUSTER"
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def config_file() -> Path:
+    """deploy/local/supervisord.conf of the checkout that this package runs from."""
+    path = _REPOSITORY / "deploy" / "local" / "supervisord.conf"
+    if not path.is_file():
+        raise CommandError(f"{path} is missing: the local cluster runs from a checkout of the repository")
+    return path
+
+
+def environment(
+    inherited: Mapping[str, str], *, data_dir: Path, ports: Ports, domains: str, socket: Path, mark: str
+) -> dict[str, str]:
+    """What every program is told; the caller's own settings for a service stay, except for places."""
+    logs, registry = data_dir / "logs", data_dir / "registry"
+    local = {f"WARMSTART_{name.upper()}_DRAIN_S": "0.2" for name in SERVICES}  # nobody watches health here
+    domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
+    places = {
+        "WARMSTART_UP_PYTHON": sys.executable,
+        "WARMSTART_UP_LEASH": str(Path(__file__).with_name("leash.py")),
+        "WARMSTART_UP_SOCKET": str(socket),
+        "WARMSTART_UP_LOGS": str(logs),
+        CLUSTER_MARK: mark,
+        "WARMSTART_VALKEY_PORT": str(ports.valkey),
+        "WARMSTART_VALKEY_DIR": str(data_dir / "valkey"),
+        "WARMSTART_FEATURES_STORE_URL": f"valkey://{HOST}:{ports.valkey}/0",
+        "WARMSTART_ADAPTATION_FEATURES_TARGET": ports.target("features"),
+        "WARMSTART_SCORING_FEATURES_TARGET": ports.target("features"),
+        "WARMSTART_ADAPTATION_REGISTRY": str(registry),
+        "WARMSTART_SCORING_REGISTRY": str(registry),
+        "WARMSTART_GATEWAY_FEATURES_TARGET": ports.target("features"),
+        "WARMSTART_GATEWAY_ADAPTATION_TARGET": ports.target("adaptation"),
+        "WARMSTART_GATEWAY_SCORING_TARGET": ports.target("scoring"),
+        "PYTHONUNBUFFERED": "1",
+        "TF_CPP_MIN_LOG_LEVEL": inherited.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    }
+    for name in SERVICES:
+        places[f"WARMSTART_{name.upper()}_HOST"] = HOST
+        places[f"WARMSTART_{name.upper()}_PORT"] = str(ports.by_name()[name])
+    return {**local, **domain, **inherited, **places}

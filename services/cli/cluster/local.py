@@ -1,0 +1,139 @@
+"""The local cluster: start it, wait until it is healthy, keep it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from services.cli import output
+from services.cli.cluster.health import PartHealth, cluster_health
+from services.cli.cluster.layout import PROGRAMS, config_file, environment
+from services.cli.cluster.lock import data_dir_lock
+from services.cli.cluster.ports import Ports
+from services.cli.cluster.state import remove_state, write_state
+from services.cli.cluster.supervisor import Supervisor, socket_path
+from services.cli.failures import CommandError
+from shared.domain import DEFAULT_DOMAIN
+
+_POLL_S = 0.2
+_LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A started cluster. `domains`: as the services are told, separated by commas; "" = the default one."""
+
+    data_dir: Path
+    ports: Ports
+    supervisor: Supervisor
+    domains: str = ""
+
+    def health(self) -> list[PartHealth]:
+        names = tuple(d.strip() for d in self.domains.split(",") if d.strip()) or (DEFAULT_DOMAIN,)
+        registry = self.data_dir / "registry"
+        return asyncio.run(cluster_health(self.ports, self.supervisor.states(), registry, names))
+
+    def wait_until_healthy(self, timeout_s: float, console: Console, *, need_model: bool = False) -> None:
+        """Shows a live table until every part is healthy, then writes the state file for other commands.
+
+        need_model: adaptation and scoring must serve one. Raises CommandError with the log's last lines
+        where a part keeps failing or the time is up.
+        """
+        deadline = time.monotonic() + timeout_s
+        with Live(console=console, transient=True, refresh_per_second=8) as live:
+            while True:
+                parts = self.health()
+                live.update(status_table(parts))
+                waits = [p for p in parts if not p.healthy or (need_model and p.note != "healthy")]
+                if len(parts) == len(PROGRAMS) and not waits:
+                    break
+                failed = next((p for p in parts if p.failed), None)
+                if failed or not self.supervisor.running or time.monotonic() > deadline:
+                    raise self._gave_up(failed or (waits[0] if waits else None), timeout_s)
+                time.sleep(_POLL_S)
+        write_state(self.data_dir, self.ports)
+        console.print(status_table(parts))
+
+    def _gave_up(self, part: PartHealth | None, timeout_s: float) -> CommandError:
+        name = part.name if part and self.supervisor.running else "supervisord"
+        why = part.note if part and self.supervisor.running else "died"
+        log = self.data_dir / "logs" / f"{name}.log"
+        return CommandError(
+            f"{name} did not become healthy within {timeout_s:g} s ({why}); "
+            f"the end of {log}:\n{log_tail(log)}"
+        )
+
+
+@contextmanager
+def local_cluster(
+    data_dir: Path, choose_ports: Callable[[], Ports], domains: str = ""
+) -> Iterator[LocalCluster]:
+    """Starts the programs; stops them in order at the end, whatever way the block ends.
+
+    SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt inside the block; a second one while stopping kills.
+    Raises CommandError where a port is taken or the directory is another cluster's.
+    """
+    data_dir = data_dir.resolve()
+    with data_dir_lock(data_dir):
+        remove_state(data_dir)  # a killed cluster's
+        ports = choose_ports()
+        for folder in ("logs", "valkey", "registry"):
+            (data_dir / folder).mkdir(parents=True, exist_ok=True)
+        variables = environment(
+            os.environ,
+            data_dir=data_dir,
+            ports=ports,
+            domains=domains,
+            socket=socket_path(),
+            mark=uuid.uuid4().hex,
+        )
+        with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            supervisor = Supervisor(config_file(), variables, data_dir / "logs" / "supervisord.out")
+            try:
+                yield LocalCluster(data_dir, ports, supervisor, domains)
+            finally:
+                remove_state(data_dir)
+                try:
+                    supervisor.stop()
+                except KeyboardInterrupt:
+                    supervisor.kill()
+                    raise
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """These signals act like Ctrl-C while the block runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def status_table(parts: list[PartHealth]) -> Table:
+    """What runs where and how it is."""
+    columns = ("program", "address", "state", output.Column("pid", numeric=True))
+    return output.table("", columns, [(p.name, p.target, p.note, p.pid or "") for p in parts])
+
+
+def log_tail(log: Path) -> str:
+    if not log.is_file():
+        return "(no log was written)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])

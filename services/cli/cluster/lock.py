@@ -1,0 +1,37 @@
+"""One cluster a data directory: two stores on the same append-only file would destroy it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.cli.failures import CommandError
+
+_NAME = "up.lock"
+
+
+@contextmanager
+def data_dir_lock(data_dir: Path) -> Iterator[None]:
+    """Held while the cluster runs; the kernel lets it go whatever way the holder ends.
+
+    Raises CommandError where another process holds it.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / _NAME
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise CommandError(
+                f"{data_dir} is in use by another `warmstart up` (process {holder}); stop it with "
+                f"`warmstart down --data-dir {data_dir}`, or take another directory with --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,93 @@
+"""Ports of the local cluster."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, fields
+
+import psutil
+
+from services.cli.failures import CommandError
+
+HOST = "127.0.0.1"
+DEFAULT_BASE_PORT = 50051
+_VALKEY_OFFSET = 9
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    gateway: int
+    features: int
+    adaptation: int
+    scoring: int
+    valkey: int
+
+    @classmethod
+    def from_base(cls, base: int) -> Ports:
+        """base, base+1, … for the services; base+9 for the store."""
+        return cls(base, base + 1, base + 2, base + 3, base + _VALKEY_OFFSET)
+
+    def by_name(self) -> dict[str, int]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def target(self, service: str) -> str:
+        return f"{HOST}:{self.by_name()[service]}"
+
+
+def base_ports(base: int) -> Ports:
+    """The ports from `base` on. Raises CommandError naming every taken one and who holds it."""
+    if not 1 <= base <= _MAX_PORT - _VALKEY_OFFSET:
+        raise CommandError(f"--base-port must be 1..{_MAX_PORT - _VALKEY_OFFSET}, got {base}")
+    ports = Ports.from_base(base)
+    taken = [
+        f"port {port} for {name} is taken{_holder(port)}"
+        for name, port in ports.by_name().items()
+        if not _is_free(port)
+    ]
+    if taken:
+        raise CommandError(
+            "\n".join(taken)
+            + "\nchoose other ports with --base-port N, or let any free ones be taken with --free-ports"
+        )
+    return ports
+
+
+def free_ports() -> Ports:
+    """Ports that are free now, all different: held together while they are drawn."""
+    with ExitStack() as held:
+        drawn = []
+        for _ in fields(Ports):
+            probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            probe.bind((HOST, 0))
+            drawn.append(probe.getsockname()[1])
+    ports = Ports(*drawn)
+    assert len(set(astuple(ports))) == len(drawn)  # noqa: S101 - the kernel gives a bound port once
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _holder(port: int) -> str:
+    """Which process listens there, where we may know it."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return ""
+    for connection in connections:
+        local = connection.laddr
+        if local and local.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            try:
+                return f" by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+            except psutil.NoSuchProcess:
+                return ""
+    return ""

@@ -1,0 +1,133 @@
+"""supervisord as a child process, asked over its unix socket (XML-RPC)."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from services.cli.cluster.layout import CLUSTER_MARK
+
+_POLL_S = 0.05
+# Five programs, each at most stopwaitsecs, one after the other.
+_STOP_S = 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramState:
+    """One program as the supervisor sees it. `state`: RUNNING, STARTING, BACKOFF, FATAL, EXITED, …"""
+
+    name: str
+    state: str
+    pid: int
+    uptime_s: float
+    problem: str
+
+
+class Supervisor:
+    """A supervisord in the foreground, in a session of its own: Ctrl-C reaches `up` alone, which then stops
+    everything in order."""
+
+    def __init__(self, config: Path, environment: Mapping[str, str], log: Path) -> None:
+        self.mark = environment[CLUSTER_MARK]
+        self._socket = Path(environment["WARMSTART_UP_SOCKET"])
+        leash = environment["WARMSTART_UP_LEASH"]
+        command = [sys.executable, leash, "--term", sys.executable, "-m", "supervisor.supervisord"]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                [*command, "--nodaemon", "--configuration", str(config)],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def states(self) -> dict[str, ProgramState]:
+        """By program; empty while the supervisor does not answer yet."""
+        try:
+            infos: Any = self._proxy().supervisor.getAllProcessInfo()
+        except (OSError, HTTPException, xmlrpc.client.Error):
+            return {}
+        return {
+            info["name"]: ProgramState(
+                info["name"],
+                info["statename"],
+                int(info["pid"]),
+                float(info["now"] - info["start"]) if info["pid"] else 0.0,
+                info["spawnerr"],
+            )
+            for info in infos
+        }
+
+    def stop(self) -> None:
+        """Stops every program in order, then the supervisor; returns when no process is left."""
+        if self.running:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self.kill_leftovers()
+        shutil.rmtree(self._socket.parent, ignore_errors=True)
+
+    def kill(self) -> None:
+        """Stops everything at once, without order or mercy."""
+        if self.running:
+            self._process.kill()
+            self._process.wait()
+        self.stop()
+
+    def kill_leftovers(self) -> None:
+        """Kills what still carries this cluster's mark: nothing, unless the supervisor itself was killed."""
+        deadline = time.monotonic() + 10.0
+        while left := marked_processes(self.mark):
+            for process in left:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"processes do not die: {[p.pid for p in left]}")
+            time.sleep(_POLL_S)
+
+    def _proxy(self) -> xmlrpc.client.ServerProxy:
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+
+
+def socket_path() -> Path:
+    """A fresh place for the socket: the data directory's path may be too long for one (108 bytes)."""
+    return Path(tempfile.mkdtemp(prefix="warmstart-")) / "up.sock"
+
+
+def marked_processes(mark: str) -> list[psutil.Process]:
+    """Living processes of one cluster, by their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(CLUSTER_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""The commands: options in, calls made, tables or JSON out."""

@@ -1,0 +1,140 @@
+"""`warmstart up` and `warmstart down`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from services.cli import options, output
+from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
+from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
+from services.cli.cluster.state import ClusterState, read_state
+from services.cli.failures import CommandError
+
+UP_EXAMPLES = options.examples(
+    "warmstart up", "warmstart up --base-port 6000", "warmstart up --free-ports --detach"
+)
+DOWN_EXAMPLES = options.examples("warmstart down")
+_POLL_S = 0.2
+_STOP_S = 120.0
+_START_TIMEOUT_S = 120.0
+
+BasePort = Annotated[
+    int,
+    typer.Option(
+        help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+9 valkey.", metavar="N"
+    ),
+]
+FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")]
+
+
+def up(
+    base_port: BasePort = DEFAULT_BASE_PORT,
+    free: FreePorts = False,
+    domains: Annotated[str, typer.Option(help="Domains served, separated by commas.")] = "",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds until all must be healthy.", min=1.0)
+    ] = _START_TIMEOUT_S,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once all are healthy; stop with `warmstart down`.")
+    ] = False,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Run the whole cluster on this machine until Ctrl-C: valkey, features, adaptation, scoring, gateway.
+
+    A program that dies is started again at once. Logs are in the data directory.
+    """
+    if detach:
+        state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)
+        output.stdout().print(
+            f"gateway: {state.gateway} (process {state.pid}; stop it with `warmstart down`)"
+        )
+        return
+    console = output.stderr()
+    with local_cluster(data_dir, port_choice(base_port, free), domains) as cluster:
+        try:
+            cluster.wait_until_healthy(timeout, console)
+            announce(cluster)
+            hold(cluster)
+        except KeyboardInterrupt:
+            console.print("stopping …")
+    console.print("stopped")
+
+
+def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
+    """Stop the cluster that runs on this data directory."""
+    state = read_state(data_dir)
+    if state is None:
+        raise CommandError(f"no cluster runs on {data_dir}; `warmstart up` starts one")
+    process = psutil.Process(state.pid)
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except psutil.TimeoutExpired:
+        raise CommandError(f"process {state.pid} is still stopping after {_STOP_S:g} s") from None
+    output.stdout().print("stopped")
+
+
+def port_choice(base_port: int, free: bool) -> Callable[[], Ports]:
+    return free_ports if free else lambda: base_ports(base_port)
+
+
+def announce(cluster: LocalCluster) -> None:
+    """Where to call, on stdout."""
+    gateway = cluster.ports.target("gateway")
+    console = output.stdout()
+    console.print(f"gateway: {gateway}")
+    console.print(f"logs:    {cluster.data_dir / 'logs'}")
+    console.print("Try `warmstart recommend somebody`, or with any gRPC client:")
+    console.print(
+        f'  grpcurl -plaintext -d \'{{"user_id": "somebody"}}\' {gateway} '
+        "warmstart.gateway.v1.RecommendationService/Recommend",
+        soft_wrap=True,
+    )
+    console.print("Ctrl-C stops everything.")
+
+
+def hold(cluster: LocalCluster) -> None:
+    """Until Ctrl-C. Says when a program is given up; raises CommandError where the supervisor dies."""
+    given_up: set[str] = set()
+    console = output.stderr()
+    while cluster.supervisor.running:
+        for state in cluster.supervisor.states().values():
+            if state.state == "FATAL" and state.name not in given_up:
+                given_up.add(state.name)
+                log = cluster.data_dir / "logs" / f"{state.name}.log"
+                console.print(
+                    output.escaped(
+                        f"{state.name} keeps failing and was given up; the end of {log}:\n{log_tail(log)}"
+                    )
+                )
+        time.sleep(_POLL_S)
+    raise CommandError(f"the supervisor died; see {cluster.data_dir / 'logs' / 'supervisord.log'}")
+
+
+def start_detached(
+    data_dir: Path, *, base_port: int, free: bool, domains: str, timeout_s: float
+) -> ClusterState:
+    """Runs `warmstart up` in a session of its own; returns once it has written its state."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "up.log"
+    ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
+    command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]
+    command += ["--domains", domains, "--timeout", str(timeout_s)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    while process.poll() is None:
+        state = read_state(data_dir)
+        if state and state.pid == process.pid:
+            return state
+        time.sleep(_POLL_S)
+    raise CommandError(f"the cluster did not start:\n{log_tail(log)}")

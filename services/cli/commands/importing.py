@@ -1,0 +1,208 @@
+"""`warmstart import`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.cli import options, output
+from services.cli.clients import open_gateway
+from services.cli.failures import CommandError
+from services.cli.importing.counts import OUTCOMES, Counts
+from services.cli.importing.rejects import RejectsFile
+from services.cli.importing.run import ImportOptions, import_dataset
+from services.cli.target import gateway_target
+from shared.datasets import DATASETS, Columns, Dataset, DatasetError, FileOptions, load, load_files
+from shared.datasets.fields import TimeUnit
+from shared.domain import Action
+from shared.limits import MAX_RATING, MIN_RATING
+
+EXAMPLES = options.examples(
+    "warmstart import --dataset movielens-100k",
+    "warmstart import --dataset movielens-1m --path ~/ml-1m",
+    "warmstart import --events log.csv --map user=uid,item=sku,time=ts --action click",
+    "warmstart import --items items.jsonl --map item=asin,attribute.brand=brand",
+)
+_GENERIC = "Your own files"
+
+
+def import_(
+    dataset: Annotated[str, typer.Option(help=f"A known data set: {', '.join(DATASETS)}.")] = "",
+    path: Annotated[
+        Path | None, typer.Option(help="Folder of the data set's files.", exists=True, file_okay=False)
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Events: CSV, TSV, JSON Lines or Parquet.", exists=True, rich_help_panel=_GENERIC),
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="Items.", exists=True, rich_help_panel=_GENERIC)] = None,
+    users: Annotated[Path | None, typer.Option(help="People.", exists=True, rich_help_panel=_GENERIC)] = None,
+    relations: Annotated[
+        Path | None, typer.Option(help="Ties between people.", exists=True, rich_help_panel=_GENERIC)
+    ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN,…",
+            help="Which column holds a field (user, item, action, value, time, title, description, "
+            "categories, available, created, other, kind, weight, attribute.NAME); "
+            "`items.title=name` means one file only.",
+            rich_help_panel=_GENERIC,
+        ),
+    ] = None,
+    action: Annotated[
+        str, typer.Option(help="What every event is, where no column says so.", rich_help_panel=_GENERIC)
+    ] = "",
+    time_unit: Annotated[
+        str,
+        typer.Option(help="s, ms, us, ns or iso; detected where not given.", rich_help_panel=_GENERIC),
+    ] = "",
+    rating_scale: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH", help="Scale of the ratings; mapped to 1:5.", rich_help_panel=_GENERIC
+        ),
+    ] = "1:5",
+    separator: Annotated[
+        str, typer.Option(help="Between categories in one cell.", rich_help_panel=_GENERIC)
+    ] = "|",
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for rows that could not be stored; by default under the data directory.",
+            dir_okay=False,
+        ),
+    ] = None,
+    max_bad_share: Annotated[
+        float, typer.Option(help="Fail where more than this share of a kind's rows is bad.", min=0.0, max=1.0)
+    ] = 0.01,
+    allow_bad_rows: Annotated[
+        bool, typer.Option("--allow-bad-rows", help="Never fail because of bad rows.")
+    ] = False,
+    lanes: Annotated[int, typer.Option(help="Batches on their way at once.", min=1, max=64)] = 4,
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Store events, items, people and relations through the gateway.
+
+    Bad rows go to a rejects file with their number and reason. Event ids are derived from the events,
+    so importing the same file twice changes nothing.
+    """
+    files = {
+        kind: file
+        for kind, file in (("items", items), ("users", users), ("relations", relations), ("events", events))
+        if file is not None
+    }
+    if bool(dataset) == bool(files):
+        raise typer.BadParameter("give either --dataset or files (--events, --items, --users, --relations)")
+    if dataset:
+        source = load(dataset, path)
+    else:
+        how = FileOptions(_unit(time_unit), _action(action), _scale(rating_scale), separator)
+        source = load_files(files, Columns.parse(mapping or []), how)
+    console = output.stderr()
+    for note in source.notes:
+        console.print(f"note: {output.escaped(note)}")
+    name = dataset or "-".join(f.stem for f in files.values())
+    rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
+    started = time.monotonic()
+    with RejectsFile(rejects_path) as file:
+        counts = asyncio.run(
+            run_import(gateway_target(gateway, data_dir), domain, source, file, console, lanes=lanes)
+        )
+    seconds = time.monotonic() - started
+    report(counts, seconds, rejects_path, as_json=as_json)
+    check_bad_share(counts, 1.0 if allow_bad_rows else max_bad_share, rejects_path)
+    if dataset:
+        mark_imported(data_dir, domain, dataset, counts)
+
+
+async def run_import(
+    target: str, domain: str, source: Dataset, rejects: RejectsFile, console: Console, *, lanes: int = 4
+) -> dict[str, Counts]:
+    """Imports into the gateway at `target`."""
+    async with open_gateway(target, domain) as client:
+        return await import_dataset(client, source, ImportOptions(lanes=lanes), rejects, console)
+
+
+def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_json: bool) -> None:
+    """The closing summary on stdout."""
+    total_rejected = sum(c.rejected for c in counts.values())
+    if as_json:
+        output.print_json(
+            {
+                "kinds": {kind: c.as_dict() for kind, c in counts.items()},
+                "seconds": round(seconds, 3),
+                "rejects_file": str(rejects) if total_rejected else None,
+            }
+        )
+        return
+    columns = [output.Column("kind"), *(output.Column(n, numeric=True) for n in ("read", *OUTCOMES))]
+    rows = [[kind, *(f"{n:,}" for n in c.as_dict().values())] for kind, c in counts.items()]
+    console = output.stdout()
+    console.print(output.table(f"Imported in {seconds:,.1f} s", columns, rows))
+    if total_rejected:
+        console.print(f"{total_rejected:,} rejected rows, with reasons: {output.escaped(str(rejects))}")
+
+
+def check_bad_share(counts: Mapping[str, Counts], allowed: float, rejects: Path) -> None:
+    """Raises CommandError where a kind has more bad rows than allowed."""
+    over = [f"{c.bad_share:.1%} of the {kind}" for kind, c in counts.items() if c.bad_share > allowed]
+    if over:
+        raise CommandError(
+            f"{' and '.join(over)} could not be stored (allowed: {allowed:.1%}); "
+            f"the reasons are in {rejects}. Correct the rows and import again, or pass --max-bad-share or --allow-bad-rows"
+        )
+
+
+def mark_imported(data_dir: Path, domain: str, dataset: str, counts: Mapping[str, Counts]) -> None:
+    """Notes a finished import, so that `warmstart demo` need not repeat it."""
+    mark = import_mark(data_dir, domain, dataset)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps({kind: c.as_dict() for kind, c in counts.items()}))
+
+
+def import_mark(data_dir: Path, domain: str, dataset: str) -> Path:
+    """Where a finished import is noted."""
+    return data_dir / "imports" / f"{domain}-{dataset}.json"
+
+
+def _unit(text: str) -> TimeUnit | None:
+    if not text:
+        return None
+    try:
+        return TimeUnit(text)
+    except ValueError:
+        units = ", ".join(u.value for u in TimeUnit)
+        raise DatasetError(f"--time-unit must be one of {units}, got {text!r}") from None
+
+
+def _action(text: str) -> Action | None:
+    if not text:
+        return None
+    try:
+        return Action[text.upper()]
+    except KeyError:
+        names = ", ".join(a.name.lower() for a in Action)
+        raise DatasetError(f"--action must be one of {names}, got {text!r}") from None
+
+
+def _scale(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    try:
+        scale = float(low), float(high)
+    except ValueError:
+        scale = (MAX_RATING, MIN_RATING)
+    if not colon or not scale[0] < scale[1]:
+        raise DatasetError(f"--rating-scale must be LOW:HIGH with LOW < HIGH, got {text!r}")
+    return scale

@@ -1,0 +1,200 @@
+"""`warmstart recommend`, `similar` and `feedback`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from warmstart.common.v1 import event_pb2, item_pb2, user_pb2
+from warmstart.gateway.v1 import recommendation_service_pb2 as pb
+
+from services.cli import options, output
+from services.cli.clients import open_gateway
+from services.cli.failures import CommandError
+from services.cli.target import gateway_target
+from shared.domain import Action, Event, Exposure
+from shared.limits import DEFAULT_PAGE_SIZE
+
+RECOMMEND_EXAMPLES = options.examples(
+    "warmstart recommend 42",
+    "warmstart recommend 42 -n 20 --category Comedy --like 50 --dislike 294",
+    "warmstart recommend somebody --no-adaptation --json",
+)
+SIMILAR_EXAMPLES = options.examples("warmstart similar 50", "warmstart similar 50 181 -n 5 --json")
+FEEDBACK_EXAMPLES = options.examples(
+    "warmstart feedback 42 50 like", "warmstart feedback 42 294 rating --value 2"
+)
+
+PageSize = Annotated[int, typer.Option("-n", "--page-size", help="How many.")]
+ActionName = Annotated[str, typer.Argument(help=f"One of {', '.join(a.name.lower() for a in Action)}.")]
+
+
+def recommend(
+    user_id: Annotated[str, typer.Argument(help="For whom; need not be known.")],
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    page_token: Annotated[str, typer.Option(help="The next page of an earlier list.")] = "",
+    candidates: Annotated[
+        list[str] | None, typer.Option("--candidate", help="Rank exactly these items (repeat).")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Never this item (repeat).")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Items of one of these categories (repeat).")
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(help="As if the person liked this item; not stored (repeat).")
+    ] = None,
+    dislike: Annotated[
+        list[str] | None, typer.Option(help="As if the person disliked this item; not stored (repeat).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device class, for example phone.")] = "",
+    surface: Annotated[str, typer.Option(help="Place in the product, for example home.")] = "",
+    diversity: Annotated[float | None, typer.Option(help="0 (none) to 1.")] = None,
+    exploration: Annotated[
+        float | None, typer.Option(help="Share of places for exploration, 0 to 0.5.")
+    ] = None,
+    no_adaptation: Annotated[bool, typer.Option("--no-adaptation", help="Without fast weights.")] = False,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also items the person has acted on.")
+    ] = False,
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """The best list for a person, now."""
+    request = pb.RecommendRequest(
+        user_id=user_id,
+        page_size=page_size,
+        page_token=page_token,
+        candidate_item_ids=candidates or [],
+        exclude_item_ids=exclude or [],
+        filter=item_pb2.ItemFilter(any_categories=category or []),
+        context=user_pb2.RequestContext(device=device, surface=surface),
+        events=[
+            event_pb2.Event(item_id=item_id, action=action)
+            for ids, action in ((like, event_pb2.ACTION_LIKE), (dislike, event_pb2.ACTION_DISLIKE))
+            for item_id in ids or ()
+        ],
+        disable_adaptation=no_adaptation,
+        include_seen=include_seen,
+        include_items=True,
+    )
+    if diversity is not None:
+        request.diversity = diversity
+    if exploration is not None:
+        request.exploration_rate = exploration
+
+    async def run() -> pb.RecommendResponse:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.recommend(request)
+
+    response = asyncio.run(run())
+    if as_json:
+        output.print_json(response)
+    else:
+        print_list(response, f"For {user_id}", output.stdout())
+
+
+def similar(
+    item_ids: Annotated[list[str], typer.Argument(help="Alike to these.")],
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """The items most alike to given ones."""
+    request = pb.ListSimilarItemsRequest(item_ids=item_ids, page_size=page_size, include_items=True)
+
+    async def run() -> pb.ListSimilarItemsResponse:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.similar(request)
+
+    response = asyncio.run(run())
+    if as_json:
+        output.print_json(response)
+        return
+    rows = [(s.item_id, title_of(s.item), f"{s.score:.3f}") for s in response.items]
+    columns = ("item", "title", output.Column("likeness", numeric=True))
+    output.stdout().print(output.table(f"Alike to {', '.join(item_ids)}", columns, rows))
+
+
+def feedback(
+    user_id: Annotated[str, typer.Argument(help="Who.")],
+    item_id: Annotated[str, typer.Argument(help="What.")],
+    action: ActionName,
+    value: Annotated[float, typer.Option(help="Rating (1 to 5) or seconds of dwell.")] = 0.0,
+    event_id: Annotated[str, typer.Option(help="Makes the call idempotent.")] = "",
+    list_id: Annotated[str, typer.Option(help="The list that showed the item.")] = "",
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Store what a person did; the very next list reflects it."""
+    exposure = Exposure(list_id=list_id) if list_id else None
+    event = Event(user_id, item_id, parse_action(action), value, 0, event_id, exposure)
+
+    async def run() -> Sequence[pb.FeedbackResult]:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.record([event])
+
+    result = asyncio.run(run())[0]
+    if as_json:
+        output.print_json(result)
+    if result.status == pb.FEEDBACK_STATUS_REJECTED:
+        raise CommandError(f"not stored: {result.reason}")
+    if not as_json:
+        word = "stored before" if result.status == pb.FEEDBACK_STATUS_DUPLICATE else "stored"
+        output.stdout().print(f"{word}: {output.escaped(result.event_id)}")
+
+
+def parse_action(name: str) -> Action:
+    try:
+        return Action[name.upper()]
+    except KeyError:
+        known = ", ".join(a.name.lower() for a in Action)
+        raise typer.BadParameter(f"action must be one of {known}, got {name!r}") from None
+
+
+def print_list(response: pb.RecommendResponse, title: str, console: Console) -> None:
+    """The list, then how it came about."""
+    rows = [
+        (
+            i.position + 1,
+            i.item_id,
+            title_of(i.item),
+            f"{i.score:.3f}",
+            i.source,
+            f"{i.propensity:.3f}",
+            i.reason,
+        )
+        for i in response.items
+    ]
+    columns = (
+        output.Column("#", numeric=True),
+        "item",
+        "title",
+        output.Column("score", numeric=True),
+        "source",
+        output.Column("propensity", numeric=True),
+        "why",
+    )
+    console.print(output.table(title, columns, rows))
+    rung = pb.Rung.Name(response.rung).removeprefix("RUNG_").lower()
+    model = response.model.version or "none"
+    console.print(
+        f"model {model}, adapted on {response.shots_used} events, rung {rung}, list {response.list_id}"
+    )
+    for degradation in response.degradations:
+        console.print(output.escaped(f"degraded: {degradation.stage}: {degradation.reason}"))
+    if response.next_page_token:
+        console.print(f"next page: --page-token {response.next_page_token}", soft_wrap=True)
+
+
+def title_of(item: item_pb2.Item) -> str:
+    """The title, or what else tells people what it is."""
+    return item.title or ", ".join(item.categories) or item.item_id

@@ -1,0 +1,133 @@
+"""`warmstart users export|delete|merge|relate`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from warmstart.common.v1 import event_pb2
+from warmstart.gateway.v1 import user_service_pb2 as pb
+
+from services.cli import options, output
+from services.cli.clients import open_gateway
+from services.cli.failures import CommandError
+from services.cli.target import gateway_target
+from shared.domain import Relation
+
+EXPORT_EXAMPLES = options.examples("warmstart users export 42 --json > 42.json")
+DELETE_EXAMPLES = options.examples("warmstart users delete 42 --yes")
+MERGE_EXAMPLES = options.examples("warmstart users merge visitor-7 42")
+RELATE_EXAMPLES = options.examples(
+    "warmstart users relate 42 43 --kind friend", "warmstart users relate 42 43 --remove"
+)
+_SHOWN_EVENTS = 20
+
+
+def export(
+    user_id: Annotated[str, typer.Argument(help="Whose data.")],
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """All that is held of one person. Fails where that is nothing."""
+
+    async def run() -> pb.ExportUserResponse:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.export_user(user_id)
+
+    response = asyncio.run(run())
+    if as_json:
+        output.print_json(response)
+        return
+    console = output.stdout()
+    attributes = ", ".join(f"{k}={v}" for k, v in sorted(response.user.attributes.items())) or "none"
+    console.print(output.escaped(f"attributes: {attributes}"))
+    console.print(f"relations: {len(response.relations)}, seen items: {len(response.seen_item_ids)}")
+    latest = response.events[-_SHOWN_EVENTS:]
+    rows = [(_when(e.time_ms), _action(e), e.item_id, f"{e.value:g}") for e in reversed(latest)]
+    title = f"The latest {len(latest)} of {len(response.events):,} events (all of them: --json)"
+    columns = ("time (UTC)", "action", "item", output.Column("value", numeric=True))
+    console.print(output.table(title, columns, rows))
+
+
+def delete(
+    user_id: Annotated[str, typer.Argument(help="Whose data.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Erase everything of one person, for good."""
+    if not yes:
+        typer.confirm(f"Erase everything of {user_id!r} for good?", abort=True, err=True)
+
+    async def run() -> bool:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.delete_user(user_id)
+
+    existed = asyncio.run(run())
+    if as_json:
+        output.print_json({"existed": existed})
+    else:
+        output.stdout().print("erased" if existed else "nothing was held of them")
+
+
+def merge(
+    from_user_id: Annotated[str, typer.Argument(help="The anonymous person; gone afterwards.")],
+    into_user_id: Annotated[str, typer.Argument(help="The signed-in person.")],
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Fold an anonymous person into a signed-in one."""
+
+    async def run() -> int:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.merge_users(from_user_id, into_user_id)
+
+    moved = asyncio.run(run())
+    if as_json:
+        output.print_json({"moved_events": moved})
+    else:
+        output.stdout().print(f"{moved:,} events moved")
+
+
+def relate(
+    user_id: Annotated[str, typer.Argument(help="Whose relation it is.")],
+    other_user_id: Annotated[str, typer.Argument(help="To whom.")],
+    kind: Annotated[str, typer.Option(help="Name of the kind.")] = "follows",
+    weight: Annotated[float, typer.Option(help="Strength in (0, 1].")] = 1.0,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the relation away.")] = False,
+    as_json: options.Json = False,
+    gateway: options.Gateway = "",
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Store or remove a tie between two people."""
+    relation = Relation(user_id, other_user_id, kind, weight, removed=remove)
+
+    async def run() -> Sequence[pb.RecordResult]:
+        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+            return await client.upsert_relations([relation])
+
+    result = asyncio.run(run())[0]
+    if as_json:
+        output.print_json(result)
+    if not result.stored:
+        raise CommandError(f"not stored: {result.reason}")
+    if not as_json:
+        output.stdout().print("removed" if remove else "stored")
+
+
+def _when(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _action(event: event_pb2.Event) -> str:
+    return event_pb2.Action.Name(event.action).removeprefix("ACTION_").lower()

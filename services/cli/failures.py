@@ -1,0 +1,32 @@
+"""How a command fails: one message for people, a code for programs, never a traceback."""
+
+from __future__ import annotations
+
+from shared.errors import InvalidInput, NoModel, NotFound, Overloaded, Unavailable, WarmstartError
+
+
+class CommandError(WarmstartError):
+    """A command cannot go on; the message says what to do next."""
+
+    reason = "COMMAND"
+
+
+_NEXT_STEPS: tuple[tuple[type[WarmstartError], str], ...] = (
+    (NoModel, "no model is serving yet: train one with `warmstart train`"),
+    (
+        Unavailable,
+        "is the cluster up? start it with `warmstart up`, or say where it is with --gateway HOST:PORT",
+    ),
+    (Overloaded, "try again in a moment, with less at once"),
+)
+
+
+def explain(error: WarmstartError, gateway: str = "") -> str:
+    """What went wrong and what to do next, a line each."""
+    lines = [v.description for v in error.violations] if isinstance(error, InvalidInput) else [str(error)]
+    if not isinstance(error, (CommandError, NotFound)):
+        lines[0] = f"{error.reason}: {lines[0]}" if error.reason != "INTERNAL" else lines[0]
+    step = next((text for cls, text in _NEXT_STEPS if isinstance(error, cls)), "")
+    if gateway and isinstance(error, Unavailable):
+        lines.append(f"gateway: {gateway}")
+    return "\n".join([*lines, step] if step else lines)

@@ -1,0 +1,44 @@
+"""The rejects file: one JSON object a line, with the row's number, the reason and the row itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from shared.datasets import Reject
+
+
+class RejectsFile:
+    """Opened with the first reject, so that a clean import leaves no file; an older one is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = 0
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> RejectsFile:
+        self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, kind: str, reject: Reject) -> None:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A row that is not UTF-8 is written with its bytes escaped.
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        line = {
+            "kind": kind,
+            "file": reject.file,
+            "row": reject.number,
+            "reason": reject.reason,
+            "raw": reject.raw,
+        }
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.written += 1
