@@ -10,7 +10,7 @@ GENERATED := protos/.generated
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup protos run demo test lint format train evaluate bench lock clean
+.PHONY: help setup protos run demo test lint breaking format train evaluate bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ lint: setup ## ruff, mypy --strict, buf
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf lint
 
+breaking: setup ## Refuse protos that break callers (against where the branch left main; AGAINST=ref)
+	.ci/breaking $(BIN)/buf
+
 format: setup ## Format Python and protos
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -49,6 +52,14 @@ format: setup ## Format Python and protos
 
 test: setup ## Unit, contract, integration and end-to-end tests
 	$(BIN)/python -m pytest
+
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+  --python-version 3.11 --no-emit-package warmstart
+lock: setup ## Pin and hash the dependencies anew (add UPGRADE=--upgrade for newer versions)
+	$(LOCK) $(UPGRADE) pyproject.toml -o requirements.txt
+	$(LOCK) $(UPGRADE) pyproject.toml --extra inference -o requirements-inference.txt
+	$(LOCK) $(UPGRADE) pyproject.toml --extra training -o requirements-training.txt
+	$(LOCK) $(UPGRADE) pyproject.toml --extra dev -o requirements-dev.txt
 
 clean: ## Remove generated files, caches and the local cluster's data
 	rm -rf var $(VENV) $(GENERATED) .mypy_cache .ruff_cache .pytest_cache .hypothesis
