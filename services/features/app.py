@@ -1,0 +1,145 @@
+"""Composition root of the feature service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from prometheus_client.registry import Collector
+from valkey.exceptions import ResponseError
+from warmstart.features.v1 import feature_service_pb2 as pb
+from warmstart.features.v1 import feature_service_pb2_grpc as pb_grpc
+
+from services.features.domain import DomainFeatures, Tools
+from services.features.servicer import FeatureServicer
+from services.features.settings import FeatureSettings
+from services.features.store.connection import Acknowledgement, Store, StoreAddress, safe_url
+from services.features.store.durability import Durability, check_durability
+from services.features.store.watermark import trimmed_counter
+from shared.content import TextEncoder
+from shared.errors import SettingsError, Unavailable
+from shared.telemetry.logs import logger
+
+_LOG = logger("features")
+_RETRY_START_S = 0.25
+SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"].full_name
+
+
+def now_ms() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def build(settings: FeatureSettings, *, clock: Callable[[], int] = now_ms) -> FeatureComponent:
+    """The service as its server runs it."""
+    return FeatureComponent(settings, clock)
+
+
+class FeatureComponent:
+    """Lives from `start` to `stop`; see `shared.rpc.server.Component`."""
+
+    def __init__(self, settings: FeatureSettings, clock: Callable[[], int]) -> None:
+        self._settings, self._clock = settings, clock
+        self._domains: dict[str, DomainFeatures] = {}
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._encoder = TextEncoder(threads=settings.encoder_threads)
+        self._trimmed = trimmed_counter()
+        self._store: Store | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        pb_grpc.add_FeatureServiceServicer_to_server(FeatureServicer(self._domains, self._clock), server)
+        return [SERVICE]
+
+    def collectors(self) -> Iterable[Collector]:
+        return [self._trimmed]
+
+    async def start(self) -> None:
+        """Waits for the store, checks it, opens every domain.
+
+        Raises Unavailable after `start_timeout_s`, SettingsError at once where waiting cannot help.
+        """
+        store = self._store = Store(_address(self._settings), _acknowledgement(self._settings))
+        # Load the encoder's weights while the store comes up.
+        warm = asyncio.get_running_loop().run_in_executor(self._threads, self._encoder.encode, ["warm"])
+        await self._until_there(self._check)
+        tools = Tools(store, self._encoder, self._threads, self._clock, self._trimmed)
+        for name in self._settings.domains:
+
+            async def open_one(name: str = name) -> None:
+                self._domains[name] = await DomainFeatures.open(name, self._settings, tools)
+
+            await self._until_there(open_one)
+        await warm
+        self._upkeep = asyncio.get_running_loop().create_task(self._maintain_for_ever())
+
+    async def stop(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep
+        for domain in self._domains.values():
+            await domain.close()
+        if self._store is not None:
+            await self._store.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _check(self) -> None:
+        store, settings = self._store, self._settings
+        if store is None:
+            raise RuntimeError("the component must be started first")
+        try:
+            await store.on_each_primary("PING")
+        except ResponseError as error:
+            raise SettingsError(f"store at {safe_url(settings.store_url)} refuses us: {error}") from error
+        if settings.verify_durability:
+            await check_durability(store, settings.durability, replicas=settings.replicas)
+
+    async def _until_there(self, step: Callable[[], Awaitable[None]]) -> None:
+        deadline = time.monotonic() + self._settings.start_timeout_s
+        said = False
+        while True:
+            try:
+                await step()
+            except Unavailable as error:
+                if time.monotonic() >= deadline:
+                    raise Unavailable(
+                        f"waited start_timeout_s={self._settings.start_timeout_s:g} s for the store: {error}"
+                    ) from error
+                if not said:
+                    _LOG.info("waiting_for_store", reason=str(error))
+                said = True
+                await asyncio.sleep(_RETRY_START_S)
+            else:
+                return
+
+    async def _maintain_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.repair_every_s)
+            for domain in self._domains.values():
+                try:
+                    await domain.maintain()
+                except Unavailable as error:
+                    _LOG.info("upkeep_put_off", domain=domain.name, reason=str(error))
+                except Exception:
+                    _LOG.exception("upkeep_failed", domain=domain.name)
+
+
+def _address(settings: FeatureSettings) -> StoreAddress:
+    return StoreAddress(
+        settings.store_url,
+        cluster=settings.store_cluster,
+        timeout_s=settings.store_timeout_s,
+        connect_timeout_s=settings.store_connect_timeout_s,
+        max_connections=settings.store_connections,
+    )
+
+
+def _acknowledgement(settings: FeatureSettings) -> Acknowledgement:
+    if settings.durability is not Durability.REPLICATED:
+        return Acknowledgement()
+    return Acknowledgement(settings.replicas, int(settings.replica_timeout_s * 1000))

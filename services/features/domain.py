@@ -1,0 +1,170 @@
+"""One domain of the feature service: its store, its mirror and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from services.features.catalogue import Catalogue
+from services.features.extraction.extractor import ExtractedUser, ExtractionLimits, Extractor
+from services.features.mirror import ItemMirror
+from services.features.settings import FeatureSettings
+from services.features.store.connection import Store
+from services.features.store.events import AppendStatus, EventLimits, EventWriter
+from services.features.store.export import EventSpan, Exporter
+from services.features.store.items import ItemStore
+from services.features.store.keys import DomainKeys
+from services.features.store.lifecycle import Lifecycle, PersonExport
+from services.features.store.people import People, PersonStatus
+from services.features.store.relations import Relations
+from services.features.store.schema import open_domain
+from services.features.store.trending import Trending
+from services.features.store.watermark import LogAlarm
+from shared.content import CONTENT_DIM, TextEncoder
+from shared.domain import Event, Relation, RequestContext, User
+
+_EVENTS_A_MESSAGE = 2000
+_DAY_MS = 24 * 3600 * 1000
+# Deleted and unavailable items are left out of a trending list, so more are read than asked for.
+_TRENDING_SPARE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all domains of a server share."""
+
+    store: Store
+    encoder: TextEncoder
+    threads: Executor
+    clock: Callable[[], int]
+    trimmed: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFeatures:
+    """Everything the service does for one domain."""
+
+    name: str
+    writer: EventWriter
+    people: People
+    relations: Relations
+    lifecycle: Lifecycle
+    catalogue: Catalogue
+    exporter: Exporter
+    trending: Trending
+    mirror: ItemMirror
+    extractor: Extractor
+    clock: Callable[[], int]
+    log_retention_days: int
+
+    @classmethod
+    async def open(cls, name: str, settings: FeatureSettings, tools: Tools) -> DomainFeatures:
+        """Opens the domain's keys, holds its catalogue, starts following."""
+        store = tools.store
+        schema = await open_domain(
+            store,
+            name,
+            num_shards=settings.shards,
+            secret=settings.deletion_secret.get_secret_value(),
+        )
+        keys = DomainKeys(name, schema.num_shards)
+        alarm = LogAlarm(store, keys, log_cap=settings.log_events, trimmed=tools.trimmed)
+        writer = EventWriter(store, keys, schema, _event_limits(settings), alarm)
+        people = People(store, keys, schema)
+        relations = Relations(store, keys, schema, max_relations=settings.max_relations)
+        items = ItemStore(store, keys, max_changes=settings.item_changes)
+        mirror = ItemMirror(store, items, keys, content_dim=CONTENT_DIM)
+        trending = Trending(
+            store,
+            keys,
+            half_life_s=int(settings.trending_half_life_hours * 3600),
+            max_items=settings.trending_items,
+        )
+        await mirror.start()
+        trending.start()
+        return cls(
+            name=name,
+            writer=writer,
+            people=people,
+            relations=relations,
+            lifecycle=Lifecycle(store, keys, schema, writer, relations, max_seen=settings.seen_items),
+            catalogue=Catalogue(
+                items, mirror, trending, tools.encoder, tools.threads, epoch=schema.epoch, clock=tools.clock
+            ),
+            exporter=Exporter(store, keys, schema),
+            trending=trending,
+            mirror=mirror,
+            extractor=Extractor(
+                store, people, items, mirror, _extraction_limits(settings), content_dim=CONTENT_DIM
+            ),
+            clock=tools.clock,
+            log_retention_days=settings.log_retention_days,
+        )
+
+    async def close(self) -> None:
+        await self.writer.close()
+        await self.trending.close()
+        await self.mirror.close()
+
+    async def record(self, events: Sequence[Event]) -> list[AppendStatus]:
+        """Appends durably; what is new and positive counts for trending."""
+        statuses = await self.writer.append(events)
+        recorded = AppendStatus.RECORDED
+        self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is recorded])
+        return statuses
+
+    async def context(self, user_id: str, carried: Sequence[Event], request: RequestContext) -> ExtractedUser:
+        return await self.extractor.extract(user_id, carried, request)
+
+    async def trending_items(self, limit: int) -> list[tuple[str, float]]:
+        """(item, weight relative to the first's) of items that are in the catalogue and available."""
+        table = self.mirror.table
+        ranked = await self.trending.top(_TRENDING_SPARE * limit)
+        kept = [(item_id, weight) for item_id, weight in ranked if table.available(item_id)][:limit]
+        best = kept[0][1] if kept else 1.0
+        return [(item_id, weight / best) for item_id, weight in kept]
+
+    async def describe(self, users: Sequence[User]) -> list[PersonStatus]:
+        return await self.people.describe(users)
+
+    async def relate(self, relations: Sequence[Relation]) -> list[PersonStatus]:
+        return await self.relations.relate(relations)
+
+    async def fold(self, source: str, target: str) -> int:
+        return await self.lifecycle.fold(source, target, now_ms=self.clock())
+
+    async def erase(self, user_id: str) -> bool:
+        return await self.lifecycle.erase(user_id, now_ms=self.clock())
+
+    async def export_person(self, user_id: str) -> PersonExport:
+        return await self.lifecycle.export(user_id)
+
+    def export_events(self, span: EventSpan) -> AsyncGenerator[list[Event], None]:
+        return self.exporter.events(span, batch=_EVENTS_A_MESSAGE)
+
+    async def maintain(self) -> None:
+        """Finishes what crashed servers left, trims what was exported and is old."""
+        await self.lifecycle.repair()
+        if self.log_retention_days:
+            await self.exporter.trim(before_ms=self.clock() - self.log_retention_days * _DAY_MS)
+
+
+def _event_limits(settings: FeatureSettings) -> EventLimits:
+    return EventLimits(
+        history=settings.history_events,
+        seen=settings.seen_items,
+        dedupe=settings.dedupe_events,
+        log=settings.log_events,
+    )
+
+
+def _extraction_limits(settings: FeatureSettings) -> ExtractionLimits:
+    return ExtractionLimits(
+        history=settings.history_events,
+        seen=settings.seen_items,
+        neighbours=settings.neighbours,
+        neighbour_events=settings.neighbour_events,
+    )

@@ -1,0 +1,14 @@
+"""Content: the decayed mean of the embeddings of what a person liked."""
+
+from __future__ import annotations
+
+from services.features.mirror import ItemFacts
+from shared.context.labels import signed_labels
+from shared.context.profiles import content_profile
+from shared.domain import FloatArray, History
+
+
+def history_profile(history: History, facts: ItemFacts, now_ms: int) -> FloatArray:
+    """[content_dim] float32. facts: of the history's items, in order."""
+    labels = signed_labels(history.actions, history.values)
+    return content_profile(facts.embeddings, labels, history.time_ms, now_ms)

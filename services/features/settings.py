@@ -1,0 +1,80 @@
+"""Settings of the feature service: `WARMSTART_FEATURES_*`."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr, field_validator
+
+from services.features.store.durability import Durability
+from shared.settings import ServerSettings, settings_config
+
+_SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
+_MIN_SECRET_CHARS = 16
+
+
+class FeatureSettings(ServerSettings):
+    """What the feature service is told."""
+
+    model_config = settings_config("FEATURES")
+
+    port: int = Field(50052, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    store_url: str = Field(
+        "valkey://127.0.0.1:50060/0",
+        description="Valkey or Redis: valkey://, valkeys:// (TLS), redis://, rediss:// or unix://.",
+    )
+    store_cluster: bool = Field(False, description="The store is a cluster (cluster mode enabled).")
+    store_timeout_s: float = Field(5.0, gt=0, description="Seconds a command may take.")
+    store_connect_timeout_s: float = Field(2.0, gt=0, description="Seconds a connection may take.")
+    store_connections: int = Field(64, ge=1, description="Connections to each server of the store.")
+    durability: Durability = Field(
+        Durability.LOCAL,
+        description="What acknowledged means: local (on the store's disk, needs appendfsync always), "
+        "replicated (also on replicas' disks), relaxed (in its memory, on disk within about a second).",
+    )
+    replicas: int = Field(1, ge=1, description="Replicas that must have a write on disk (replicated).")
+    replica_timeout_s: float = Field(1.0, gt=0, description="Seconds to wait for them; then UNAVAILABLE.")
+    verify_durability: bool = Field(
+        True, description="Check at start that the store is configured for the durability."
+    )
+    shards: int = Field(64, ge=1, le=999, description="Logical shards of a domain; fixed once it is opened.")
+    deletion_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Keys the hashes that remain of erased people (16 characters or more); fixed once a "
+        "domain is opened. Empty: a random one, kept in the store itself.",
+    )
+    history_events: int = Field(500, ge=1, description="Latest events kept in a person's history.")
+    seen_items: int = Field(5000, ge=1, description="Latest items kept in a person's seen set.")
+    dedupe_events: int = Field(
+        10_000, ge=1, description="Latest event ids of a person that are recognised when they come again."
+    )
+    log_events: int = Field(10_000_000, ge=1, description="Hard cap of a domain's event log.")
+    log_retention_days: int = Field(
+        0,
+        ge=0,
+        description="Days after which exported events leave the log; 0 keeps them until the hard cap.",
+    )
+    item_changes: int = Field(100_000, ge=1, description="Item changes kept for followers to resume.")
+    max_relations: int = Field(5000, ge=1, description="Relations of one person, removed ones included.")
+    neighbours: int = Field(20, ge=0, description="Strongest relations looked at for the social view.")
+    neighbour_events: int = Field(50, ge=1, description="Latest events of each of them.")
+    trending_half_life_hours: float = Field(
+        168.0, ge=0.1, description="Hours after which an event counts half for trending."
+    )
+    trending_items: int = Field(10_000, ge=1, description="Items whose trending weight is kept.")
+    repair_every_s: float = Field(
+        30.0, gt=0, description="Seconds between looks for work that a crash left unfinished."
+    )
+    encoder_threads: int = Field(1, ge=1, description="Threads of the text encoder.")
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if not value.startswith(_SCHEMES):
+            raise ValueError(f"must start with {', '.join(_SCHEMES)}")
+        return value
+
+    @field_validator("deletion_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < _MIN_SECRET_CHARS:
+            raise ValueError(f"must be empty or at least {_MIN_SECRET_CHARS} characters")
+        return value

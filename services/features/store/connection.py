@@ -1,0 +1,317 @@
+"""The way to Valkey: pipelines, scripts, durability, and what its errors mean.
+
+One `Store` serves a single server (`valkey://…`, `unix://…`) or a cluster. All commands of a call
+travel in one round trip (one a node in a cluster). Scripts go by their hash; a server that has
+lost its script cache (restart, failover) gets the text again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from valkey.asyncio import BlockingConnectionPool, Valkey
+from valkey.asyncio.cluster import ClusterNode, PipelineCommand, ValkeyCluster
+from valkey.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
+    ValkeyClusterException,
+    ValkeyError,
+)
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+from valkey.exceptions import TimeoutError as ValkeyTimeoutError
+
+from services.features.store.scripts import Script
+from shared.errors import Unavailable
+
+Command = Sequence[bytes | str | int | float]
+
+_AWAY = (
+    ValkeyConnectionError,
+    ValkeyTimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    MovedError,
+    AskError,
+    TryAgainError,
+    ClusterError,
+    SlotNotCoveredError,
+    ValkeyClusterException,
+    OSError,
+)
+# Error words of a server that is there but cannot write or answer now.
+_AWAY_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "LOADING", "UNBLOCKED", "BUSY ")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where the store is and how long to wait for it."""
+
+    url: str
+    cluster: bool = False
+    timeout_s: float = 5.0
+    connect_timeout_s: float = 2.0
+    max_connections: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """`WAITAOF 1 replicas timeout` after each write: on this many replicas' disks. 0 = do not wait."""
+
+    replicas: int = 0
+    timeout_ms: int = 1000
+
+
+class Store:
+    """Runs commands. Raises Unavailable where the store is away; our own mistakes rise as they are."""
+
+    def __init__(self, address: StoreAddress, acknowledgement: Acknowledgement = Acknowledgement()) -> None:
+        self.address = address
+        self._acknowledgement = acknowledgement
+        self._client: Valkey | ValkeyCluster = _connect(address)
+
+    async def run(self, commands: Sequence[Command], *, write: bool = False) -> list[Any]:
+        """Replies in order. `write`: acknowledged only once as durable as the level says."""
+        return self._checked(await self._replies(commands, write))
+
+    async def one(self, *command: bytes | str | int | float, write: bool = False) -> Any:
+        return (await self.run([command], write=write))[0]
+
+    async def scripts(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Command]], *, write: bool = True
+    ) -> list[Any]:
+        """The script once for each (keys, arguments), all in one round trip. Keys of a call share a slot."""
+        commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        replies = await self._replies(commands, write)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:  # the text runs it and fills the cache
+            again = [("EVAL", script.text, *commands[place][2:]) for place in unknown]
+            for place, reply in zip(unknown, await self._replies(again, write), strict=True):
+                replies[place] = reply
+        return self._checked(replies)
+
+    async def script(
+        self, script: Script, keys: Sequence[str], args: Command = (), *, write: bool = True
+    ) -> Any:
+        return (await self.scripts(script, [(keys, args)], write=write))[0]
+
+    async def on_each_primary(self, *command: str) -> dict[str, Any]:
+        """Reply of each primary by its name: for configuration, never for keys."""
+        try:
+            if isinstance(self._client, ValkeyCluster):
+                await self._client.initialize()
+                primaries = self._client.get_primaries()
+                return {
+                    node.name: await self._client.execute_command(*command, target_nodes=node)
+                    for node in primaries
+                }
+            return {self.address.url: await _execute(self._client, *command)}
+        except _AWAY as error:
+            raise self._away(error) from error
+
+    @asynccontextmanager
+    async def following(self, stream: str) -> AsyncIterator[Following]:
+        """A connection of its own that waits for new entries of one stream."""
+        try:
+            if isinstance(self._client, ValkeyCluster):
+                await self._client.initialize()
+                node = self._client.get_node_from_key(stream)
+                if node is None:
+                    raise ValkeyConnectionError(f"no node holds {stream}")
+                client = _single(self.address, host=node.host, port=node.port)
+            else:
+                client = _single(self.address)
+        except _AWAY as error:
+            raise self._away(error) from error
+        try:
+            yield Following(self, client, stream)
+        finally:
+            await client.aclose(close_connection_pool=True)
+
+    async def close(self) -> None:
+        if isinstance(self._client, ValkeyCluster):
+            await self._client.aclose()
+        else:
+            await self._client.aclose(close_connection_pool=True)
+
+    async def _replies(self, commands: Sequence[Command], write: bool) -> list[Any]:
+        """Replies in order, error replies among them."""
+        if not commands:
+            return []
+        try:
+            if write and self._acknowledgement.replicas:
+                return await self._run_acknowledged(commands)
+            return await self._run(commands)
+        except _AWAY as error:
+            raise self._away(error) from error
+
+    async def _run(self, commands: Sequence[Command]) -> list[Any]:
+        if isinstance(self._client, ValkeyCluster):
+            # A cancelled cluster pipeline would lose its connection, so it always runs to its end.
+            return await asyncio.shield(asyncio.ensure_future(self._run_cluster(self._client, commands)))
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    @staticmethod
+    async def _run_cluster(client: ValkeyCluster, commands: Sequence[Command]) -> list[Any]:
+        pipeline = client.pipeline()
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    async def _run_acknowledged(self, commands: Sequence[Command]) -> list[Any]:
+        """WAITAOF speaks of what its own connection has written, so it goes in the same pipeline."""
+        wanted = self._acknowledgement
+        wait: Command = ("WAITAOF", 1, wanted.replicas, wanted.timeout_ms)
+        if isinstance(self._client, ValkeyCluster):
+            return await asyncio.shield(
+                asyncio.ensure_future(self._run_cluster_acknowledged(self._client, commands, wait))
+            )
+        *replies, waited = await self._run([*commands, wait])
+        self._check_acknowledged(waited)
+        return replies
+
+    async def _run_cluster_acknowledged(
+        self, client: ValkeyCluster, commands: Sequence[Command], wait: Command
+    ) -> list[Any]:
+        await client.initialize()
+        by_node: dict[ClusterNode, list[PipelineCommand]] = {}
+        for place, command in enumerate(commands):
+            node = client.get_node_from_key(_first_key(command))
+            if node is None:
+                raise ValkeyConnectionError(f"no node holds {_first_key(command)}")
+            by_node.setdefault(node, []).append(PipelineCommand(place, *command))
+        waits = {node: PipelineCommand(-1, *wait) for node in by_node}
+        results = await asyncio.gather(
+            *(node.execute_pipeline([*work, waits[node]]) for node, work in by_node.items()),
+            return_exceptions=True,
+        )
+        replies: list[Any] = [None] * len(commands)
+        moved = next((r for r in results if isinstance(r, BaseException)), None)
+        for done in (sent for work in by_node.values() for sent in work):
+            replies[done.position] = done.result
+            if isinstance(done.result, (MovedError, AskError)):
+                moved = done.result
+        if moved is not None:
+            await client.aclose()  # learns the slots anew at the next call
+            raise moved
+        for waited in waits.values():
+            self._check_acknowledged(waited.result)
+        return replies
+
+    def _check_acknowledged(self, waited: Any) -> None:
+        if isinstance(waited, Exception):
+            raise self._away(waited)
+        local, replicas = int(waited[0]), int(waited[1])
+        wanted = self._acknowledgement.replicas
+        if local < 1 or replicas < wanted:
+            raise Unavailable(
+                f"durability replicated: {replicas} of {wanted} replicas had the write on disk within "
+                f"{self._acknowledgement.timeout_ms} ms (own disk: {'yes' if local else 'no'})"
+            )
+
+    def _checked(self, replies: list[Any]) -> list[Any]:
+        for reply in replies:
+            if isinstance(reply, _AWAY) or (
+                isinstance(reply, ResponseError) and str(reply).startswith(_AWAY_WORDS)
+            ):
+                raise self._away(reply) from reply
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _away(self, error: Exception) -> Unavailable:
+        return Unavailable(f"store at {safe_url(self.address.url)} is away: {error or type(error).__name__}")
+
+
+class Following:
+    """Waits for entries of one stream."""
+
+    def __init__(self, store: Store, client: Valkey, stream: str) -> None:
+        self._store, self._client, self._stream = store, client, stream
+
+    async def after(self, entry_id: str, *, count: int, wait_ms: int) -> list[tuple[bytes, list[bytes]]]:
+        """Entries after `entry_id`, or none after `wait_ms` milliseconds without one."""
+        try:
+            reply = await _execute(
+                self._client, "XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", self._stream, entry_id
+            )
+        except (*_AWAY, ValkeyError) as error:
+            raise self._store._away(error) from error
+        if not reply:
+            return []
+        entries = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
+        return [(entry[0], entry[1]) for entry in entries]
+
+
+async def _execute(client: Valkey, *command: bytes | str | int | float) -> Any:
+    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def safe_url(url: str) -> str:
+    """The address without user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _first_key(command: Command) -> str:
+    key = command[3] if command[0] in ("EVALSHA", "EVAL") else command[1]
+    return key.decode() if isinstance(key, bytes) else str(key)
+
+
+def _connect(address: StoreAddress) -> Valkey | ValkeyCluster:
+    if address.cluster:
+        cluster = ValkeyCluster.from_url(
+            address.url,
+            socket_timeout=address.timeout_s,
+            socket_connect_timeout=address.connect_timeout_s,
+            max_connections=address.max_connections,
+            require_full_coverage=False,
+            cluster_error_retry_attempts=1,
+        )
+        for name in [n for n in cluster.response_callbacks if not n.startswith(("CLUSTER", "COMMAND"))]:
+            del cluster.response_callbacks[name]
+        return cluster
+    pool = BlockingConnectionPool.from_url(
+        address.url,
+        max_connections=address.max_connections,
+        timeout=address.timeout_s,
+        socket_timeout=address.timeout_s,
+        socket_connect_timeout=address.connect_timeout_s,
+    )
+    return _raw(Valkey(connection_pool=pool))
+
+
+def _single(address: StoreAddress, **place: Any) -> Valkey:
+    """One connection that may wait longer than a call does."""
+    if place:
+        return _raw(Valkey(**place, socket_timeout=None, socket_connect_timeout=address.connect_timeout_s))
+    client = Valkey.from_url(
+        address.url,
+        single_connection_client=False,
+        socket_timeout=None,
+        socket_connect_timeout=address.connect_timeout_s,
+    )
+    return _raw(client)
+
+
+def _raw(client: Valkey) -> Valkey:
+    """Replies as the server sends them: no conversion to dicts and the like."""
+    client.response_callbacks.clear()
+    return client

@@ -1,0 +1,125 @@
+"""Key names and logical shards.
+
+Every key begins with `{<domain>:<shard>}`. The braces are a hash tag: all keys of one tag live in
+one cluster slot, so a script may touch them together. Tags of a domain:
+
+    {d:sNNN}   people of logical shard NNN, their events and that shard's log
+    {d:items}  the catalogue and its change stream
+    {d:trend}  trending weights
+    {d:meta}   schema version, epoch
+
+Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
+
+    p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes,
+                    l0/l1 first and last log entry
+    h:<u>   zset    history: arrival + record by event time
+    s:<u>   zset    seen item ids by time
+    d:<u>   zset    digests of the latest event ids by arrival
+    f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
+    b:<u>   hash    relations to <u>: kind + owner → nothing
+    xf:<u> xb:<u>   the two above, detached while <u> is being erased
+    log     stream  events of the shard in order of arrival
+    users   set     people with attributes or relations
+    gone    hash    keyed hash of an erased person → time of erasure
+    jobs    hash    work that spans shards and is not finished
+    state   hash    id of the last exported log entry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+
+@dataclass(frozen=True)
+class ShardKeys:
+    """Keys of one logical shard."""
+
+    tag: str
+
+    @cached_property
+    def log(self) -> str:
+        return f"{self.tag}:log"
+
+    @cached_property
+    def users(self) -> str:
+        return f"{self.tag}:users"
+
+    @cached_property
+    def gone(self) -> str:
+        return f"{self.tag}:gone"
+
+    @cached_property
+    def jobs(self) -> str:
+        return f"{self.tag}:jobs"
+
+    @cached_property
+    def state(self) -> str:
+        return f"{self.tag}:state"
+
+    def person(self, user_id: str) -> str:
+        return f"{self.tag}:p:{user_id}"
+
+    def history(self, user_id: str) -> str:
+        return f"{self.tag}:h:{user_id}"
+
+    def seen(self, user_id: str) -> str:
+        return f"{self.tag}:s:{user_id}"
+
+    def dedupe(self, user_id: str) -> str:
+        return f"{self.tag}:d:{user_id}"
+
+    def forward(self, user_id: str) -> str:
+        return f"{self.tag}:f:{user_id}"
+
+    def back(self, user_id: str) -> str:
+        return f"{self.tag}:b:{user_id}"
+
+    def detached_forward(self, user_id: str) -> str:
+        return f"{self.tag}:xf:{user_id}"
+
+    def detached_back(self, user_id: str) -> str:
+        return f"{self.tag}:xb:{user_id}"
+
+
+class DomainKeys:
+    """Keys of one domain with a fixed number of logical shards."""
+
+    def __init__(self, domain: str, num_shards: int) -> None:
+        self.domain = domain
+        self.shards = tuple(ShardKeys(f"{{{domain}:s{n:03d}}}") for n in range(num_shards))
+        items = f"{{{domain}:items}}"
+        self.item_docs = f"{items}:docs"
+        self.item_vectors = f"{items}:vectors"
+        self.item_ids = f"{items}:ids"
+        self.item_changes = f"{items}:changes"
+        self.item_state = f"{items}:state"
+        self.schema = schema_key(domain)
+
+    def shard_number(self, user_id: str) -> int:
+        """Which shard a person lives in: the same on every server, for ever."""
+        return int.from_bytes(blake2b(user_id.encode(), digest_size=4).digest(), "big") % len(self.shards)
+
+    def shard(self, user_id: str) -> ShardKeys:
+        return self.shards[self.shard_number(user_id)]
+
+    def places_by_shard(self, user_ids: Iterable[str]) -> dict[int, list[int]]:
+        """Shard number → places of its people in `user_ids`, in order."""
+        places: dict[int, list[int]] = {}
+        known: dict[str, int] = {}
+        for place, user_id in enumerate(user_ids):
+            shard = known.get(user_id)
+            if shard is None:
+                shard = known[user_id] = self.shard_number(user_id)
+            places.setdefault(shard, []).append(place)
+        return places
+
+    def trending(self, half_life_s: int) -> str:
+        """Weights of different half-lives cannot be mixed, so each has its key."""
+        return f"{{{self.domain}:trend}}:{half_life_s}"
+
+
+def schema_key(domain: str) -> str:
+    return f"{{{domain}:meta}}:schema"

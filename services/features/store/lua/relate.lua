@@ -1,0 +1,35 @@
+-- Stores relations of one owner shard, and notes each as unfinished until the other side has it.
+--
+-- KEYS  1 gone  2 jobs  3 users, then for each owner: person, forward
+-- ARGV  1 cap of relations a person  2 number of owners, for each owner: user id, keyed hash
+--       for each relation: owner (1..), field, packed, time_ms, removed (0/1), job field
+-- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap
+local cap, owners = tonumber(ARGV[1]), tonumber(ARGV[2])
+local first = 2 + 2 * owners
+if #KEYS ~= 3 + 2 * owners or (#ARGV - first) % 6 ~= 0 then
+  return redis.error_reply('ERR relate: wrong number of keys or arguments')
+end
+local statuses = {}
+for at = first + 1, #ARGV, 6 do
+  local owner = tonumber(ARGV[at])
+  local user, hash = ARGV[1 + 2 * owner], ARGV[2 + 2 * owner]
+  local person, forward = KEYS[2 + 2 * owner], KEYS[3 + 2 * owner]
+  local gone = tonumber(redis.call('HGET', KEYS[1], hash) or '')
+  local time, removed = tonumber(ARGV[at + 3]), ARGV[at + 4] == '1'
+  local back_again = gone and (time > gone or redis.call('EXISTS', person) == 1)
+  local held = redis.call('HEXISTS', forward, ARGV[at + 1]) == 1
+  if gone and not back_again and not removed then
+    statuses[#statuses + 1] = '3'
+  elseif removed and not held then
+    statuses[#statuses + 1] = '1'
+  elseif not held and redis.call('HLEN', forward) >= cap then
+    statuses[#statuses + 1] = '4'
+  else
+    redis.call('HSET', KEYS[2], ARGV[at + 5], '')
+    redis.call('HINCRBY', person, 'r', 1)
+    redis.call('SADD', KEYS[3], user)
+    redis.call('HSET', forward, ARGV[at + 1], ARGV[at + 2])
+    statuses[#statuses + 1] = '1'
+  end
+end
+return table.concat(statuses)

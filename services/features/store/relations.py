@@ -1,0 +1,158 @@
+"""Relations, kept on both sides so that erasing either person cleans both.
+
+The sides live in different shards, so a relation is written in three steps, each a script:
+the owner's side together with a note that it is unfinished, the other side, and the note's end.
+A crash in between leaves the note, and `repair` finishes the work. Removing a relation only sets its
+weight to 0: the field goes with the person, so that neither side can be left behind by a race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.features.store.connection import Command, Store
+from services.features.store.keys import DomainKeys
+from services.features.store.people import PersonStatus
+from services.features.store.records import SEPARATOR, pack_relation, relation_field
+from services.features.store.schema import Schema
+from services.features.store.scripts import script
+from shared.domain import Relation
+
+JOB = "r"
+_GONE = ord("0")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """What the second and third step need of a relation."""
+
+    owner: str
+    other: str
+    kind: str
+    time_ms: int
+
+    @property
+    def forward_field(self) -> str:
+        return relation_field(self.kind, self.other)
+
+    @property
+    def back_field(self) -> str:
+        return relation_field(self.kind, self.owner)
+
+    @property
+    def job_field(self) -> str:
+        return SEPARATOR.join((f"{JOB}:{self.owner}", self.other, self.kind, str(self.time_ms)))
+
+
+class Relations:
+    """Relations of one domain. max_relations: of one person, removed ones included."""
+
+    def __init__(self, store: Store, keys: DomainKeys, schema: Schema, *, max_relations: int) -> None:
+        self._store, self._keys, self._schema = store, keys, schema
+        self._max_relations = max_relations
+
+    async def relate(self, relations: Sequence[Relation]) -> list[PersonStatus]:
+        """Stores or removes relations, in order; safe to repeat."""
+        statuses = await self._forward(relations)
+        links = [
+            _Link(r.user_id, r.other_user_id, r.kind, r.time_ms) if s is PersonStatus.STORED else None
+            for r, s in zip(relations, statuses, strict=True)
+        ]
+        refused = await self._finish([link for link in links if link])
+        return [
+            PersonStatus.ERASED_PERSON if link in refused else status
+            for link, status in zip(links, statuses, strict=True)
+        ]
+
+    async def repair(self, job_fields: Iterable[str]) -> None:
+        """Finishes relations whose notes a crash left behind."""
+        links: list[_Link] = []
+        for field in job_fields:
+            owner, other, kind, time_ms = field.split(SEPARATOR)
+            links.append(_Link(owner.removeprefix(f"{JOB}:"), other, kind, int(time_ms)))
+        await self._finish(links)
+
+    async def _forward(self, relations: Sequence[Relation]) -> list[PersonStatus]:
+        by_shard = self._keys.places_by_shard(r.user_id for r in relations)
+        calls = [self._forward_call(shard, [relations[n] for n in ps]) for shard, ps in by_shard.items()]
+        statuses = [PersonStatus.STORED] * len(relations)
+        replies = await self._store.scripts(script("relate"), calls)
+        for places, digits in zip(by_shard.values(), replies, strict=True):
+            for place, digit in zip(places, digits, strict=True):
+                statuses[place] = PersonStatus(digit - 48)
+        return statuses
+
+    def _forward_call(self, shard: int, relations: Sequence[Relation]) -> tuple[list[str], Command]:
+        keys = self._keys.shards[shard]
+        owners = {user_id: n for n, user_id in enumerate(dict.fromkeys(r.user_id for r in relations), 1)}
+        names = [keys.gone, keys.jobs, keys.users]
+        args: list[bytes | str | int | float] = [self._max_relations, len(owners)]
+        for user_id in owners:
+            names += (keys.person(user_id), keys.forward(user_id))
+            args += (user_id, self._schema.keyed_hash(user_id))
+        for relation in relations:
+            link = _Link(relation.user_id, relation.other_user_id, relation.kind, relation.time_ms)
+            args += (
+                owners[relation.user_id],
+                link.forward_field,
+                pack_relation(relation),
+                relation.time_ms,
+                int(relation.removed),
+                link.job_field,
+            )
+        return names, args
+
+    async def _finish(self, links: Sequence[_Link]) -> set[_Link]:
+        """The other sides, then the notes. Returns the links that the other person's erasure refuses."""
+        if not links:
+            return set()
+        refused = await self._back(links)
+        lost = await self._close(links, refused)
+        # The owner was erased, or folded into another person, while we wrote: undo the other side.
+        await self._store.run(
+            [
+                ("HDEL", self._keys.shard(link.other).back(link.other), link.back_field)
+                for link in lost
+                if link not in refused
+            ],
+            write=True,
+        )
+        return refused
+
+    async def _back(self, links: Sequence[_Link]) -> set[_Link]:
+        by_shard = self._keys.places_by_shard(link.other for link in links)
+        calls: list[tuple[list[str], Command]] = []
+        for shard, places in by_shard.items():
+            keys = self._keys.shards[shard]
+            names, args = [keys.gone], list[bytes | str | int | float]()
+            for link in (links[n] for n in places):
+                names += (keys.person(link.other), keys.back(link.other))
+                args += (self._schema.keyed_hash(link.other), link.back_field, link.time_ms)
+            calls.append((names, args))
+        replies = await self._store.scripts(script("relate_back"), calls)
+        return {
+            links[place]
+            for places, digits in zip(by_shard.values(), replies, strict=True)
+            for place, digit in zip(places, digits, strict=True)
+            if digit - 48 == PersonStatus.ERASED_PERSON
+        }
+
+    async def _close(self, links: Sequence[_Link], refused: set[_Link]) -> set[_Link]:
+        """Ends the notes; the links that their owner no longer has."""
+        by_shard = self._keys.places_by_shard(link.owner for link in links)
+        calls: list[tuple[list[str], Command]] = []
+        for shard, places in by_shard.items():
+            keys = self._keys.shards[shard]
+            names, args = [keys.jobs], list[bytes | str | int | float]()
+            for link in (links[n] for n in places):
+                names.append(keys.forward(link.owner))
+                args += (link.job_field, link.forward_field, "drop" if link in refused else "")
+            calls.append((names, args))
+        replies = await self._store.scripts(script("relate_done"), calls)
+        return {
+            links[place]
+            for places, digits in zip(by_shard.values(), replies, strict=True)
+            for place, digit in zip(places, digits, strict=True)
+            if digit == _GONE
+        }

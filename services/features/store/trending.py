@@ -1,0 +1,128 @@
+"""Trending items: exponentially decayed weight of positive events, by forward decay.
+
+Cormode, Shkapenyuk, Srivastava, Xu (2009), "Forward Decay: A Practical Time Decay Model for Streaming
+Systems": an event of weight w at time t counts w·2^(t/half-life), and order at any moment is the order of
+the sums. We keep base-2 logarithms of the sums, so nothing overflows over the years.
+
+Weights are counted in memory and added to the store a few times a second: trending is a statistic,
+and a crash may lose its last moment; the events themselves are never lost by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from services.features.store.connection import Store
+from services.features.store.keys import DomainKeys
+from services.features.store.scripts import script
+from shared.context.labels import signed_labels
+from shared.domain import Event
+from shared.errors import Unavailable
+from shared.telemetry.logs import logger
+
+_FLUSH_EVERY_S = 0.25
+_ITEMS_A_SCRIPT = 500
+# After this many half-lives without an event the set says nothing any more.
+_KEPT_HALF_LIVES = 100
+_LOG = logger("trending")
+
+
+def log2_sum(a: float, b: float) -> float:
+    """log2(2^a + 2^b), however large both are."""
+    large, small = max(a, b), min(a, b)
+    return large + math.log2(1.0 + 2.0 ** (small - large))
+
+
+class Trending:
+    """Trending weights of one domain."""
+
+    def __init__(self, store: Store, keys: DomainKeys, *, half_life_s: int, max_items: int) -> None:
+        self._store = store
+        self._key = keys.trending(half_life_s)
+        self._half_life_ms = half_life_s * 1000
+        self._max_items = max_items
+        self._pending: dict[str, float] = {}
+        self._flushing: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Counts positive events; negative ones and impressions have no part in it."""
+        if not events:
+            return
+        actions = np.array([e.action for e in events], np.int32)
+        labels = signed_labels(actions, np.array([e.value for e in events], np.float32))
+        for event, label in zip(events, labels.tolist(), strict=True):
+            if label > 0.0:
+                weight = event.time_ms / self._half_life_ms + math.log2(label)
+                held = self._pending.get(event.item_id)
+                self._pending[event.item_id] = weight if held is None else log2_sum(held, weight)
+
+    async def top(self, count: int) -> list[tuple[str, float]]:
+        """(item, weight relative to the first in (0, 1]), best first; what is not yet flushed included."""
+        flat = await self._store.one("ZREVRANGE", self._key, 0, count - 1, "WITHSCORES")
+        scores = {item.decode(): float(s) for item, s in zip(flat[::2], flat[1::2], strict=True)}
+        waiting = {**self._flushing}
+        for item_id, weight in self._pending.items():
+            held = waiting.get(item_id)
+            waiting[item_id] = weight if held is None else log2_sum(held, weight)
+        for item_id, weight in waiting.items():
+            scores[item_id] = log2_sum(scores[item_id], weight) if item_id in scores else weight
+        ordered = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
+        best = ordered[0][1] if ordered else 0.0
+        return [(item_id, 2.0 ** (weight - best)) for item_id, weight in ordered]
+
+    async def drop(self, item_ids: Iterable[str]) -> None:
+        """Takes deleted items out."""
+        dropped = list(item_ids)
+        for item_id in dropped:
+            self._pending.pop(item_id, None)
+        if dropped:
+            await self._store.one("ZREM", self._key, *dropped, write=True)
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._flush_for_ever())
+
+    async def close(self) -> None:
+        """Adds what is still in memory."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        try:
+            await self.flush()
+        except Unavailable as error:
+            _LOG.warning("trending_not_flushed", items=len(self._pending), error=str(error))
+
+    async def flush(self) -> None:
+        """Adds the counted weights to the store; keeps them where the store is away."""
+        if not self._pending:
+            return
+        self._flushing, self._pending = self._pending, {}
+        pairs = list(self._flushing.items())
+        ttl_s = _KEPT_HALF_LIVES * self._half_life_ms // 1000
+        try:
+            for at in range(0, len(pairs), _ITEMS_A_SCRIPT):
+                args: list[bytes | str | int | float] = [self._max_items, ttl_s]
+                for item_id, weight in pairs[at : at + _ITEMS_A_SCRIPT]:
+                    args += (item_id, f"{weight:.17g}")
+                await self._store.script(script("trend"), [self._key], args)
+                for item_id, _ in pairs[at : at + _ITEMS_A_SCRIPT]:
+                    del self._flushing[item_id]
+        finally:
+            for item_id, weight in self._flushing.items():
+                held = self._pending.get(item_id)
+                self._pending[item_id] = weight if held is None else log2_sum(held, weight)
+            self._flushing = {}
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY_S)
+            try:
+                await self.flush()
+            except Unavailable:
+                continue  # kept, and tried again; the callers of the store have said that it is away

