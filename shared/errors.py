@@ -5,6 +5,7 @@
     ├── TooLarge                   RESOURCE_EXHAUSTED   a size or count is over its limit
     ├── NotFound                   NOT_FOUND
     ├── StaleCursor                OUT_OF_RANGE         a stream no longer reaches back so far
+    ├── EmptyCatalogue             FAILED_PRECONDITION  there is nothing to recommend yet
     ├── ModelNotHeld               FAILED_PRECONDITION  another version is asked for than is held
     ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
     │   └── NoModel                UNAVAILABLE          no model is loaded yet
@@ -82,6 +83,11 @@ class NotFound(WarmstartError):
 class StaleCursor(WarmstartError):
     code = "OUT_OF_RANGE"
     reason = "STALE_CURSOR"
+
+
+class EmptyCatalogue(WarmstartError):
+    code = "FAILED_PRECONDITION"
+    reason = "EMPTY_CATALOGUE"
 
 
 class ModelNotHeld(WarmstartError):

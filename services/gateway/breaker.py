@@ -1,0 +1,93 @@
+"""A dead service must not cost its whole timeout on each request.
+
+After some failures in a row the service counts as away and is not asked (open). After `open_s`, one call is
+let through (half-open): success closes, failure opens again. Probes from the background shorten and spare
+that: a probe that finds the service lets the next call through at once, one that does not puts it off.
+(M. Nygard, "Release It!", 2nd ed., ch. 5, "Circuit Breaker".)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from shared.errors import DeadlinePassed, NoModel, Unavailable
+
+T = TypeVar("T")
+
+
+class Breaker:
+    """One service's. Only losses count (UNAVAILABLE, a deadline passed); other errors are answers."""
+
+    def __init__(
+        self, name: str, *, failures: int, open_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name = name
+        self._limit = failures
+        self._open_s = open_s
+        self._clock = clock
+        self._failures = 0
+        self._try_at = 0.0
+        self._trial = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._failures >= self._limit
+
+    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call's answer. Raises Unavailable at once while the service counts as away."""
+        trial = self._admit()
+        try:
+            answer = await call()
+        except NoModel:
+            self._succeeded()
+            raise
+        except (Unavailable, DeadlinePassed):
+            self._failed()
+            raise
+        except Exception:
+            self._succeeded()
+            raise
+        else:
+            self._succeeded()
+            return answer
+        finally:
+            if trial:
+                self._trial = False
+
+    async def probe(self, call: Callable[[], Awaitable[T]]) -> T:
+        """A call from the background: always made, and what comes of it is noted."""
+        try:
+            answer = await call()
+        except NoModel:
+            self._found()
+            raise
+        except (Unavailable, DeadlinePassed):
+            self._failed()
+            raise
+        self._found()
+        return answer
+
+    def _admit(self) -> bool:
+        """True where this call is the trial of an open breaker."""
+        if not self.is_open:
+            return False
+        if self._trial or self._clock() < self._try_at:
+            raise Unavailable(f"{self._name} is away and was not asked")
+        self._trial = True
+        return True
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self.is_open:
+            self._try_at = self._clock() + self._open_s
+
+    def _succeeded(self) -> None:
+        self._failures = 0
+
+    def _found(self) -> None:
+        """Still open, if it was: a service may answer probes and yet fail at its work. But worth a trial."""
+        self._try_at = self._clock()
+        if not self.is_open:
+            self._failures = 0

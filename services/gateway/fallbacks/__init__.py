@@ -1,0 +1,47 @@
+"""The ladder's rungs without scoring: tried in order until one has an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from services.gateway.draft import Draft, Found, Ranking, Rung
+
+Weighted = Sequence[tuple[str, float]]
+
+
+class Fallback(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def fall(self, draft: Draft) -> Draft:
+        """The draft with candidates of its own and their ranking; unchanged where it has none."""
+        ...
+
+
+def fallen(draft: Draft, rung: Rung, list_before: Weighted, trending: Weighted) -> Draft:
+    """A draft ranked without scoring: a list of before by its scores, below it trending by log(weight).
+
+    Where the request names its candidates, all of them are ranked: those that neither list knows come last,
+    in the order they were named.
+    """
+    scores = dict(list_before)
+    floor = min(scores.values(), default=0.0)
+    for item_id, weight in trending:
+        scores.setdefault(item_id, floor + math.log(weight))
+    found: tuple[Found, ...] = (
+        Found("last_good_list", tuple(i for i, _ in list_before)),
+        Found("trending", tuple(i for i, _ in trending)),
+    )
+    named = draft.query.candidate_item_ids
+    if named:
+        least = min(scores.values(), default=0.0)
+        scores = {i: scores.get(i, least - 1.0 - place) for place, i in enumerate(named)}
+        found = (Found("request", named),)
+    base = np.array(list(scores.values()), np.float32)
+    ranking = Ranking(tuple(scores), base, base)
+    return replace(draft.with_found(found), rung=rung, ranking=ranking, taste=None, model=None)

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.gateway.draft import Draft
+
+
+class SeenFilter:
+    """No item the person has acted on, unless `include_seen`."""
+
+    name = "seen"
+
+    def keep(self, draft: Draft, item_ids: Sequence[str]) -> tuple[str, ...]:
+        if draft.query.include_seen:
+            return tuple(item_ids)
+        seen = {*draft.person.seen, *(event.item_id for event in draft.query.events)}
+        return tuple(i for i in item_ids if i not in seen)

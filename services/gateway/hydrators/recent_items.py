@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.gateway.draft import Draft, Likeness, Rung
+from shared.context.labels import signed_labels
+
+_MAX_ITEMS = 50
+
+
+class RecentItemsHydrator:
+    """The ladder's second rung: where adaptation gave no queries, likeness to the person's recent items, each
+    with its signed label, stands in for them. Needs one that pulls."""
+
+    name = "recent_items"
+
+    async def hydrate(self, draft: Draft) -> Draft:
+        if draft.taste is not None:
+            return draft
+        history = draft.person.context.history.last(_MAX_ITEMS)
+        labels = signed_labels(history.actions, history.values).tolist()
+        if not any(label > 0.0 for label in labels):
+            return draft
+        # An item's latest event says how the person sees it now.
+        latest = {i: w for i, w in zip(history.item_ids, labels, strict=True) if w != 0.0}
+        if not any(weight > 0.0 for weight in latest.values()):
+            return draft
+        taste = Likeness(tuple(latest), tuple(latest.values()))
+        return replace(draft, taste=taste, rung=Rung.RECENT_ITEMS)
