@@ -8,20 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmstart.common.v1 import item_pb2
-from warmstart.gateway.v1 import (
-    catalog_service_pb2 as catalog,
-)
-from warmstart.gateway.v1 import (
-    catalog_service_pb2_grpc,
-    recommendation_service_pb2_grpc,
-    user_service_pb2_grpc,
-)
-from warmstart.gateway.v1 import (
-    recommendation_service_pb2 as recommendation,
-)
-from warmstart.gateway.v1 import (
-    user_service_pb2 as user,
-)
+from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
+from warmstart.gateway.v1 import catalog_service_pb2_grpc as catalog_rpc
+from warmstart.gateway.v1 import recommendation_service_pb2 as recommendation_pb
+from warmstart.gateway.v1 import recommendation_service_pb2_grpc as recommendation_rpc
+from warmstart.gateway.v1 import user_service_pb2 as user_pb
+from warmstart.gateway.v1 import user_service_pb2_grpc as user_rpc
 
 from shared.domain import Event, Item, Relation, User
 from shared.rpc.channels import call, connect
@@ -43,27 +35,31 @@ class GatewayClient:
     catalog: Any
     users: Any
 
-    async def recommend(self, request: recommendation.RecommendRequest) -> recommendation.RecommendResponse:
+    async def recommend(
+        self, request: recommendation_pb.RecommendRequest
+    ) -> recommendation_pb.RecommendResponse:
         request.domain = self.domain
-        response: recommendation.RecommendResponse = await call(
+        response: recommendation_pb.RecommendResponse = await call(
             self.recommendations.Recommend, request, timeout_s=TIMEOUT_S, idempotent=True
         )
         return response
 
     async def similar(
-        self, request: recommendation.ListSimilarItemsRequest
-    ) -> recommendation.ListSimilarItemsResponse:
+        self, request: recommendation_pb.ListSimilarItemsRequest
+    ) -> recommendation_pb.ListSimilarItemsResponse:
         request.domain = self.domain
-        response: recommendation.ListSimilarItemsResponse = await call(
+        response: recommendation_pb.ListSimilarItemsResponse = await call(
             self.recommendations.ListSimilarItems, request, timeout_s=TIMEOUT_S, idempotent=True
         )
         return response
 
     async def record(
         self, events: Sequence[Event], *, timeout_s: float = TIMEOUT_S
-    ) -> list[recommendation.FeedbackResult]:
+    ) -> list[recommendation_pb.FeedbackResult]:
         """Idempotent where each event has an id, so only then tried again."""
-        request = recommendation.RecordFeedbackRequest(domain=self.domain, events=map(encode_event, events))
+        request = recommendation_pb.RecordFeedbackRequest(
+            domain=self.domain, events=map(encode_event, events)
+        )
         with_ids = all(e.event_id for e in events)
         response = await call(
             self.recommendations.RecordFeedback, request, timeout_s=timeout_s, idempotent=with_ids
@@ -73,20 +69,20 @@ class GatewayClient:
     async def upsert_items(
         self, items: Sequence[Item], *, timeout_s: float = TIMEOUT_S
     ) -> list[item_pb2.ItemResult]:
-        request = catalog.UpsertItemsRequest(domain=self.domain, items=map(encode_item, items))
+        request = catalog_pb.UpsertItemsRequest(domain=self.domain, items=map(encode_item, items))
         response = await call(self.catalog.UpsertItems, request, timeout_s=timeout_s, idempotent=True)
         return list(response.results)
 
-    async def get_items(self, item_ids: Sequence[str]) -> catalog.GetItemsResponse:
-        request = catalog.GetItemsRequest(domain=self.domain, item_ids=item_ids)
-        response: catalog.GetItemsResponse = await call(
+    async def get_items(self, item_ids: Sequence[str]) -> catalog_pb.GetItemsResponse:
+        request = catalog_pb.GetItemsRequest(domain=self.domain, item_ids=item_ids)
+        response: catalog_pb.GetItemsResponse = await call(
             self.catalog.GetItems, request, timeout_s=TIMEOUT_S, idempotent=True
         )
         return response
 
-    async def list_items(self, page_size: int, page_token: str = "") -> catalog.ListItemsResponse:
-        request = catalog.ListItemsRequest(domain=self.domain, page_size=page_size, page_token=page_token)
-        response: catalog.ListItemsResponse = await call(
+    async def list_items(self, page_size: int, page_token: str = "") -> catalog_pb.ListItemsResponse:
+        request = catalog_pb.ListItemsRequest(domain=self.domain, page_size=page_size, page_token=page_token)
+        response: catalog_pb.ListItemsResponse = await call(
             self.catalog.ListItems, request, timeout_s=TIMEOUT_S, idempotent=True
         )
         return response
@@ -103,42 +99,44 @@ class GatewayClient:
                 return items
 
     async def delete_items(self, item_ids: Sequence[str]) -> list[item_pb2.ItemResult]:
-        request = catalog.DeleteItemsRequest(domain=self.domain, item_ids=item_ids)
+        request = catalog_pb.DeleteItemsRequest(domain=self.domain, item_ids=item_ids)
         response = await call(self.catalog.DeleteItems, request, timeout_s=TIMEOUT_S, idempotent=True)
         return list(response.results)
 
     async def upsert_users(
         self, users: Sequence[User], *, timeout_s: float = TIMEOUT_S
-    ) -> list[user.RecordResult]:
-        request = user.UpsertUsersRequest(domain=self.domain, users=map(encode_user, users))
+    ) -> list[user_pb.RecordResult]:
+        request = user_pb.UpsertUsersRequest(domain=self.domain, users=map(encode_user, users))
         response = await call(self.users.UpsertUsers, request, timeout_s=timeout_s, idempotent=True)
         return list(response.results)
 
     async def upsert_relations(
         self, relations: Sequence[Relation], *, timeout_s: float = TIMEOUT_S
-    ) -> list[user.RecordResult]:
-        request = user.UpsertRelationsRequest(domain=self.domain, relations=map(encode_relation, relations))
+    ) -> list[user_pb.RecordResult]:
+        request = user_pb.UpsertRelationsRequest(
+            domain=self.domain, relations=map(encode_relation, relations)
+        )
         response = await call(self.users.UpsertRelations, request, timeout_s=timeout_s, idempotent=True)
         return list(response.results)
 
     async def merge_users(self, from_user_id: str, into_user_id: str) -> int:
         """Events moved."""
-        request = user.MergeUsersRequest(
+        request = user_pb.MergeUsersRequest(
             domain=self.domain, from_user_id=from_user_id, into_user_id=into_user_id
         )
         response = await call(self.users.MergeUsers, request, timeout_s=TIMEOUT_S, idempotent=True)
         return int(response.moved_events)
 
-    async def export_user(self, user_id: str) -> user.ExportUserResponse:
-        request = user.ExportUserRequest(domain=self.domain, user_id=user_id)
-        response: user.ExportUserResponse = await call(
+    async def export_user(self, user_id: str) -> user_pb.ExportUserResponse:
+        request = user_pb.ExportUserRequest(domain=self.domain, user_id=user_id)
+        response: user_pb.ExportUserResponse = await call(
             self.users.ExportUser, request, timeout_s=TIMEOUT_S, idempotent=True
         )
         return response
 
     async def delete_user(self, user_id: str) -> bool:
         """Whether anything was held of the person."""
-        request = user.DeleteUserRequest(domain=self.domain, user_id=user_id)
+        request = user_pb.DeleteUserRequest(domain=self.domain, user_id=user_id)
         response = await call(self.users.DeleteUser, request, timeout_s=TIMEOUT_S, idempotent=True)
         return bool(response.existed)
 
@@ -151,7 +149,7 @@ async def open_gateway(target: str, domain: str) -> AsyncIterator[GatewayClient]
         yield GatewayClient(
             target,
             domain,
-            recommendation_service_pb2_grpc.RecommendationServiceStub(channel),
-            catalog_service_pb2_grpc.CatalogServiceStub(channel),
-            user_service_pb2_grpc.UserServiceStub(channel),
+            recommendation_rpc.RecommendationServiceStub(channel),
+            catalog_rpc.CatalogServiceStub(channel),
+            user_rpc.UserServiceStub(channel),
         )

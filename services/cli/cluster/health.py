@@ -7,14 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from services.cli.cluster.layout import PROGRAMS, SERVICES
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.cluster.supervisor import ProgramState
 from shared.artifacts import Registry
-from shared.rpc.health import check
 
-_MODEL_SERVICES = ("adaptation", "scoring")
 _TIMEOUT_S = 1.0
+HEALTHY = "healthy"
+# The service whose readiness is asked, by program: a server is alive before its services can work.
+_SERVICE_NAMES = {
+    "features": "warmstart.features.v1.FeatureService",
+    "adaptation": "warmstart.adaptation.v1.AdaptationService",
+    "scoring": "warmstart.scoring.v1.ScoringService",
+    "gateway": "warmstart.gateway.v1.RecommendationService",
+}
+_READY, _ALIVE, _AWAY = "ready", "alive", "away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +44,52 @@ async def cluster_health(
 ) -> list[PartHealth]:
     """All parts, in the order they start.
 
-    A service that runs the model is as healthy as it can be while no domain has one: it says
-    NOT_SERVING until the first model is published.
+    A service that runs the model is as healthy as it can be where it is alive and no model has been
+    published yet.
     """
     answers = await asyncio.gather(
-        _ping(ports.valkey), *(check(ports.target(name), timeout_s=_TIMEOUT_S) for name in SERVICES)
+        _ping(ports.valkey), *(_probe(ports.target(name), _SERVICE_NAMES[name]) for name in SERVICES)
     )
     no_model = not await asyncio.to_thread(_has_model, registry, domains)
     return [
-        _part(name, ports.target(name), answer, programs.get(name), no_model and name in _MODEL_SERVICES)
+        _part(name, ports.target(name), answer, programs.get(name), no_model)
         for name, answer in zip(PROGRAMS, answers, strict=True)
     ]
 
 
-def _part(
-    name: str, target: str, answer: str, program: ProgramState | None, waits_for_model: bool
-) -> PartHealth:
+def _part(name: str, target: str, answer: str, program: ProgramState | None, no_model: bool) -> PartHealth:
     if program is None:
         return PartHealth(name, target, False, "not started")
     if program.state == "FATAL":
         return PartHealth(name, target, False, "keeps failing", program.pid, failed=True)
     if program.state not in ("RUNNING", "STARTING"):
         return PartHealth(name, target, False, program.state.lower(), program.pid)
-    if answer == "SERVING":
-        return PartHealth(name, target, True, "healthy", program.pid)
-    if answer == "NOT_SERVING" and waits_for_model:
+    if answer == _READY:
+        return PartHealth(name, target, True, HEALTHY, program.pid)
+    if answer == _ALIVE and no_model:
         return PartHealth(name, target, True, "waits for a first model", program.pid)
-    return PartHealth(name, target, False, "starting", program.pid)
+    note = "loads its model" if answer == _ALIVE else "starting"
+    return PartHealth(name, target, False, note, program.pid)
+
+
+async def _probe(target: str, service: str) -> str:
+    """Ready where the service says SERVING, alive where only its server does."""
+    # Its own subchannel pool: a probe must see the server as it is now, not a connection's backoff.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(target, options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name, word in ((service, _READY), ("", _ALIVE)):
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=_TIMEOUT_S)
+            except grpc.aio.AioRpcError:
+                return _AWAY
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return word
+    return _AWAY
 
 
 async def _ping(port: int) -> str:
-    """SERVING where the store answers PING (the store loads its file first)."""
+    """Ready where the store answers PING (the store loads its file first)."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -75,8 +100,8 @@ async def _ping(port: int) -> str:
                 writer.close()
                 await writer.wait_closed()
     except OSError:
-        return "UNAVAILABLE"
-    return "SERVING" if answer.startswith(b"+PONG") else "NOT_SERVING"
+        return _AWAY
+    return _READY if answer.startswith(b"+PONG") else _AWAY
 
 
 def _has_model(registry: Path, domains: tuple[str, ...]) -> bool:

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from services.cli import output
-from services.cli.cluster.health import PartHealth, cluster_health
+from services.cli.cluster.health import HEALTHY, PartHealth, cluster_health
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
 from services.cli.cluster.ports import Ports
@@ -56,7 +56,7 @@ class LocalCluster:
             while True:
                 parts = self.health()
                 live.update(status_table(parts))
-                waits = [p for p in parts if not p.healthy or (need_model and p.note != "healthy")]
+                waits = [p for p in parts if not p.healthy or (need_model and p.note != HEALTHY)]
                 if len(parts) == len(PROGRAMS) and not waits:
                     break
                 failed = next((p for p in parts if p.failed), None)

@@ -161,7 +161,8 @@ def check_bad_share(counts: Mapping[str, Counts], allowed: float, rejects: Path)
     if over:
         raise CommandError(
             f"{' and '.join(over)} could not be stored (allowed: {allowed:.1%}); "
-            f"the reasons are in {rejects}. Correct the rows and import again, or pass --max-bad-share or --allow-bad-rows"
+            f"the reasons are in {rejects}. Correct the rows and import again, "
+            "or pass --max-bad-share or --allow-bad-rows"
         )
 
 
