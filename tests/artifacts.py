@@ -77,3 +77,60 @@ def publish_plain(registry: Registry, domain: str = "default", *, items: int = 5
     ids = item_ids(items)
     draft = replace(DRAFT, **changes)
     return registry.publish(domain, plain_build(ids, rows_of(ids, draft.dims)), draft)
+
+
+def model_config(**changes: Any) -> Any:
+    """A real model, as small as it gets."""
+    from shared.modeling.config import ModelConfig
+
+    sizes: dict[str, Any] = {
+        "dim": 16, "blocks": 1, "heads": 2, "feed_forward": 16, "adapt_dim": 8, "content_dim": CONTENT_DIM,
+        "content_hidden": 16, "buckets": (4, 16), "uncertainty_rank": 3,
+    }  # fmt: skip
+    return ModelConfig(**(sizes | changes))
+
+
+def model_draft(config: Any) -> ManifestDraft:
+    """The manifest of a model that was never trained."""
+    from shared.modeling.config import task_infos
+    from shared.modeling.export import manifest_dims
+
+    return ManifestDraft(
+        dims=Dims(**manifest_dims(config)),
+        buckets=config.buckets,
+        tasks=task_infos({}),
+        adapter=AdapterInfo(config.adapter, dict(config.adapter_settings)),
+        uncertainty_rank=config.uncertainty_rank,
+        model=config.as_dict(),
+    )
+
+
+def publish_model(
+    registry: Registry,
+    domain: str = "default",
+    *,
+    ids: Sequence[str] = tuple(item_ids(40)),
+    seed: int = 0,
+    spoil: Callable[[Any], None] | None = None,
+    **config_changes: Any,
+) -> ModelRef:
+    """Publishes an untrained model over `ids`, whose content is `content_of` each id.
+
+    spoil: changes the model before it is exported.
+    """
+    from shared.modeling.export import export_saved_model, row_arrays
+    from shared.modeling.model import WarmstartModel
+
+    config = model_config(**config_changes)
+    content = np.stack([content_of(i, config.content_dim) for i in ids])
+    model = WarmstartModel(config, content, seed=seed)
+    rows = row_arrays(model)
+    if spoil is not None:
+        spoil(model)
+
+    def build(directory: Path) -> None:
+        export_saved_model(model, directory / "saved_model")
+        write_items(directory, [VocabularyItem(i, f"Title of {i}") for i in ids])
+        write_rows(directory, rows)
+
+    return registry.publish(domain, build, model_draft(config))

@@ -44,7 +44,7 @@ class ScoringColumns:
 
     def __call__(self, rows: ItemRows) -> Mapping[str, FloatArray]:
         directions = unit_rows(rows.output[:, : self.taste])
-        projected: FloatArray = (directions - self.centre) @ self.axes
+        projected = ((directions - self.centre) @ self.axes).astype(np.float32, copy=False)
         sketches = unit_rows(projected)
         return {"output": rows.output, "direction": directions, "sketch": sketches}
 

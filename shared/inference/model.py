@@ -39,30 +39,30 @@ class Adaptation:
 class ServedModel:
     """The two signatures of one artifact. Thread-safe: a call keeps no state."""
 
-    def __init__(self, ref: ModelRef, manifest: Manifest, encode_adapt: Any, item_rows: Any) -> None:
+    def __init__(self, ref: ModelRef, manifest: Manifest, loaded: Any, tf: Any) -> None:
         self.ref = ref
         self.manifest = manifest
-        self._encode_adapt = encode_adapt
-        self._item_rows = item_rows
+        self._loaded = loaded  # owns the variables: a signature alone does not keep them alive
+        self._encode_adapt = loaded.signatures["encode_adapt"]
+        self._item_rows = loaded.signatures["item_rows"]
+        self._constant = tf.constant  # converts faster than the call itself or convert_to_tensor would
 
     @classmethod
     def load(cls, artifact: Artifact, *, intra_op_threads: int = 1) -> ServedModel:
         """Loads the SavedModel. Raises ArtifactError where a signature is not what the manifest states."""
         tf = tensorflow(intra_op_threads=intra_op_threads)
         try:
-            signatures = tf.saved_model.load(str(artifact.saved_model)).signatures
+            loaded = tf.saved_model.load(str(artifact.saved_model))
         except Exception as error:  # TensorFlow raises a dozen kinds for a graph it cannot read
             raise ArtifactError(f"{artifact.saved_model}: must be a SavedModel: {error}") from error
-        found = {}
         for name, (inputs, outputs) in _signatures(artifact.manifest).items():
-            if name not in signatures:
-                got = ", ".join(sorted(signatures)) or "none"
+            if name not in loaded.signatures:
+                got = ", ".join(sorted(loaded.signatures)) or "none"
                 raise ArtifactError(f"{artifact.saved_model}: must have a signature {name!r}, got {got}")
-            found[name] = signatures[name]
             where = f"{artifact.saved_model}: signature {name}"
-            _check_specs(f"{where} inputs", found[name].structured_input_signature[1], inputs)
-            _check_specs(f"{where} outputs", found[name].structured_outputs, outputs)
-        return cls(artifact.ref, artifact.manifest, found["encode_adapt"], found["item_rows"])
+            _check_specs(f"{where} inputs", loaded.signatures[name].structured_input_signature[1], inputs)
+            _check_specs(f"{where} outputs", loaded.signatures[name].structured_outputs, outputs)
+        return cls(artifact.ref, artifact.manifest, loaded, tf)
 
     def encode_adapt(self, inputs: ModelInputs, adapt: FloatArray) -> Adaptation:
         """Queries and posterior of B people; adapt: [B] float32, 1 = fast weights on, 0 = off.
@@ -71,7 +71,7 @@ class ServedModel:
         """
         count = len(adapt)
         fed = {**inputs.as_dict(), "adapt": adapt}
-        out = self._encode_adapt(**_padded(fed, padded_size(count, ADAPT_BATCHES)))
+        out = self._call(self._encode_adapt, _padded(fed, padded_size(count, ADAPT_BATCHES)))
         return Adaptation(
             out["queries"].numpy()[:count],
             out["uncertainty_factor"].numpy()[:count],
@@ -88,7 +88,7 @@ class ServedModel:
             part = slice(start, start + ROW_BATCHES[-1])
             fed = {"id_rows": id_rows[part], "id_present": id_present[part], "content": content[part]}
             count = len(fed["id_present"])
-            out = self._item_rows(**_padded(fed, padded_size(count, ROW_BATCHES)))
+            out = self._call(self._item_rows, _padded(fed, padded_size(count, ROW_BATCHES)))
             parts.append([out[f"{kind}_rows"].numpy()[:count] for kind in ("input", "support", "output")])
         if not parts:
             return ItemRows.empty(self.manifest.dims)
@@ -117,6 +117,9 @@ class ServedModel:
                 flags = np.full(len(take), present, np.float32)
                 rows = self.item_rows(ids, flags, artifact.rows.content[take].astype(np.float32))
                 self._require_finite("item_rows", rows.input, rows.support, rows.output)
+
+    def _call(self, signature: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+        return signature(**{name: self._constant(array) for name, array in arrays.items()})
 
     def _require_finite(self, signature: str, *outputs: FloatArray) -> None:
         for output in outputs:

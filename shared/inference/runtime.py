@@ -16,7 +16,8 @@ def tensorflow(*, intra_op_threads: int = 1, inter_op_threads: int = 1) -> Any:
     One small call at a time runs fastest without a hand-over to other threads. The pools are made by
     the first call of the process; a later call with other sizes is told so in the log and uses those.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import tensorflow as tf
 
     wanted = (intra_op_threads, inter_op_threads)
