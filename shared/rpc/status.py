@@ -7,15 +7,13 @@ from collections.abc import Iterable
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from shared import errors
 from shared.errors import (
-    ArtifactError,
     DeadlinePassed,
     InvalidInput,
     ModelNotHeld,
-    NoModel,
     NotFound,
     Overloaded,
-    SettingsError,
     StaleCursor,
     TooLarge,
     Unavailable,
@@ -31,19 +29,11 @@ _MAX_VIOLATIONS = 10
 _MAX_METADATA_CHARS = 256
 _MAX_FIELD_CHARS = 128
 
+# Those with constructors of their own are told apart in `from_rpc_error`.
 _BY_REASON: dict[str, type[WarmstartError]] = {
     cls.reason: cls
-    for cls in (
-        WarmstartError,
-        NotFound,
-        StaleCursor,
-        Unavailable,
-        NoModel,
-        Overloaded,
-        DeadlinePassed,
-        ArtifactError,
-        SettingsError,
-    )
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, WarmstartError) and cls.__init__ is WarmstartError.__init__
 }
 _BY_CODE: dict[grpc.StatusCode, type[WarmstartError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,

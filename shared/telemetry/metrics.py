@@ -17,6 +17,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from shared.errors import SettingsError
+
 # Seconds; a list should take a few milliseconds.
 CALL_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -62,7 +64,10 @@ def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int |
     if port < 0:
         yield None
         return
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise SettingsError(f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from error
     try:
         yield int(server.server_port)
     finally:

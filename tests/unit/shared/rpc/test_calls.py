@@ -56,6 +56,7 @@ async def test_a_stream_comes_back_whole() -> None:
         errors.TooLarge.of("events", "must be at most 5000", 5001),
         errors.NotFound("no person 'ada'"),
         errors.StaleCursor("cursor 7 is gone"),
+        errors.EmptyCatalogue("no items yet"),
         errors.ModelNotHeld("default", "v3", ["v2", "v1"]),
         errors.Unavailable("the store is away"),
         errors.NoModel("no model yet"),

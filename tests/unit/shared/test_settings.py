@@ -1,0 +1,60 @@
+"""Settings come from the environment; every bad value is told at once."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import Field, ValidationError
+
+from shared.errors import SettingsError
+from shared.settings import ServerSettings, load, settings_config
+
+
+class ShopSettings(ServerSettings):
+    model_config = settings_config("SHOP")
+    max_items: int = Field(10, ge=1, description="Items.")
+
+
+def test_values_come_from_the_services_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_MAX_ITEMS", "3")
+    monkeypatch.setenv("WARMSTART_OTHER_MAX_ITEMS", "4")
+    monkeypatch.setenv("WARMSTART_SHOP_PORT", "50051")
+    settings = load(ShopSettings)
+    assert (settings.max_items, settings.port) == (3, 50051)
+
+
+def test_every_bad_value_is_named_with_rule_and_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_MAX_ITEMS", "0")
+    monkeypatch.setenv("WARMSTART_SHOP_PORT", "99999")
+    monkeypatch.setenv("WARMSTART_SHOP_LOG_LEVEL", "loud")
+    with pytest.raises(SettingsError) as caught:
+        load(ShopSettings)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "bad settings:"
+    said = sorted(line.strip() for line in lines[1:])
+    assert said[0].startswith("WARMSTART_SHOP_LOG_LEVEL: ")
+    assert said[0].endswith("got 'loud'")
+    assert said[1].startswith("WARMSTART_SHOP_MAX_ITEMS: Input should be greater than or equal to 1, got '0'")
+    assert said[2].startswith("WARMSTART_SHOP_PORT: Input should be less than or equal to 65535, got '99999'")
+
+
+def test_domains_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_DOMAINS", "default, shop,news")
+    assert load(ShopSettings).domains == ("default", "shop", "news")
+
+
+def test_a_domain_that_cannot_be_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_DOMAINS", "default,../etc")
+    with pytest.raises(SettingsError, match=r"WARMSTART_SHOP_DOMAINS: .*domain must be 1..64 .*got '../etc'"):
+        load(ShopSettings)
+
+
+def test_overrides_win_and_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_PORT", "50051")
+    settings = load(ShopSettings, port=0)
+    assert settings.port == 0
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1
+
+
+def test_a_server_listens_on_this_machine_only_unless_told() -> None:
+    assert ServerSettings().host == "127.0.0.1"
