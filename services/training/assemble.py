@@ -1,14 +1,14 @@
 """Tables → `TrainingData`. Tables come from the feature service's export or from files.
 
 events     user_id, item_id, action, value, time_ms [, event_id] [, file_order]
-items      item_id [, title, description, categories, embedding]
-users      user_id [, attributes: map or JSON-like list of pairs]
+items      item_id [, title, categories, embedding]
+users      user_id [, attributes: map, or list of pairs]
 relations  user_id, other_user_id [, weight, time_ms, removed]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from services.training.data import Neighbours, TrainingData, offsets_of
 from services.training.roles import RoleSettings, assign_roles
+from shared.content import CONTENT_DIM
 from shared.context.vectors import PROFILE_DIM, attribute_vector
 from shared.domain import Action, FloatArray, IntArray
 from shared.errors import InvalidInput
@@ -34,8 +35,6 @@ EVENT_SCHEMA = pa.schema(
     ]
 )
 _REQUIRED_EVENT_COLUMNS = ("user_id", "item_id", "action", "value", "time_ms")
-# [n] texts → [n, dim] float32, unit length.
-EncodeTexts = Callable[[Sequence[str]], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +91,10 @@ def to_sequences(events: pa.Table) -> pa.Table:
     return events.filter(pa.array(keep))
 
 
-def assemble(tables: Tables, roles: RoleSettings, encode: EncodeTexts | None = None) -> TrainingData:
+def assemble(tables: Tables, roles: RoleSettings) -> TrainingData:
     """Builds the data of one training from sequences (see `to_sequences`) and the other tables.
 
-    encode: embeds the text of items that bring no embedding; without it they get zeros.
-    Raises InvalidInput where there are no events.
+    Items that bring no embedding get zeros. Raises InvalidInput where there are no events.
     """
     events = to_sequences(normalise_events(tables.events))
     if not events.num_rows:
@@ -116,7 +114,7 @@ def assemble(tables: Tables, roles: RoleSettings, encode: EncodeTexts | None = N
         time_ms=events["time_ms"].to_numpy()[order].astype(np.int64),
         attributes=np.stack([attribute_vector(p) for p in profiles]).reshape(-1, PROFILE_DIM),
         profiles=profiles,
-        content=_content(catalogue, encode),
+        content=_content(catalogue),
         neighbours=_neighbours(tables.relations, user_ids),
         roles=assign_roles(user_ids, roles),
         titles=tuple(str(row.get("title") or "") for row in catalogue),
@@ -144,17 +142,12 @@ def _catalogue(items: pa.Table | None, item_ids: tuple[str, ...]) -> list[Mappin
     return [rows.get(item_id, {}) for item_id in item_ids]
 
 
-def _content(catalogue: list[Mapping[str, Any]], encode: EncodeTexts | None) -> FloatArray:
-    vectors: dict[int, FloatArray] = {
-        n: np.asarray(row["embedding"], np.float32)
-        for n, row in enumerate(catalogue)
+def _content(catalogue: list[Mapping[str, Any]]) -> FloatArray:
+    vectors = {
+        number: np.asarray(row["embedding"], np.float32)
+        for number, row in enumerate(catalogue)
         if row.get("embedding") is not None
     }
-    texts = {n: _text(row) for n, row in enumerate(catalogue) if n not in vectors}
-    texts = {n: text for n, text in texts.items() if text}
-    if texts and encode is not None:
-        encoded = encode(list(texts.values()))
-        vectors.update(zip(texts, np.asarray(encoded, np.float32), strict=True))
     dims = {len(v) for v in vectors.values()}
     if len(dims) > 1:
         raise InvalidInput.of("items.embedding", "must have one length", sorted(dims))
@@ -162,15 +155,6 @@ def _content(catalogue: list[Mapping[str, Any]], encode: EncodeTexts | None) -> 
     for number, vector in vectors.items():
         content[number] = vector
     return content
-
-
-# Length of the text encoder's embeddings, for catalogues without any text.
-CONTENT_DIM = 512
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    parts = [row.get("title"), ", ".join(row.get("categories") or ()), row.get("description")]
-    return ". ".join(str(p) for p in parts if p)
 
 
 def _profiles(users: pa.Table | None, user_ids: tuple[str, ...]) -> tuple[Mapping[str, str], ...]:

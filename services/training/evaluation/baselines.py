@@ -1,0 +1,106 @@
+"""What adaptation must beat: popularity, and item-kNN (of `implicit`), tuned on validation people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from services.training.data import TrainingData, offsets_of
+from services.training.evaluation.metrics import ndcg_at, top_items
+from services.training.evaluation.protocol import Questions, ask, support_items
+from shared.domain import FloatArray, IntArray
+from shared.holdout import Role
+
+# Support of each person, items to mask, length → [B, length] item numbers, −1 where nothing is left.
+Recommend = Callable[[Sequence[IntArray], Sequence[IntArray], int], IntArray]
+
+_WEIGHTINGS = ("cosine", "tf-idf", "bm25")
+_NEIGHBOURS = (20, 50, 100, 200, 400)
+
+
+def popularity(data: TrainingData) -> Recommend:
+    """The same list for everybody: items by events of training people."""
+    counts = data.popularity(Role.TRAIN)
+
+    def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
+        return top_items(np.broadcast_to(counts, (len(support), len(counts))), masked, length)
+
+    return recommend
+
+
+@dataclass(frozen=True, slots=True)
+class Knn:
+    """One setting of item-kNN: how events are weighted, and how many neighbours an item keeps."""
+
+    weighting: str
+    neighbours: int
+
+
+def item_knn(data: TrainingData, knn: Knn) -> Recommend:
+    """Item-kNN fitted on training people's events; a person's support is their `user_items`."""
+    model = _fitted(data, knn)
+
+    def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
+        counts = [len(s) for s in support]
+        columns = np.concatenate(support) if sum(counts) else np.zeros(0, np.int32)
+        rows = csr_matrix(
+            (np.ones(len(columns), np.float32), columns, offsets_of(np.array(counts))),
+            shape=(len(support), data.num_items),
+        )
+        longest = max((len(m) for m in masked), default=0)
+        found, scores = model.recommend(
+            np.arange(len(support)), rows, N=min(length + longest, data.num_items),
+            filter_already_liked_items=False,
+        )  # fmt: skip
+        return _without_masked(found, scores, masked, length)
+
+    return recommend
+
+
+def tuned_item_knn(data: TrainingData, questions: Questions, shots: int) -> tuple[Knn, Recommend]:
+    """The setting with the best NDCG@10 for the given number of shots on the questions' people."""
+    support = support_items(data, questions, shots)
+    best: tuple[float, Knn, Recommend] | None = None
+    for weighting in _WEIGHTINGS:
+        for neighbours in _NEIGHBOURS:
+            knn = Knn(weighting, neighbours)
+            recommend = item_knn(data, knn)
+            ranked = recommend(support, questions.masked, 10)
+            score = float(ndcg_at(ranked, questions.relevant, 10).mean()) if len(questions) else 0.0
+            if best is None or score > best[0]:
+                best = (score, knn, recommend)
+    assert best is not None  # noqa: S101 - the grid is not empty
+    return best[1], best[2]
+
+
+def validation_questions(data: TrainingData, questions: Questions) -> Questions:
+    """The same protocol, asked of validation people."""
+    return ask(data, data.users_of(Role.VALIDATION), questions.protocol)
+
+
+def _fitted(data: TrainingData, knn: Knn) -> Any:
+    from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+
+    kinds = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": BM25Recommender}
+    among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
+    user_items = csr_matrix(
+        (np.ones(int(among.sum()), np.float32), (data.owners[among], data.items[among])),
+        shape=(data.num_users, data.num_items),
+    )
+    user_items.data[:] = 1.0
+    model = kinds[knn.weighting](K=knn.neighbours, num_threads=1)
+    model.fit(user_items, show_progress=False)
+    return model
+
+
+def _without_masked(found: IntArray, scores: FloatArray, masked: Sequence[IntArray], length: int) -> IntArray:
+    """Drops masked items and places without a score, keeps the order."""
+    result = np.full((len(found), length), -1, np.int32)
+    for row, (items, values, hidden) in enumerate(zip(found, scores, masked, strict=True)):
+        kept = items[(values > 0) & ~np.isin(items, hidden)][:length]
+        result[row, : len(kept)] = kept
+    return result

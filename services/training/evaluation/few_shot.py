@@ -1,0 +1,140 @@
+"""The k-shot table: people never trained on, NDCG@10 and HR@10 by number of support events and arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.training.data import TrainingData
+from services.training.evaluation import baselines
+from services.training.evaluation.metrics import (
+    Float64Array,
+    Interval,
+    hr_at,
+    ndcg_at,
+    paired_bootstrap,
+    top_items,
+)
+from services.training.evaluation.protocol import Questions, contexts, support_items
+from services.training.evaluation.served import ServedArtifact, scores
+from shared.domain import IntArray
+
+POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
+_PLACES = 10
+# [B, ≥ 10] item numbers of the questions' people after so many shots.
+Rank = Callable[[int], IntArray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmScores:
+    """One arm at one number of shots: per-person figures, the mean over seeds. [people] float64."""
+
+    ndcg: Float64Array
+    hr: Float64Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FewShot:
+    """The whole table. arms[name][k]; tuned: the item-kNN chosen at each k."""
+
+    questions: Questions
+    arms: Mapping[str, Mapping[int, ArmScores]]
+    tuned: Mapping[int, baselines.Knn]
+    seeds: int
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        return self.questions.protocol.shots
+
+    def ndcg(self, arm: str, shots: int) -> float:
+        return _mean(self.arms[arm][shots].ndcg)
+
+    def hr(self, arm: str, shots: int) -> float:
+        return _mean(self.arms[arm][shots].hr)
+
+    def mean_ndcg(self, arm: str) -> float:
+        """Mean over the numbers of shots from 1 on."""
+        return float(np.mean([self.ndcg(arm, k) for k in self.shots if k > 0]))
+
+    def per_person(self, arm: str) -> Float64Array:
+        """NDCG of each person, mean over the numbers of shots from 1 on. [people]."""
+        means: Float64Array = np.mean([self.arms[arm][k].ndcg for k in self.shots if k > 0], axis=0)
+        return means
+
+    def difference(self, arm: str, other: str, shots: int | None = None) -> Interval:
+        """Paired 95% interval over people of NDCG(arm) − NDCG(other); over all k ≥ 1 where none is given."""
+        if shots is None:
+            return paired_bootstrap(self.per_person(arm) - self.per_person(other))
+        return paired_bootstrap(self.arms[arm][shots].ndcg - self.arms[other][shots].ndcg)
+
+    def share_worse(self, arm: str, other: str, shots: int) -> float:
+        """Share of people whose NDCG is lower with `arm` than with `other`."""
+        return _mean((self.arms[arm][shots].ndcg < self.arms[other][shots].ndcg).astype(np.float64))
+
+
+def few_shot(
+    data: TrainingData,
+    questions: Questions,
+    models: Mapping[str, Sequence[ServedArtifact]],
+    *,
+    task: str,
+) -> FewShot:
+    """Runs every arm.
+
+    models: arm → one model a seed. data: with the held-out people; baselines are fitted on training
+    people and tuned on validation people by the same protocol.
+    """
+    tuned: dict[int, baselines.Knn] = {}
+    arms: dict[str, dict[int, ArmScores]] = {
+        POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
+        KNN: _knn_arm(data, questions, tuned),
+    }
+    for name, served in models.items():
+        arms[name] = _by_shots(questions, [_model_arm(data, questions, s, task) for s in served])
+    return FewShot(questions, arms, tuned, max((len(s) for s in models.values()), default=0))
+
+
+def _by_shots(questions: Questions, seeds: Sequence[Rank]) -> dict[int, ArmScores]:
+    return {k: _scored(questions, [rank(k) for rank in seeds]) for k in questions.protocol.shots}
+
+
+def _scored(questions: Questions, ranked: Sequence[IntArray]) -> ArmScores:
+    return ArmScores(
+        np.mean([ndcg_at(r, questions.relevant, _PLACES) for r in ranked], axis=0),
+        np.mean([hr_at(r, questions.relevant, _PLACES) for r in ranked], axis=0),
+    )
+
+
+def _baseline(data: TrainingData, questions: Questions, recommend: baselines.Recommend) -> Rank:
+    def rank(shots: int) -> IntArray:
+        return recommend(support_items(data, questions, shots), questions.masked, _PLACES)
+
+    return rank
+
+
+def _knn_arm(
+    data: TrainingData, questions: Questions, tuned: dict[int, baselines.Knn]
+) -> dict[int, ArmScores]:
+    """Tuned anew at each k (from 1 on), on validation people."""
+    judges = baselines.validation_questions(data, questions)
+    arm = {}
+    for shots in questions.protocol.shots:
+        if shots == 0:
+            continue
+        tuned[shots], recommend = baselines.tuned_item_knn(data, judges, shots)
+        arm[shots] = _scored(questions, [_baseline(data, questions, recommend)(shots)])
+    return arm
+
+
+def _model_arm(data: TrainingData, questions: Questions, served: ServedArtifact, task: str) -> Rank:
+    def rank(shots: int) -> IntArray:
+        found = scores(served, data, contexts(data, questions, shots), task=task)
+        return top_items(found, questions.masked, _PLACES)
+
+    return rank
+
+
+def _mean(values: Float64Array) -> float:
+    return float(values.mean()) if len(values) else float("nan")

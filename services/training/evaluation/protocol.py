@@ -1,0 +1,133 @@
+"""Who is asked what. The few-shot protocol: people never trained on, the latest k of their first events
+as support, their next events as query, all first events masked at every k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.training.asof import social_profiles
+from services.training.data import TrainingData
+from shared.context.labels import signed_labels
+from shared.context.profiles import content_profile
+from shared.domain import Action, FloatArray, History, IntArray, RequestContext, TimeArray, UserContext
+
+SHOTS = (0, 1, 2, 5, 10, 20)
+# From the protocol of the published table down to what tiny data sets allow.
+_SHAPES = ((20, 10), (10, 10), (10, 5), (5, 5), (3, 2), (1, 1))
+_ENOUGH_PEOPLE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Support from the first `first_events`, query from the `query_events` after them."""
+
+    first_events: int = 20
+    query_events: int = 10
+
+    @property
+    def needed_events(self) -> int:
+        return self.first_events + self.query_events
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """The numbers of support events that can be asked."""
+        return tuple(k for k in SHOTS if k <= self.first_events)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """B people of one evaluation.
+
+    users: [B] int32; masked: B arrays, the items of the first events; relevant: B arrays, the query's
+    items that are not masked; moments: [B] int64, time of the first query event.
+    """
+
+    protocol: Protocol
+    users: IntArray
+    masked: Sequence[IntArray]
+    relevant: Sequence[IntArray]
+    moments: TimeArray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def fitting_protocol(data: TrainingData, users: IntArray) -> Protocol:
+    """The longest protocol that at least 30 of the people have events for; else the shortest."""
+    for first, query in _SHAPES:
+        if np.count_nonzero(data.lengths[users] >= first + query) >= _ENOUGH_PEOPLE:
+            return Protocol(first, query)
+    return Protocol(*_SHAPES[-1])
+
+
+def ask(data: TrainingData, users: IntArray, protocol: Protocol) -> Questions:
+    """Questions to those of the people who have enough events."""
+    able = users[data.lengths[users] >= protocol.needed_events]
+    masked, relevant = [], []
+    for start in data.offsets[able]:
+        middle = start + protocol.first_events
+        seen = np.unique(data.items[start:middle])
+        masked.append(seen)
+        relevant.append(np.setdiff1d(data.items[middle : middle + protocol.query_events], seen))
+    moments = data.time_ms[data.offsets[able] + protocol.first_events]
+    return Questions(protocol, able.astype(np.int32), masked, relevant, moments)
+
+
+def support_items(data: TrainingData, questions: Questions, shots: int) -> list[IntArray]:
+    """Item numbers of each person's support, oldest first."""
+    ends = data.offsets[questions.users] + questions.protocol.first_events
+    return [data.items[end - shots : end] for end in ends]
+
+
+def contexts(data: TrainingData, questions: Questions, shots: int) -> list[UserContext]:
+    """What serving would know of each person after `shots` events: nothing else of their past."""
+    ends = data.offsets[questions.users] + questions.protocol.first_events
+    social = social_profiles(data, questions.users, questions.moments)
+    return [
+        context_of(data, int(user), Past.of(data, end - shots, end), profile, int(moment))
+        for user, end, profile, moment in zip(questions.users, ends, social, questions.moments, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """Events as columns, oldest first: item numbers, actions, values, times. [n] each."""
+
+    items: IntArray
+    actions: IntArray
+    values: FloatArray
+    time_ms: TimeArray
+
+    @classmethod
+    def of(cls, data: TrainingData, start: int, end: int) -> Past:
+        """The events at `start:end` of the data's columns."""
+        part = slice(start, end)
+        return cls(data.items[part], data.actions[part], data.values[part], data.time_ms[part])
+
+    def then(self, item: int, action: Action, time_ms: int) -> Past:
+        """These events and one more."""
+        return Past(
+            np.append(self.items, np.int32(item)),
+            np.append(self.actions, np.int32(action)),
+            np.append(self.values, np.float32(0.0)),
+            np.append(self.time_ms, np.int64(time_ms)),
+        )
+
+
+def context_of(
+    data: TrainingData, user: int, past: Past, social_profile: FloatArray, moment_ms: int
+) -> UserContext:
+    """One person's context with a past; the content profile is made from that past alone."""
+    labels = signed_labels(past.actions, past.values)
+    return UserContext(
+        user_id=data.user_ids[user],
+        history=History(tuple(data.item_ids[i] for i in past.items), past.actions, past.values, past.time_ms),
+        content_profile=content_profile(data.content[past.items], labels, past.time_ms, moment_ms),
+        social_profile=social_profile,
+        attributes=data.profiles[user],
+        total_events=len(past.items),
+        request=RequestContext(time_ms=moment_ms),
+    )

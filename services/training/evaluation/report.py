@@ -1,0 +1,185 @@
+"""Reports of an evaluation: JSON for programs, Markdown for people, a plot of the k-shot curve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from services.training.evaluation.feedback import Moved
+from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
+from services.training.evaluation.metrics import Interval
+from services.training.evaluation.new_items import NewItems
+
+REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
+
+
+def few_shot_dict(table: FewShot, task: str) -> dict[str, Any]:
+    """The table as plain values."""
+    found: dict[str, Any] = {
+        "people": len(table.questions),
+        "protocol": asdict(table.questions.protocol),
+        "task": task,
+        "seeds": table.seeds,
+        "item_knn": {str(k): asdict(knn) for k, knn in table.tuned.items()},
+        "rows": [_row(table, k) for k in table.shots],
+    }
+    if ON in table.arms and OFF in table.arms:
+        found["on_minus_off"] = asdict(table.difference(ON, OFF))
+    return found
+
+
+def _row(table: FewShot, shots: int) -> dict[str, Any]:
+    arms = {
+        name: {"ndcg10": table.ndcg(name, shots), "hr10": table.hr(name, shots)}
+        for name, by_shots in table.arms.items()
+        if shots in by_shots
+    }
+    row: dict[str, Any] = {"k": shots, "arms": arms}
+    if ON in arms and OFF in arms:
+        row["on_minus_off"] = asdict(table.difference(ON, OFF, shots))
+        row["share_worse_on_than_off"] = table.share_worse(ON, OFF, shots)
+    if KNN in arms:
+        row["minus_item_knn"] = {
+            name: asdict(table.difference(name, KNN, shots)) for name in arms if name not in (KNN,)
+        }
+    return row
+
+
+def new_items_dict(result: NewItems) -> dict[str, Any]:
+    return asdict(result)
+
+
+def feedback_dict(results: Sequence[Moved]) -> dict[str, Any]:
+    return {moved.action: asdict(moved) for moved in results}
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The whole report for people."""
+    parts = [f"# Evaluation of domain {report['domain']}", ""]
+    if "few_shot" in report:
+        parts += _few_shot_markdown(report["few_shot"])
+    if "new_items" in report:
+        parts += _new_items_markdown(report["new_items"])
+    if "feedback" in report:
+        parts += _feedback_markdown(report["feedback"])
+    return "\n".join(parts) + "\n"
+
+
+def write_report(directory: Path, report: Mapping[str, Any]) -> dict[str, str]:
+    """Writes all files; returns their paths by kind."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / REPORT_JSON).write_text(json.dumps(_finite(report), indent=2, ensure_ascii=False))
+    (directory / REPORT_MARKDOWN).write_text(markdown(report), encoding="utf-8")
+    files = {"json": str(directory / REPORT_JSON), "markdown": str(directory / REPORT_MARKDOWN)}
+    if report.get("few_shot", {}).get("people"):
+        plot_shots(report["few_shot"], directory / CURVE)
+        files["plot"] = str(directory / CURVE)
+    return files
+
+
+def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
+    """NDCG@10 over the number of shots, one line an arm."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = few_shot["rows"]
+    for name in rows[-1]["arms"]:
+        points = [(r["k"], r["arms"][name]["ndcg10"]) for r in rows if name in r["arms"]]
+        axes.plot([k for k, _ in points], [v for _, v in points], marker="o", label=name)
+    axes.set_xlabel("support events k")
+    axes.set_ylabel("NDCG@10")
+    axes.set_title(f"{few_shot['people']} people never trained on, {few_shot['seeds']} seeds")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _few_shot_markdown(table: Mapping[str, Any]) -> list[str]:
+    protocol = table["protocol"]
+    if not table["people"]:
+        return ["## Few shots", "", "No held-out person has enough events.", ""]
+    names = list(table["rows"][-1]["arms"])
+    lines = [
+        "## Few shots",
+        "",
+        f"{table['people']} people never trained on with at least "
+        f"{protocol['first_events'] + protocol['query_events']} events; support = the last k of their first "
+        f"{protocol['first_events']}, query = the next {protocol['query_events']}; whole catalogue, "
+        f"first events masked; task `{table['task']}`; {table['seeds']} seeds. NDCG@10 / HR@10:",
+        "",
+        "| k | " + " | ".join(names) + " | on − off | worse |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for row in table["rows"]:
+        cells = [_cell(row["arms"].get(name)) for name in names]
+        change = _interval(row["on_minus_off"]) if "on_minus_off" in row else ""
+        worse = f"{row['share_worse_on_than_off']:.0%}" if "share_worse_on_than_off" in row else ""
+        lines.append(f"| {row['k']} | " + " | ".join(cells) + f" | {change} | {worse} |")
+    lines += ["", "Difference to item-kNN (NDCG@10, paired 95% intervals):", ""]
+    lines += ["| k | " + " | ".join(n for n in names if n != KNN) + " |", "|---|" + "---|" * (len(names) - 1)]
+    for row in table["rows"]:
+        if "minus_item_knn" in row:
+            cells = [_interval(row["minus_item_knn"][n]) for n in names if n != KNN]
+            lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
+    if "on_minus_off" in table:
+        lines += ["", f"Adaptation on − off, mean over k ≥ 1: {_interval(table['on_minus_off'])}"]
+    return [*lines, ""]
+
+
+def _new_items_markdown(result: Mapping[str, Any]) -> list[str]:
+    return [
+        "## New items, added by text alone",
+        "",
+        f"{result['items']} items held out of training; {result['people']} people never trained on. "
+        "Median rank percentile of a new item in a person's list (0% = first):",
+        "",
+        "| for | median percentile |",
+        "|---|---|",
+        f"| people whose later likes it resembles (nearest tenth) | {result['fitting']:.1%} |",
+        f"| everybody else | {result['others']:.1%} |",
+        f"| people who later liked this very item ({result['liked_pairs']} pairs) | {result['liked']:.1%} |",
+        f"| people who did not | {result['not_liked']:.1%} |",
+        "",
+    ]
+
+
+def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## One event of feedback",
+        "",
+        "Mean rank of the 20 nearest items of the item acted on, before and after:",
+        "",
+        "| event | people | before | after | change | as meant |",
+        "|---|---|---|---|---|---|",
+    ]
+    for action, moved in results.items():
+        lines.append(
+            f"| {action} | {moved['people']} | {moved['before']:.1f} | {moved['after']:.1f} | "
+            f"{_interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
+        )
+    return [*lines, ""]
+
+
+def _cell(arm: Mapping[str, float] | None) -> str:
+    return f"{arm['ndcg10']:.4f} / {arm['hr10']:.3f}" if arm else ""
+
+
+def _interval(interval: Interval | Mapping[str, float], digits: int = 4) -> str:
+    i = asdict(interval) if isinstance(interval, Interval) else interval
+    return f"{i['mean']:+.{digits}f} [{i['low']:+.{digits}f}, {i['high']:+.{digits}f}]"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities → null: JSON has no words for them."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

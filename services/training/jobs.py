@@ -1,0 +1,63 @@
+"""What the training workers are told to do: plain values that travel to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One model to meta-train from the job's pre-trained weights.
+
+    adapter: see `shared.adapters`; name: its directory and its place in reports.
+    """
+
+    name: str
+    adapter: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One pre-training and the arms that start from it.
+
+    data: which of the plan's data sets it reads; steps of 0 keep the preset's.
+    """
+
+    name: str
+    directory: Path
+    seed: int
+    preset: str
+    arms: tuple[Arm, ...]
+    data: int = 0
+    pretrain_steps: int = 0
+    meta_steps: int = 0
+
+    @property
+    def pretrained(self) -> Path:
+        """The weights after pre-training."""
+        return self.directory / "pretrained.npz"
+
+    def checkpoint(self, stage: str) -> Path:
+        """The newest state inside a stage."""
+        return self.directory / "checkpoints" / f"{stage}.npz"
+
+    def export(self, arm: Arm) -> Path:
+        """The finished model's files, as the registry takes them."""
+        return self.directory / arm.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one start of the workers does, in order.
+
+    progress: file that the first worker appends to; tensorboard: directory of event files.
+    """
+
+    jobs: tuple[Job, ...]
+    progress: Path
+    tensorboard: Path
+    threads: int

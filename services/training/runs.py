@@ -1,0 +1,102 @@
+"""The directory of one run: everything that it reads, writes and can be resumed from.
+
+run.json                 the options of the run
+snapshot/  prepared/     what training reads
+jobs/<job>/<arm>/        checkpoints and the export of one trained model
+tensorboard/  logs/      for people
+progress.jsonl           what the workers tell the driver
+registry/                candidates, before they are published
+evaluation/              report.json, report.md, shots.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InvalidInput
+
+_OPTIONS = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The places inside a run's directory."""
+
+    directory: Path
+
+    @property
+    def snapshot(self) -> Path:
+        return self.directory / "snapshot"
+
+    @property
+    def prepared(self) -> Path:
+        return self.directory / "prepared"
+
+    @property
+    def jobs(self) -> Path:
+        return self.directory / "jobs"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.directory / "tensorboard"
+
+    @property
+    def logs(self) -> Path:
+        return self.directory / "logs"
+
+    @property
+    def progress(self) -> Path:
+        return self.directory / "progress.jsonl"
+
+    @property
+    def registry(self) -> Path:
+        return self.directory / "registry"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.directory / "evaluation"
+
+
+def new_run(directory: Path, options: Mapping[str, Any]) -> Run:
+    """Makes the directory and notes the options. Raises InvalidInput where a run is there already."""
+    directory = directory.resolve()
+    if (directory / _OPTIONS).exists():
+        raise InvalidInput.of("run_dir", "must not hold a run (go on with it by --resume)", str(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / _OPTIONS, json.dumps(dict(options), indent=2).encode())
+    return Run(directory)
+
+
+def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
+    """A run that was begun before, and its options. Raises InvalidInput where there is none."""
+    directory = directory.resolve()
+    try:
+        options: dict[str, Any] = json.loads((directory / _OPTIONS).read_text())
+    except FileNotFoundError:
+        raise InvalidInput.of("run", f"must be a run's directory (with {_OPTIONS})", str(directory)) from None
+    except ValueError as error:
+        raise InvalidInput.of(
+            "run", f"must have a {_OPTIONS} that is JSON: {error}", str(directory)
+        ) from error
+    return Run(directory), options
+
+
+def fresh_name() -> str:
+    """A directory name that sorts by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Whole or not at all, also when the power goes."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,136 @@
+"""What one `train` or `evaluate` is told; plain values, noted in the run's `run.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from services.training.roles import RoleSettings
+from shared.domain import DEFAULT_DOMAIN
+from shared.errors import InvalidInput, Violation, violation
+from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
+from shared.limits import domain_rule
+
+PROMOTE = ("auto", "never", "always")
+PROTOCOLS = ("few-shot", "new-items", "feedback", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """Where the data come from: the feature service, a known data set, or files. Exactly one."""
+
+    features_target: str = ""
+    dataset: str = ""
+    dataset_path: str = ""
+    events: str = ""
+    items: str = ""
+    users: str = ""
+    relations: str = ""
+    columns: tuple[str, ...] = ()
+    action: str = ""
+    time_unit: str = ""
+    rating_scale: str = ""
+
+    def violations(self) -> list[Violation]:
+        given = [n for n in ("features_target", "dataset", "events") if getattr(self, n)]
+        found = []
+        if len(given) != 1:
+            found.append(
+                violation("source", "must be one of --features-target, --dataset, --events", given or "none")
+            )
+        found += [
+            violation(f"--{name}", "must come with --events", getattr(self, name))
+            for name in ("items", "users", "relations")
+            if getattr(self, name) and not self.events
+        ]
+        if self.dataset_path and not self.dataset:
+            found.append(violation("--path", "must come with --dataset", self.dataset_path))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that a training depends on.
+
+    workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
+    cluster, "" = a local one. Steps of 0 keep the preset's.
+    """
+
+    source: SourceSettings
+    domain: str = DEFAULT_DOMAIN
+    registry: str = "var/registry"
+    run_dir: str = ""
+    preset: str = "small"
+    adapter: str = "ridge"
+    adapter_settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    pretrain_steps: int = 0
+    meta_steps: int = 0
+    workers: int = 1
+    cpus: int = 0
+    address: str = ""
+    held_out_share: float = HELD_OUT_SHARE
+    validation_share: float = VALIDATION_SHARE
+    held_out_users: str = ""
+    task: str = "next"
+    promote: str = "auto"
+    protocol: str = "few-shot"
+    seeds: int = 3
+    new_items: int = 100
+    data_run: str = ""
+
+    def __post_init__(self) -> None:
+        found = [] if self.data_run else self.source.violations()
+        rule = domain_rule(self.domain)
+        if rule:
+            found.append(violation("--domain", rule, self.domain))
+        for name in ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items"):
+            if getattr(self, name) < 0:
+                found.append(violation(_flag(name), "must be at least 0", getattr(self, name)))
+        for name in ("workers", "seeds"):
+            if getattr(self, name) < 1:
+                found.append(violation(_flag(name), "must be at least 1", getattr(self, name)))
+        for name in ("held_out_share", "validation_share"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                found.append(violation(_flag(name), "must be between 0 and 1", getattr(self, name)))
+        for name, known in (("promote", PROMOTE), ("protocol", PROTOCOLS)):
+            if getattr(self, name) not in known:
+                found.append(
+                    violation(_flag(name), f"must be one of {', '.join(known)}", getattr(self, name))
+                )
+        if self.held_out_users and not Path(self.held_out_users).is_file():
+            found.append(
+                violation("--held-out-users", "must be a file with one id a line", self.held_out_users)
+            )
+        if found:
+            raise InvalidInput(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For run.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """The inverse of `as_dict`; names that this version does not know are refused."""
+        known = {f.name for f in fields(cls)}
+        strange = sorted(set(values) - known)
+        if strange:
+            raise InvalidInput.of(
+                "run.json", f"must name settings of this version ({', '.join(sorted(known))})", strange
+            )
+        source = SourceSettings(**{**values["source"], "columns": tuple(values["source"]["columns"])})
+        return cls(**{**values, "source": source})
+
+    def roles(self) -> RoleSettings:
+        """Reads the list of held-out people where one is given."""
+        ids = None
+        if self.held_out_users:
+            lines = Path(self.held_out_users).read_text(encoding="utf-8").splitlines()
+            ids = frozenset(line.strip() for line in lines if line.strip())
+        return RoleSettings(self.held_out_share, self.validation_share, ids)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,102 @@
+"""From where the options point to, into the run's snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.training.clients import snapshot_of_service
+from services.training.lines import Lines
+from services.training.settings import SourceSettings
+from services.training.snapshot import SnapshotWriter, snapshot_counts, snapshot_of_dataset
+from shared.content import TextEncoder, item_text
+from shared.datasets import Columns, Dataset, FileOptions, load, load_files
+from shared.datasets.fields import TimeUnit
+from shared.domain import Action, FloatArray, Item
+from shared.errors import InvalidInput
+
+_STAGE = "snapshot"
+_SHOWN_REJECTS = 5
+
+
+def take_snapshot(
+    source: SourceSettings, domain: str, directory: Path, num_shards: int, lines: Lines
+) -> dict[str, int]:
+    """Writes the snapshot; returns its counts. Rows of files that cannot be used are said and left out."""
+
+    def progress(done: int, total: int) -> None:
+        lines.progress(_STAGE, done, total)
+
+    with SnapshotWriter(directory, num_shards) as writer:
+        if source.features_target:
+            asyncio.run(snapshot_of_service(source.features_target, domain, writer, progress))
+        else:
+            dataset = open_source(source)
+            for note in dataset.notes:
+                lines.log(note)
+            rejects = snapshot_of_dataset(dataset, writer, embed_items(), progress)
+            for reject in rejects[:_SHOWN_REJECTS]:
+                lines.log(f"{reject.file} row {reject.number}: {reject.reason}")
+            if rejects:
+                lines.log(f"{len(rejects)} rows could not be used")
+    counts = snapshot_counts(directory)
+    if not counts["events"]:
+        raise InvalidInput.of("events", "must not be empty: import some first", 0)
+    return counts
+
+
+def open_source(source: SourceSettings) -> Dataset:
+    """A known data set, or files."""
+    if source.dataset:
+        return load(source.dataset, Path(source.dataset_path) if source.dataset_path else None)
+    kinds = {n: getattr(source, n) for n in ("events", "items", "users", "relations")}
+    paths = {kind: Path(path) for kind, path in kinds.items() if path}
+    options = FileOptions(unit=_time_unit(source.time_unit), action=_action(source.action))
+    if source.rating_scale:
+        options = FileOptions(options.unit, options.action, _rating_scale(source.rating_scale))
+    return load_files(paths, Columns.parse(source.columns), options)
+
+
+def embed_items() -> _Embedding:
+    """Embeds items' text as the feature service does."""
+    return _Embedding(TextEncoder())
+
+
+class _Embedding:
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+
+    def __call__(self, items: Sequence[Item]) -> FloatArray:
+        return self._encoder.encode([item_text(item) for item in items])
+
+
+def _time_unit(text: str) -> TimeUnit | None:
+    if not text:
+        return None
+    try:
+        return TimeUnit(text)
+    except ValueError:
+        known = ", ".join(u.value for u in TimeUnit)
+        raise InvalidInput.of("--time-unit", f"must be one of {known}", text) from None
+
+
+def _action(text: str) -> Action | None:
+    if not text:
+        return None
+    try:
+        return Action[text.upper()]
+    except KeyError:
+        known = ", ".join(a.name.lower() for a in Action)
+        raise InvalidInput.of("--action", f"must be one of {known}", text) from None
+
+
+def _rating_scale(text: str) -> tuple[float, float]:
+    low, mark, high = text.partition(":")
+    try:
+        scale = float(low), float(high)
+    except ValueError:
+        scale = (0.0, 0.0)
+    if not mark or scale[0] >= scale[1]:
+        raise InvalidInput.of("--rating-scale", "must be LOW:HIGH with LOW < HIGH", text)
+    return scale

@@ -1,0 +1,213 @@
+"""The training loop of one Ray Train worker: pre-train, meta-train, export. Runs on every worker alike;
+only the first one writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from services.training.data import TrainingData
+from services.training.jobs import Arm, Job, Plan
+from services.training.runs import write_atomically
+
+DRAFT_FILE = "draft.json"
+_REPORT_EVERY_STEPS = 5
+_REPORT_AT_MOST_EVERY_S = 0.3
+_CHECKPOINTS_A_STAGE = 8
+_LIBRARIES = ("tensorflow", "keras", "numpy", "ray")
+
+
+def train_worker(config: Mapping[str, Any]) -> None:
+    """Does the plan. config: `plan`, a Plan, and `data`, a list of object references to TrainingData."""
+    import ray
+    import ray.train
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    plan: Plan = config["plan"]
+    context = ray.train.get_context()
+    first = context.get_world_rank() == 0
+    strategy = _strategy(context.get_world_size(), plan.threads)
+    with Reporter(plan, writes=first) as reporter:
+        for job in plan.jobs:
+            data: TrainingData = ray.get(config["data"][job.data])
+            do_job(job, data, strategy, reporter)
+
+
+class Reporter(AbstractContextManager["Reporter"]):
+    """Tells the driver how far it is (lines of JSON in the plan's progress file) and TensorBoard how well."""
+
+    def __init__(self, plan: Plan, *, writes: bool) -> None:
+        import tensorflow as tf
+
+        self.writes = writes
+        self._tf = tf
+        self._plan = plan
+        self._file = plan.progress.open("a", encoding="utf-8") if writes else None
+        self._boards: dict[str, Any] = {}
+        self._told_s = 0.0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+        for board in self._boards.values():
+            board.close()
+
+    def progress(self, job: Job, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """At most every 0.3 s, but always the last step."""
+        if self._file is None:
+            return
+        board = self._boards.setdefault(
+            job.name, self._tf.summary.create_file_writer(str(self._plan.tensorboard / job.name))
+        )
+        with board.as_default(step=step):
+            for name, value in metrics.items():
+                self._tf.summary.scalar(f"{stage}/{name}", value)
+        now_s = time.monotonic()
+        if step < total and now_s - self._told_s < _REPORT_AT_MOST_EVERY_S:
+            return
+        self._told_s = now_s
+        told = {"job": job.name, "stage": stage, "step": step, "total": total, "metrics": dict(metrics)}
+        self._file.write(json.dumps(told) + "\n")
+        self._file.flush()
+
+
+def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> None:
+    """One pre-training, then each arm from there; what an interrupted run has finished is not done again."""
+    from services.training.loop import TrainState
+    from services.training.metatrain import meta_train
+    from services.training.presets import preset
+    from services.training.pretrain import new_model, pretrain
+    from shared.modeling.config import ModelConfig
+
+    chosen = preset(job.preset)
+    sizes = replace(chosen.model, content_dim=data.content.shape[1])
+    pretraining = replace(chosen.pretrain, steps=job.pretrain_steps or chosen.pretrain.steps)
+    meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
+    (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+
+    if not job.pretrained.is_file():
+        model = new_model(_with_adapter(sizes, job.arms[0]), data, seed=job.seed, strategy=strategy)
+        hooks = _hooks(job, "pretrain", pretraining.steps, reporter)
+        metrics = pretrain(model, data, pretraining, seed=job.seed, strategy=strategy, hooks=hooks)
+        done = TrainState("pretrain", pretraining.steps, model.state_arrays())
+        _save(done, job.pretrained, writes=reporter.writes)
+        arrays = done.arrays
+    else:
+        arrays = TrainState.load(job.pretrained).arrays
+        metrics = {}
+    for arm in job.arms:
+        if is_exported(job, arm):
+            continue
+        config: ModelConfig = _with_adapter(sizes, arm)
+        model = new_model(config, data, seed=job.seed, strategy=strategy)
+        model.load_arrays(dict(arrays))
+        stage = f"meta-train-{arm.name}"
+        hooks = _hooks(job, stage, meta_training.steps, reporter)
+        metrics = {
+            **{f"pretrain_{k}": v for k, v in metrics.items()},
+            **meta_train(model, data, meta_training, seed=job.seed, strategy=strategy, hooks=hooks),
+        }
+        if reporter.writes:
+            export(job, arm, model, data, metrics)
+
+
+def is_exported(job: Job, arm: Arm) -> bool:
+    """Whether an arm is finished."""
+    return (job.export(arm) / DRAFT_FILE).is_file()
+
+
+def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[str, float]) -> None:
+    """Writes the files of a version and the draft of its manifest; the directory appears whole."""
+    from shared.artifacts import VocabularyItem, write_items, write_rows
+    from shared.modeling.config import task_infos
+    from shared.modeling.export import export_saved_model, manifest_dims, row_arrays
+
+    fresh = job.directory / f".exporting-{arm.name}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    export_saved_model(model, fresh / "saved_model")
+    write_rows(fresh, row_arrays(model))
+    items = [VocabularyItem(*row) for row in zip(data.item_ids, data.titles, data.categories, strict=True)]
+    write_items(fresh, items)
+    config = model.config
+    draft = {
+        "dims": manifest_dims(config),
+        "buckets": list(config.buckets),
+        "tasks": [asdict(task) for task in task_infos(_task_offsets(model, data))],
+        "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
+        "uncertainty_rank": config.uncertainty_rank,
+        "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},
+        "data": {
+            "events": data.num_events,
+            "users": data.num_users,
+            "items": data.num_items,
+            "from_ms": int(data.time_ms.min()),
+            "until_ms": int(data.time_ms.max()),
+        },
+        "metrics": {k: float(v) for k, v in metrics.items()},
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+    (fresh / DRAFT_FILE).write_text(json.dumps(draft, indent=2))
+    shutil.rmtree(job.export(arm), ignore_errors=True)
+    fresh.rename(job.export(arm))
+
+
+def _strategy(workers: int, threads: int) -> Any:
+    """None for one worker; else data-parallel over all of them."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    return tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
+
+
+def _with_adapter(sizes: Any, arm: Arm) -> Any:
+    return replace(sizes, adapter=arm.adapter, adapter_settings=dict(arm.settings))
+
+
+def _task_offsets(model: Any, data: TrainingData) -> Mapping[str, float]:
+    from services.training import metatrain
+
+    offsets: Mapping[str, float] = metatrain.task_offsets(model, data)
+    return offsets
+
+
+def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
+    """Progress and checkpoints of a stage, and where to go on from if it was interrupted."""
+    from services.training.loop import Hooks, TrainState
+
+    path = job.checkpoint(stage)
+
+    def on_step(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        reporter.progress(job, stage, step, total, metrics)
+
+    def on_checkpoint(state: TrainState) -> None:
+        _save(state, path, writes=reporter.writes)
+
+    return Hooks(
+        on_step=on_step,
+        report_every=_REPORT_EVERY_STEPS,
+        on_checkpoint=on_checkpoint,
+        checkpoint_every=max(1, steps // _CHECKPOINTS_A_STAGE),
+        resume=TrainState.load(path) if path.is_file() else None,
+    )
+
+
+def _save(state: Any, path: Path, *, writes: bool) -> None:
+    if not writes:
+        return
+    fresh = path.with_name(f".{path.name}")
+    state.save(fresh)
+    write_atomically(path, fresh.read_bytes())
+    fresh.unlink()
