@@ -27,6 +27,7 @@ class ItemStream(rpc.FeatureServiceServicer):
         self.oldest = 0  # the first change that the log still holds
         self.watchers = 0
         self._changed = asyncio.Condition()
+        self._cut = 0
 
     async def upsert(self, items: Mapping[str, FloatArray]) -> None:
         self.items.update(items)
@@ -37,19 +38,31 @@ class ItemStream(rpc.FeatureServiceServicer):
             self.items.pop(item_id, None)
         await self._note([pb.ItemChange(deleted_item_id=i) for i in item_ids])
 
+    async def cut(self, *, forget: bool) -> None:
+        """Ends every stream; with `forget` the log no longer reaches back to before now."""
+        async with self._changed:
+            self._cut += 1
+            if forget:
+                self.log += [pb.ItemChange(deleted_item_id="nothing")]
+                self.oldest = len(self.log)
+            self._changed.notify_all()
+
     async def WatchItems(self, request: Any, context: Any) -> AsyncIterator[pb.WatchItemsResponse]:
         at = int(request.cursor) if request.cursor else len(self.log)
         if at < self.oldest:
             raise StaleCursor(f"cursor must be at least {self.oldest}, got {at}")
         self.watchers += 1
+        cut = self._cut
         try:
             if not request.cursor:
                 for response in self._snapshot(at):
                     yield response
             while True:
                 async with self._changed:
-                    while len(self.log) <= at:
+                    while len(self.log) <= at and self._cut == cut:
                         await self._changed.wait()
+                if self._cut != cut:
+                    return
                 changes, at = self.log[at:], len(self.log)
                 yield pb.WatchItemsResponse(changes=changes, cursor=str(at))
         finally:
