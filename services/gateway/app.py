@@ -51,8 +51,9 @@ from services.gateway.trending import TrendingSnapshot
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
-    import grpc
     from prometheus_client.registry import Collector
+
+    from shared.rpc.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def pipeline(settings: GatewaySettings, ports: Ports, rooms: Rooms, rng: Rng = l
     return Pipeline(
         stages=stages(settings, ports, rooms, rng),
         adapted=AdaptedHydrator(ports.adaptation, rooms.models),
+        recent_items=RecentItemsHydrator(),
         models=rooms.models,
         catalogue=rooms.catalogue,
         details=ItemDetails(ports.features, rooms.catalogue),
@@ -171,7 +173,7 @@ class Gateway:
         self._ports = Ports(clients.features, clients.adaptation, clients.scoring)
         self.rooms = Rooms.of(settings, self._ports)
 
-    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+    def register(self, server: Server) -> Sequence[str]:
         settings, rooms, features = self._settings, self.rooms, self._clients.features
         details = ItemDetails(features, rooms.catalogue)
         similar = SimilarItemsFinder(

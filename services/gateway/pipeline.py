@@ -16,6 +16,7 @@ from services.gateway.fallbacks import Fallback
 from services.gateway.filters import Filter, keep_all
 from services.gateway.hydrators import Hydrator
 from services.gateway.hydrators.adapted import AdaptedHydrator
+from services.gateway.hydrators.recent_items import RecentItemsHydrator
 from services.gateway.impressions import ImpressionLog
 from services.gateway.last_good import LastGoodLists
 from services.gateway.models import ServingModels
@@ -49,6 +50,7 @@ class Pipeline:
 
     stages: Stages
     adapted: AdaptedHydrator
+    recent_items: RecentItemsHydrator
     models: ServingModels
     catalogue: Catalogue
     details: ItemDetails
@@ -132,10 +134,10 @@ class Pipeline:
         except ModelNotHeld as error:
             held = error.held
         with notes.stage(self.adapted.name):
-            draft = await self.adapted.again(draft, held)
-        with notes.stage("scoring"):
-            return await step(draft, notes)
-        return draft
+            return await step(await self.adapted.again(draft, held), notes)
+        # No version is held by both: likeness to recent items needs scoring alone.
+        draft = replace(draft, taste=None, model=None, rung=Rung.TRENDING)
+        return await step(await self.recent_items.hydrate(draft), notes)
 
     async def _find(self, draft: Draft, notes: Notes) -> Draft:
         """All sources side by side."""
