@@ -8,11 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 from prometheus_client.registry import Collector
 from valkey.exceptions import ResponseError
-from warmstart.features.v1 import feature_service_pb2 as pb
-from warmstart.features.v1 import feature_service_pb2_grpc as pb_grpc
 
 from services.features.domain import DomainFeatures, Tools
 from services.features.servicer import FeatureServicer
@@ -22,11 +19,11 @@ from services.features.store.durability import Durability, check_durability
 from services.features.store.watermark import trimmed_counter
 from shared.content import TextEncoder
 from shared.errors import SettingsError, Unavailable
+from shared.rpc.server import Server
 from shared.telemetry.logs import logger
 
 _LOG = logger("features")
 _RETRY_START_S = 0.25
-SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"].full_name
 
 
 def now_ms() -> int:
@@ -51,9 +48,8 @@ class FeatureComponent:
         self._store: Store | None = None
         self._upkeep: asyncio.Task[None] | None = None
 
-    def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        pb_grpc.add_FeatureServiceServicer_to_server(FeatureServicer(self._domains, self._clock), server)
-        return [SERVICE]
+    def register(self, server: Server) -> Sequence[str]:
+        return FeatureServicer(self._domains, self._clock).register(server)
 
     def collectors(self) -> Iterable[Collector]:
         return [self._trimmed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -44,6 +44,10 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
 
     def __init__(self, domains: Mapping[str, DomainFeatures], clock: Callable[[], int]) -> None:
         self._domains, self._clock = domains, clock
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        pb_grpc.add_FeatureServiceServicer_to_server(self, server)
+        return [pb.DESCRIPTOR.services_by_name["FeatureService"].full_name]
 
     async def RecordEvents(
         self, request: pb.RecordEventsRequest, context: Context

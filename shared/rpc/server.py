@@ -29,6 +29,8 @@ from shared.settings import ServerSettings, load
 from shared.telemetry import logs
 from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
 
+# What components register with; composition roots name it without importing gRPC.
+Server = grpc.aio.Server
 S = TypeVar("S", bound=ServerSettings)
 _LOG = logs.logger("server")
 # Past start_timeout_s, after which components give up by themselves and say what they waited for.
@@ -38,7 +40,7 @@ _START_SLACK_S = 5.0
 class Component(Protocol):
     """What a service is to its server."""
 
-    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+    def register(self, server: Server) -> Sequence[str]:
         """Adds the servicers; returns their full service names."""
         ...
 
