@@ -76,9 +76,10 @@ class RunningValkey:
 
     def _cover_all_slots(self, deadline: float) -> None:
         with self.client() as client:
-            if b"cluster_slots_assigned:16384" not in client.execute_command("CLUSTER INFO"):
-                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            while b"cluster_state:ok" not in client.execute_command("CLUSTER INFO"):
+            client.response_callbacks.clear()
+            if b"cluster_slots_assigned:16384" not in client.execute_command("CLUSTER", "INFO"):
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
                 if time.monotonic() > deadline:
                     raise RuntimeError("the cluster did not come up")
                 time.sleep(0.01)

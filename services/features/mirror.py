@@ -73,6 +73,13 @@ class ItemTable:
         row = self._rows.get(item_id)
         return row is not None and self._available[row]
 
+    def embeddings(self, item_ids: Sequence[str]) -> FloatArray:
+        """[n, content_dim] float32, zeros for items without text or without a row."""
+        places = np.array([self._rows.get(item_id, -1) for item_id in item_ids], np.int64)
+        found = self._vectors[places].astype(np.float32)
+        found[places < 0] = 0.0
+        return found
+
     def facts(self, item_ids: Sequence[str], extra: dict[str, StoredItem] | None = None) -> ItemFacts:
         """`extra`: items read elsewhere, for ids that have no row yet."""
         rows = [self._rows.get(item_id, -1) for item_id in item_ids]

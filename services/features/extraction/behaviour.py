@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from services.features.extraction.content import labels_of
 from services.features.mirror import ItemFacts
-from shared.context.labels import signed_labels
 from shared.context.profiles import category_shares
 from shared.domain import Action, CategoryShare, Event, History
 
@@ -41,5 +41,5 @@ def seen_with_carried(seen: Sequence[str], carried: Sequence[Event], *, max_item
 
 def history_categories(history: History, facts: ItemFacts, now_ms: int) -> tuple[CategoryShare, ...]:
     """Decayed shares of the categories of positive events. facts: of the history's items, in order."""
-    labels = signed_labels(history.actions, history.values)
+    labels = labels_of(history)
     return category_shares(facts.categories, labels, history.time_ms, now_ms)

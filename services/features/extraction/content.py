@@ -8,7 +8,11 @@ from shared.context.profiles import content_profile
 from shared.domain import FloatArray, History
 
 
+def labels_of(history: History) -> FloatArray:
+    """Signed label of each event. [n] float32."""
+    return signed_labels(history.actions, history.values)
+
+
 def history_profile(history: History, facts: ItemFacts, now_ms: int) -> FloatArray:
     """[content_dim] float32. facts: of the history's items, in order."""
-    labels = signed_labels(history.actions, history.values)
-    return content_profile(facts.embeddings, labels, history.time_ms, now_ms)
+    return content_profile(facts.embeddings, labels_of(history), history.time_ms, now_ms)

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 
 from services.features.extraction.behaviour import history_categories, seen_with_carried, with_carried
 from services.features.extraction.content import history_profile
-from services.features.extraction.social import Neighbour, neighbours, neighbours_likes, neighbours_profile
+from services.features.extraction.social import (
+    Circle,
+    Neighbour,
+    neighbours,
+    neighbours_likes,
+    neighbours_profile,
+)
 from services.features.mirror import ItemMirror
 from services.features.store.connection import Store
 from services.features.store.items import ItemStore, StoredItem
@@ -63,15 +69,13 @@ class Extractor:
         person = await self._people.read(user_id, max_seen=limits.seen)
         history = with_carried(person.history, carried, max_events=limits.history)
         people = neighbours(person.relations, now_ms, count=limits.neighbours)
-        histories, extra = await self._second_trip(people, history)
+        circle, extra = await self._second_trip(people, history)
         facts = self._mirror.table.facts(history.item_ids, extra)
         context = UserContext(
             user_id=user_id,
             history=history,
             content_profile=history_profile(history, facts, now_ms),
-            social_profile=neighbours_profile(
-                people, histories, self._mirror.table, now_ms, self._content_dim
-            ),
+            social_profile=neighbours_profile(circle, self._mirror.table, now_ms, self._content_dim),
             attributes=person.attributes,
             categories=history_categories(history, facts, now_ms),
             total_events=person.total_events,
@@ -80,12 +84,12 @@ class Extractor:
         return ExtractedUser(
             context,
             seen_with_carried(person.seen_item_ids, carried, max_items=limits.seen),
-            neighbours_likes(people, histories, now_ms),
+            neighbours_likes(circle, now_ms),
         )
 
     async def _second_trip(
         self, people: Sequence[Neighbour], history: History
-    ) -> tuple[list[History], dict[str, StoredItem]]:
+    ) -> tuple[Circle, dict[str, StoredItem]]:
         """The neighbours' latest events, and the items that the mirror lacks."""
         table = self._mirror.table
         unknown = list(dict.fromkeys(i for i in history.item_ids if i not in table))
@@ -94,4 +98,4 @@ class Extractor:
         replies, extra = await asyncio.gather(
             self._store.run(commands), self._items.read(unknown, vectors=True)
         )
-        return [unpack_history(members) for members in replies], extra
+        return Circle.of(people, [unpack_history(members) for members in replies]), extra

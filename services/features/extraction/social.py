@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 import numpy as np
 
-from services.features.extraction.content import history_profile
 from services.features.mirror import ItemTable
 from shared.context.labels import signed_labels
-from shared.context.profiles import decay_weights, social_profile
-from shared.domain import FloatArray, History, NeighbourLike, Relation
+from shared.context.profiles import decay_weights, social_profile, unit
+from shared.domain import FloatArray, History, NeighbourLike, Relation, TimeArray
 
 MAX_NEIGHBOUR_LIKES = 200
 # More than a click: like, purchase, a rating of 4 or 5, a long dwell.
@@ -35,32 +35,67 @@ def neighbours(relations: Sequence[Relation], now_ms: int, *, count: int) -> lis
     return [Neighbour(user_id, relation.weight) for user_id, relation in strongest.items()][:count]
 
 
-def neighbours_profile(
-    people: Sequence[Neighbour], histories: Sequence[History], table: ItemTable, now_ms: int, content_dim: int
-) -> FloatArray:
+@dataclass(frozen=True, slots=True, eq=False)
+class Circle:
+    """The neighbours' latest events one after another, so that arithmetic runs once over all of them.
+
+    starts: [m + 1], events starts[k]:starts[k + 1] are those of people[k]; the columns have n entries.
+    """
+
+    people: tuple[Neighbour, ...]
+    starts: tuple[int, ...]
+    item_ids: tuple[str, ...]
+    labels: FloatArray
+    time_ms: TimeArray
+
+    @classmethod
+    def of(cls, people: Sequence[Neighbour], histories: Sequence[History]) -> Circle:
+        """histories: one for each of the people, oldest event first."""
+        starts = (0, *accumulate(len(history) for history in histories))
+        if not starts[-1]:
+            return cls(tuple(people), starts, (), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        actions = np.concatenate([history.actions for history in histories])
+        values = np.concatenate([history.values for history in histories])
+        times = np.concatenate([history.time_ms for history in histories])
+        item_ids = tuple(chain.from_iterable(history.item_ids for history in histories))
+        return cls(tuple(people), starts, item_ids, signed_labels(actions, values), times)
+
+    def spans(self) -> Iterable[tuple[int, Neighbour, slice]]:
+        """(place, person, their events) of those who have any."""
+        for place, person in enumerate(self.people):
+            if self.starts[place] < self.starts[place + 1]:
+                yield place, person, slice(self.starts[place], self.starts[place + 1])
+
+
+def neighbours_profile(circle: Circle, table: ItemTable, now_ms: int, content_dim: int) -> FloatArray:
     """Mean of the neighbours' content profiles by relation weight. [content_dim] float32."""
-    profiles = np.zeros((len(people), content_dim), np.float32)
-    for place, history in enumerate(histories):
-        if len(history):
-            profiles[place] = history_profile(history, table.facts(history.item_ids), now_ms)
-    return social_profile(profiles, np.array([p.weight for p in people], np.float32))
+    profiles = np.zeros((len(circle.people), content_dim), np.float32)
+    positive = np.flatnonzero(circle.labels > 0.0)
+    # Rows only of what counts: look-ups cost more than the arithmetic.
+    rows = table.embeddings([circle.item_ids[n] for n in positive.tolist()])
+    labels, times = circle.labels[positive], circle.time_ms[positive]
+    bounds = np.searchsorted(positive, circle.starts)
+    for place, _, span in circle.spans():
+        own = slice(bounds[place], bounds[place + 1])
+        moment = min(now_ms, int(circle.time_ms[span].max()))
+        profiles[place] = unit((labels[own] * decay_weights(times[own], moment)) @ rows[own])
+    return social_profile(profiles, np.array([p.weight for p in circle.people], np.float32))
 
 
-def neighbours_likes(
-    people: Sequence[Neighbour], histories: Sequence[History], now_ms: int
-) -> tuple[NeighbourLike, ...]:
+def neighbours_likes(circle: Circle, now_ms: int) -> tuple[NeighbourLike, ...]:
     """Liked items, strongest first (ties by id), at most MAX_NEIGHBOUR_LIKES.
 
     An item's weight is the sum over neighbours of relation weight times recency weight of their latest
     like of it. Recency is relative to the newest event of all where all are old.
     """
-    newest = max((int(h.time_ms[-1]) for h in histories if len(h)), default=now_ms)
-    moment = min(now_ms, newest)
+    if not circle.item_ids:
+        return ()
+    moment = min(now_ms, int(circle.time_ms.max()))
+    recency = decay_weights(circle.time_ms, moment).tolist()
+    liked = (circle.labels > _LIKED).tolist()
     totals: dict[str, tuple[float, int]] = {}
-    for person, history in zip(people, histories, strict=True):
-        liked = signed_labels(history.actions, history.values) > _LIKED
-        recency = decay_weights(history.time_ms, moment)
-        latest = {history.item_ids[n]: float(recency[n]) for n in np.flatnonzero(liked).tolist()}
+    for _, person, span in circle.spans():
+        latest = {circle.item_ids[n]: recency[n] for n in range(span.start, span.stop) if liked[n]}
         for item_id, weight in latest.items():
             total, count = totals.get(item_id, (0.0, 0))
             totals[item_id] = (total + person.weight * weight, count + 1)

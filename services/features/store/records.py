@@ -64,18 +64,19 @@ def event_digest(event_id: str) -> bytes:
 
 def unpack_history(members: Sequence[bytes]) -> History:
     """Members in order of time and arrival → columns."""
-    size = len(members)
-    actions, values = np.empty(size, np.int32), np.empty(size, np.float32)
-    times = np.empty(size, np.int64)
-    item_ids: list[str] = []
-    item_base = _ARRIVAL_BYTES + _EVENT.size
-    for place, member in enumerate(members):
-        actions[place], values[place], times[place], id_size, item_size = _EVENT.unpack_from(
-            member, _ARRIVAL_BYTES
-        )
-        item_at = item_base + id_size
-        item_ids.append(member[item_at : item_at + item_size].decode())
-    return History(tuple(item_ids), actions, values, times)
+    if not members:
+        return History.empty()
+    unpack, base = _EVENT.unpack_from, _ARRIVAL_BYTES + _EVENT.size
+    actions, values, times, id_sizes, item_sizes = zip(
+        *[unpack(member, _ARRIVAL_BYTES) for member in members], strict=True
+    )
+    item_ids = tuple(
+        member[base + skip : base + skip + size].decode()
+        for member, skip, size in zip(members, id_sizes, item_sizes, strict=True)
+    )
+    return History(
+        item_ids, np.array(actions, np.int32), np.array(values, np.float32), np.array(times, np.int64)
+    )
 
 
 def unpack_history_events(user_id: str, members: Iterable[bytes]) -> list[Event]:

@@ -46,12 +46,18 @@ class Trending:
         self._key = keys.trending(half_life_s)
         self._half_life_ms = half_life_s * 1000
         self._max_items = max_items
+        self._uncounted: list[Event] = []
         self._pending: dict[str, float] = {}
         self._flushing: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def add(self, events: Sequence[Event]) -> None:
-        """Counts positive events; negative ones and impressions have no part in it."""
+        """Takes events in; negative ones and impressions have no part in it."""
+        self._uncounted += events
+
+    def _count(self) -> None:
+        """Weights of the events taken in. Many at once: the arithmetic on one event is all overhead."""
+        events, self._uncounted = self._uncounted, []
         if not events:
             return
         actions = np.array([e.action for e in events], np.int32)
@@ -64,6 +70,7 @@ class Trending:
 
     async def top(self, count: int) -> list[tuple[str, float]]:
         """(item, weight relative to the first in (0, 1]), best first; what is not yet flushed included."""
+        self._count()
         flat = await self._store.one("ZREVRANGE", self._key, 0, count - 1, "WITHSCORES")
         scores = {item.decode(): float(s) for item, s in zip(flat[::2], flat[1::2], strict=True)}
         waiting = {**self._flushing}
@@ -78,6 +85,7 @@ class Trending:
 
     async def drop(self, item_ids: Iterable[str]) -> None:
         """Takes deleted items out."""
+        self._count()
         dropped = list(item_ids)
         for item_id in dropped:
             self._pending.pop(item_id, None)
@@ -100,6 +108,7 @@ class Trending:
 
     async def flush(self) -> None:
         """Adds the counted weights to the store; keeps them where the store is away."""
+        self._count()
         if not self._pending:
             return
         self._flushing, self._pending = self._pending, {}
