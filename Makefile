@@ -10,7 +10,7 @@ GENERATED := protos/.generated
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup protos run demo test lint breaking format train evaluate bench lock clean
+.PHONY: help setup protos run demo test lint breaking format train evaluate bench lock docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ test: setup ## Unit, contract, integration and end-to-end tests
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
   --python-version 3.11 --no-emit-package warmstart
+docs: setup ## Write the README's settings tables from the settings classes
+	$(BIN)/python -m tests.contract.settings_table
+
 lock: setup ## Pin and hash the dependencies anew (add UPGRADE=--upgrade for newer versions)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --extra inference -o requirements-inference.txt

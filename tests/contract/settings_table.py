@@ -1,4 +1,4 @@
-"""The README's settings tables, from the settings classes. `python -m tests.contract.settings_table` writes them."""
+"""The README's settings tables, from the settings classes. `make docs` writes them."""
 
 from __future__ import annotations
 
