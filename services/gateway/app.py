@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from prometheus_client.registry import Collector
 
 from services.gateway.catalogue.details import ItemDetails
 from services.gateway.catalogue.follower import Catalogue
@@ -49,6 +50,7 @@ from services.gateway.sources.trending import TrendingSource
 from services.gateway.tokens import PageTokens
 from services.gateway.trending import TrendingSnapshot
 from shared.errors import Unavailable
+from shared.rpc.server import Server
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector

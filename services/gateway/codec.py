@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
 from google.protobuf.message import Message
 from warmstart.common.v1 import event_pb2
+from warmstart.features.v1 import feature_service_pb2 as features_pb
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.gateway.answers import Answer, ListedItem
@@ -168,12 +170,21 @@ def encode_similar(found: SimilarItems) -> pb.ListSimilarItemsResponse:
     return pb.ListSimilarItemsResponse(items=items, model=encode_model_ref(found.model))
 
 
-def check_feedback(request: pb.RecordFeedbackRequest, now_ms: int) -> None:
-    """Raises InvalidInput where not one of the events can be stored; else each gets a result of its own."""
+def encode_feedback(request: pb.RecordFeedbackRequest, now_ms: int) -> features_pb.RecordEventsRequest:
+    """The events as features take them: each gets a result of its own there.
+
+    Raises InvalidInput where not one of them can be stored. Events that nothing tells apart get an id here,
+    so that a call tried again stores nothing twice.
+    """
     check = Checks()
     good = [_decoded(check, event, f"events[{i}]", now_ms) for i, event in enumerate(request.events)]
     if good and not any(good):
         check.raise_broken()
+    asked = retyped(request, features_pb.RecordEventsRequest)
+    for event in asked.events:
+        if not event.event_id and not event.time_ms:
+            event.event_id = uuid.uuid4().hex
+    return asked
 
 
 def retyped(message: Message, cls: type[M]) -> M:

@@ -28,10 +28,10 @@ from warmstart.gateway.v1.user_service_pb2_grpc import (
 
 from services.gateway.clients import FeaturesClient
 from services.gateway.codec import (
-    check_feedback,
     decode_list_query,
     decode_similar_query,
     encode_answer,
+    encode_feedback,
     encode_similar,
     retyped,
 )
@@ -65,8 +65,7 @@ class RecommendationServicer(RecommendationServiceServicer):
     ) -> pb.RecordFeedbackResponse:
         domain = check_domain(request.domain, self.domains)
         check_count(len(request.events), MAX_FEEDBACK_EVENTS, field="events")
-        check_feedback(request, int(self.clock() * 1000))
-        asked = retyped(request, features_pb.RecordEventsRequest)
+        asked = encode_feedback(request, int(self.clock() * 1000))
         answer = await self.features.forward("RecordEvents", asked, features_pb.RecordEventsResponse)
         for user_id in {event.user_id for event in request.events}:
             self.last_good.forget(domain, user_id)
