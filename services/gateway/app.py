@@ -52,11 +52,6 @@ from services.gateway.trending import TrendingSnapshot
 from shared.errors import Unavailable
 from shared.rpc.server import Server
 
-if TYPE_CHECKING:
-    from prometheus_client.registry import Collector
-
-    from shared.rpc.server import Server
-
 
 @dataclass(frozen=True, slots=True)
 class Ports:
