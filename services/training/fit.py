@@ -72,11 +72,11 @@ def fit(
                     raise Stopped("stopped; go on with --resume")
                 relay.take(told.read())
             relay.take(told.read())
-            _outcome(future)
-        except Stopped:
+        except BaseException:
             # Ends the workers, and with them the thread that waits for them.
             ray.shutdown()
             raise
+    _outcome(future)
 
 
 def _outcome(future: Any) -> None:

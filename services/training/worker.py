@@ -46,10 +46,7 @@ class Reporter(AbstractContextManager["Reporter"]):
     """Tells the driver how far it is (lines of JSON in the plan's progress file) and TensorBoard how well."""
 
     def __init__(self, plan: Plan, *, writes: bool) -> None:
-        import tensorflow as tf
-
         self.writes = writes
-        self._tf = tf
         self._plan = plan
         self._file = plan.progress.open("a", encoding="utf-8") if writes else None
         self._boards: dict[str, Any] = {}
@@ -67,12 +64,9 @@ class Reporter(AbstractContextManager["Reporter"]):
         """At most every 0.3 s, but always the last step."""
         if self._file is None:
             return
-        board = self._boards.setdefault(
-            job.name, self._tf.summary.create_file_writer(str(self._plan.tensorboard / job.name))
-        )
-        with board.as_default(step=step):
-            for name, value in metrics.items():
-                self._tf.summary.scalar(f"{stage}/{name}", value)
+        board = self._board(job.name)
+        for name, value in metrics.items():
+            board.add_scalar(f"{stage}/{name}", value, step)
         now_s = time.monotonic()
         if step < total and now_s - self._told_s < _REPORT_AT_MOST_EVERY_S:
             return
@@ -80,6 +74,14 @@ class Reporter(AbstractContextManager["Reporter"]):
         told = {"job": job.name, "stage": stage, "step": step, "total": total, "metrics": dict(metrics)}
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
+
+    def _board(self, job: str) -> Any:
+        """TensorBoard's event file of a job. (`tf.summary` would need TensorBoard itself installed.)"""
+        from tensorboardX import SummaryWriter
+
+        if job not in self._boards:
+            self._boards[job] = SummaryWriter(str(self._plan.tensorboard / job), write_to_disk=True)
+        return self._boards[job]
 
 
 def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> None:
@@ -179,8 +181,8 @@ def _with_adapter(sizes: Any, arm: Arm) -> Any:
 def _task_offsets(model: Any, data: TrainingData) -> Mapping[str, float]:
     from services.training import metatrain
 
-    offsets: Mapping[str, float] = metatrain.task_offsets(model, data)
-    return offsets
+    compute = getattr(metatrain, "task_offsets", None)
+    return compute(model, data) if compute else {}
 
 
 def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ def validation_questions(data: TrainingData, questions: Questions) -> Questions:
 
 def _fitted(data: TrainingData, knn: Knn) -> Any:
     from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+    from implicit.utils import ParameterWarning
 
     kinds = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": BM25Recommender}
     among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
@@ -93,7 +95,10 @@ def _fitted(data: TrainingData, knn: Knn) -> Any:
     )
     user_items.data[:] = 1.0
     model = kinds[knn.weighting](K=knn.neighbours, num_threads=1)
-    model.fit(user_items, show_progress=False)
+    with warnings.catch_warnings():
+        # The library weights into COO itself and then warns that it converts that to CSR.
+        warnings.simplefilter("ignore", ParameterWarning)
+        model.fit(user_items, show_progress=False)
     return model
 
 

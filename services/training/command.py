@@ -1,0 +1,96 @@
+"""Runs one command as the child process that the command line starts: lines out, noise away, exit codes.
+
+0 done · 1 failed · 2 bad options or data · 130 / 143 stopped by SIGINT / SIGTERM
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from services.training.lines import Lines, noise_to, only_lines_on_stdout
+from services.training.options import TRAIN, Command, parse
+from services.training.runs import Run
+from shared.errors import InvalidInput, WarmstartError
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+_STOPPED_BY = 128
+LOG = "training.log"
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop. Not an Exception: nobody who handles errors should swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    with only_lines_on_stdout() as stdout:
+        lines = Lines(stdout)
+        stop = threading.Event()
+        try:
+            with _stopping(stop):
+                command = parse(arguments)
+                return _run(command, lines, stop)
+        except Interrupted as interrupted:
+            lines.error(f"stopped by {interrupted}; go on with --resume")
+            return _STOPPED_BY + interrupted.number
+        except InvalidInput as error:
+            lines.error(str(error))
+            return BAD_INPUT
+
+
+def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
+    run = command.run
+    lines.log(f"run {run.directory}")
+    with noise_to(run.logs / LOG):
+        try:
+            lines.result(_do(command, lines, stop))
+            return DONE
+        except InvalidInput:
+            raise
+        except WarmstartError as error:
+            traceback.print_exc()
+            lines.error(str(error))
+        except Exception as error:
+            traceback.print_exc()
+            lines.error(_unexpected(error, run))
+        return FAILED
+
+
+def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, object]:
+    if command.name == TRAIN:
+        from services.training.pipeline import train
+
+        return train(command.settings, command.run, lines, stop)
+    from services.training.evaluate import evaluate
+
+    return evaluate(command.settings, command.run, lines, stop)
+
+
+def _unexpected(error: Exception, run: Run) -> str:
+    return f"{type(error).__name__}: {error} (see {run.logs / LOG})"
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises Interrupted in the main thread; later ones change nothing."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if not stop.is_set():
+            stop.set()
+            raise Interrupted(number)
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

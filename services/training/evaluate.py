@@ -1,0 +1,141 @@
+"""The whole evaluation: models of several seeds are trained without the held-out people, and asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.training.data import HeldOutItems, TrainingData
+from services.training.evaluation.few_shot import OFF, ON
+from services.training.jobs import Arm, Job
+from services.training.lines import Lines
+from services.training.pipeline import (
+    candidate,
+    cluster_of,
+    fit_jobs,
+    job_of,
+    prepared_data,
+    session,
+    snapshot,
+)
+from services.training.runs import Run
+from services.training.settings import TrainSettings
+from shared.domain import Action
+from shared.holdout import Role
+
+FEW_SHOT, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "new-items", "feedback", "all"
+_NEW_ITEMS_JOB = "new-items"
+
+
+def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event) -> dict[str, Any]:
+    """Trains what the protocol needs, measures it as it would be served, writes the report.
+
+    Every seed's two arms start from the same pre-training and get the same meta-training: adapter
+    `none` ("adaptation off") and the adapter asked for ("adaptation on").
+    """
+    from services.training.evaluation.report import markdown, write_report
+
+    began_s = time.monotonic()
+    cluster = cluster_of(settings)
+    snapshot(settings, run, cluster, lines)
+    with session(cluster, run):
+        data = prepared_data(settings, run, lines)
+        plan = plan_of(settings, run, data)
+        fit_jobs([*plan.seeds, *plan.new_items], plan.data, run, cluster, lines, stop)
+
+    lines.stage("evaluate")
+    report: dict[str, Any] = {"domain": settings.domain, "preset": settings.preset, "seeds": len(plan.seeds)}
+    if settings.protocol in (FEW_SHOT, ALL):
+        report["few_shot"] = few_shot_report(settings, run, plan, data)
+    if settings.protocol in (NEW_ITEMS, ALL):
+        report["new_items"] = new_items_report(settings, run, plan)
+    if settings.protocol in (FEEDBACK, ALL):
+        report["feedback"] = feedback_report(settings, run, plan, data)
+    files = write_report(run.evaluation, report)
+    return {
+        "run": str(run.directory),
+        **report,
+        "report": files,
+        "markdown": markdown(report),
+        "seconds": round(time.monotonic() - began_s, 1),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """What is trained: a job a seed, and one without the new items. data[1] is what the latter reads."""
+
+    on: Arm
+    off: Arm
+    seeds: list[Job]
+    new_items: list[Job]
+    data: list[TrainingData]
+    rest: TrainingData | None
+    held_out_items: HeldOutItems | None
+
+
+def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> EvaluationPlan:
+    """Only what the protocol needs."""
+    from services.training.evaluation.new_items import choose_new_items
+
+    on = Arm("on", settings.adapter, settings.adapter_settings)
+    off = Arm("off", "none")
+    wanted = settings.protocol
+    arms = (on, off) if wanted in (FEW_SHOT, ALL) else (on,)
+    seeds = {FEW_SHOT: settings.seeds, ALL: settings.seeds, FEEDBACK: 1, NEW_ITEMS: 0}[wanted]
+    jobs = [job_of(settings, run, f"seed-{settings.seed + n}", settings.seed + n, arms) for n in range(seeds)]
+    if wanted not in (NEW_ITEMS, ALL):
+        return EvaluationPlan(on, off, jobs, [], [data.without_held_out()], None, None)
+    rest, taken = data.hold_out_items(choose_new_items(data, settings.new_items))
+    cold = job_of(settings, run, _NEW_ITEMS_JOB, settings.seed, (on,), data=1)
+    return EvaluationPlan(
+        on, off, jobs, [cold], [data.without_held_out(), rest.without_held_out()], rest, taken
+    )
+
+
+def few_shot_report(
+    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData
+) -> Mapping[str, Any]:
+    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.protocol import ask, fitting_protocol
+    from services.training.evaluation.report import few_shot_dict
+
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    models = {
+        OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
+        ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
+    }
+    return few_shot_dict(few_shot(data, questions, models, task=settings.task), settings.task)
+
+
+def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:
+    from services.training.evaluation.new_items import evaluate_new_items
+    from services.training.evaluation.report import new_items_dict
+
+    assert plan.rest is not None  # noqa: S101 - planned together
+    assert plan.held_out_items is not None  # noqa: S101
+    (job,) = plan.new_items
+    served = candidate(run, job, plan.on, settings)
+    return new_items_dict(evaluate_new_items(plan.rest, plan.held_out_items, served, task=settings.task))
+
+
+def feedback_report(
+    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData
+) -> Mapping[str, Any]:
+    from services.training.evaluation.feedback import evaluate_feedback
+    from services.training.evaluation.protocol import ask, fitting_protocol
+    from services.training.evaluation.report import feedback_dict
+
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    served = candidate(run, plan.seeds[0], plan.on, settings)
+    return feedback_dict(
+        [
+            evaluate_feedback(data, questions, served, action, task=settings.task)
+            for action in (Action.DISLIKE, Action.LIKE)
+        ]
+    )

@@ -1,0 +1,121 @@
+"""The options of `python -m services.training`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from services.training.runs import Run, fresh_name, new_run, open_run
+from services.training.settings import PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
+from shared.errors import InvalidInput
+from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
+
+TRAIN, EVALUATE = "train", "evaluate"
+_SOURCE = {
+    "features_target": ("--features-target", "HOST:PORT", "feature service to export events and items from"),
+    "dataset": ("--dataset", "NAME", "known data set, for example movielens-100k"),
+    "dataset_path": ("--path", "DIR", "folder with the data set's files"),
+    "events": ("--events", "FILE", "events in CSV, JSON Lines or Parquet"),
+    "items": ("--items", "FILE", "items, beside --events"),
+    "users": ("--users", "FILE", "people, beside --events"),
+    "relations": ("--relations", "FILE", "relations, beside --events"),
+    "action": ("--action", "NAME", "action of events without an action column"),
+    "time_unit": ("--time-unit", "UNIT", "how files write times: s, ms, us, ns or iso"),
+    "rating_scale": ("--rating-scale", "LOW:HIGH", "scale of ratings in files, made 1..5"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to do, with which settings, in which run."""
+
+    name: str
+    settings: TrainSettings
+    run: Run
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Raises InvalidInput that names every bad option; SystemExit(0) after --help."""
+    given = vars(_parser().parse_args(arguments))
+    name = given.pop("command")
+    resumed = given.pop("resume")
+    if resumed:
+        run, noted = open_run(Path(resumed))
+        if noted.pop("command") != name:
+            raise InvalidInput.of("--resume", f"must be a run of {name}", resumed)
+        return Command(name, TrainSettings.from_dict(noted), run)
+    settings = _settings(given)
+    directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
+    return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}))
+
+
+def _settings(given: dict[str, Any]) -> TrainSettings:
+    source = {name: given.pop(name) for name in _SOURCE}
+    columns = tuple(given.pop("columns"))
+    try:
+        adapter_settings = json.loads(given.pop("adapter_settings"))
+    except ValueError as error:
+        raise InvalidInput.of("--adapter-settings", "must be JSON", str(error)) from error
+    for path in ("registry", "run_dir", "data_run"):
+        given[path] = str(Path(given[path]).resolve()) if given.get(path) else ""
+    return TrainSettings(
+        source=SourceSettings(**source, columns=columns), adapter_settings=adapter_settings, **given
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput.of("options", message, self.prog)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m services.training", description="Train and evaluate models on Ray.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser(TRAIN, help="train a model, publish it, promote it if it is good enough")
+    _common(train)
+    train.add_argument(
+        "--promote", default="auto", metavar="|".join(PROMOTE), help="whether to make it champion"
+    )
+    evaluate = commands.add_parser(EVALUATE, help="measure how well models of the settings serve strangers")
+    _common(evaluate)
+    evaluate.add_argument(
+        "--protocol", default="few-shot", metavar="|".join(PROTOCOLS), help="what to measure"
+    )
+    evaluate.add_argument("--seeds", type=int, default=3, help="trainings per arm")
+    evaluate.add_argument("--new-items", type=int, default=100, help="items held out for new-items")
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("data (one of --features-target, --dataset, --events, --data-run)")
+    for name, (flag, metavar, text) in _SOURCE.items():
+        source.add_argument(flag, dest=name, default="", metavar=metavar, help=text)
+    source.add_argument("--map", dest="columns", action="append", default=[], metavar="FIELD=COLUMN")
+    source.add_argument("--data-run", default="", metavar="DIR", help="use the data of an earlier run")
+    source.add_argument(
+        "--held-out-share", type=float, default=HELD_OUT_SHARE, help="people never trained on"
+    )
+    source.add_argument("--validation-share", type=float, default=VALIDATION_SHARE, help="of the others")
+    source.add_argument("--held-out-users", default="", metavar="FILE", help="exactly these, one id a line")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--preset", default="small", help="tiny, small, base or large")
+    model.add_argument("--adapter", default="ridge", help="ridge or none")
+    model.add_argument("--adapter-settings", default="{}", metavar="JSON")
+    model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
+    model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")
+    model.add_argument("--seed", type=int, default=0)
+    model.add_argument("--task", default="next", help="task that is measured: next, like or mix")
+
+    where = parser.add_argument_group("where")
+    where.add_argument("--domain", default="default")
+    where.add_argument("--registry", default="var/registry", metavar="DIR")
+    where.add_argument("--run-dir", default="", metavar="DIR", help="default: var/runs/<time>")
+    where.add_argument("--resume", default="", metavar="RUN", help="go on with an interrupted run")
+    where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")
+    where.add_argument("--cpus", type=int, default=0, help="cores of this machine to use, 0 = all")
+    where.add_argument("--address", default="", help="of a Ray cluster; default: a local Ray")

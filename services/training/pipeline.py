@@ -1,0 +1,230 @@
+"""The whole training, top to bottom: prepare → pre-train → meta-train → evaluate → publish → promote."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from services.training.cluster import ClusterSettings, ray_session
+from services.training.data import TrainingData
+from services.training.evaluation.few_shot import ON, FewShot
+from services.training.jobs import Arm, Job, Plan
+from services.training.lines import Lines
+from services.training.prepare import is_prepared, load_prepared, prepare
+from services.training.publish import Verdict
+from services.training.runs import Run
+from services.training.settings import TrainSettings
+from services.training.snapshot import is_whole
+from services.training.sources import take_snapshot
+from shared.artifacts import Registry
+from shared.domain import ModelRef
+from shared.errors import ArtifactError, WarmstartError
+from shared.holdout import Role
+
+CANDIDATE, CHAMPION = ON, "champion"
+# Files of the event log: the unit that prepare spreads over cores and machines.
+_SHARDS_A_WORKER = 2
+
+
+def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event) -> dict[str, Any]:
+    """Trains one model and publishes it. Returns what the closing line says.
+
+    Goes on from where an interrupted run stopped. Raises Stopped, TrainingFailed, InvalidInput,
+    ArtifactError, Unavailable.
+    """
+    began_s = time.monotonic()
+    cluster = cluster_of(settings)
+    arm = Arm("on", settings.adapter, settings.adapter_settings)
+    job = job_of(settings, run, "model", settings.seed, (arm,))
+
+    snapshot(settings, run, cluster, lines)
+    with session(cluster, run):
+        data = prepared_data(settings, run, lines)
+        fit_jobs([job], [data.without_held_out()], run, cluster, lines, stop)
+    table = judge(settings, run, job, arm, data, lines)
+    ref = publish_candidate(settings, job, arm, table, lines)
+    verdict = promote(settings, ref, table, lines)
+
+    report = write_few_shot_report(settings, run, table)
+    return {
+        "run": str(run.directory),
+        "version": ref.version,
+        "domain": ref.domain,
+        "promoted": verdict.passed,
+        "reasons": list(verdict.reasons),
+        "metrics": {name: table.mean_ndcg(name) for name in table.arms},
+        "people": len(table.questions),
+        "report": report,
+        "seconds": round(time.monotonic() - began_s, 1),
+    }
+
+
+def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines) -> None:
+    """Copies the source into the run, unless that was done before or another run's data are to be used."""
+    if is_whole(data_run(settings, run).snapshot):
+        return
+    lines.stage("snapshot")
+    shards = _SHARDS_A_WORKER * max(cluster.workers, 1)
+    counts = take_snapshot(settings.source, settings.domain, run.snapshot, shards, lines)
+    lines.log(", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingData:
+    """Everybody's sequences, by Ray Data. Needs a session."""
+    source = data_run(settings, run)
+    lines.stage("prepare")
+    if not is_prepared(source.prepared):
+        prepare(source.snapshot, source.prepared)
+    data = load_prepared(source.snapshot, source.prepared, settings.roles())
+    counts = {role: len(data.users_of(role)) for role in Role}
+    lines.log(
+        f"{data.num_events} events of {data.num_users} people on {data.num_items} items; "
+        f"{counts[Role.TRAIN]} people train, {counts[Role.VALIDATION]} validate, "
+        f"{counts[Role.HELD_OUT]} are held out"
+    )
+    if not counts[Role.TRAIN]:
+        raise TooFewPeople("no people are left to train on: lower --held-out-share or import more events")
+    return data
+
+
+def fit_jobs(
+    jobs: list[Job],
+    data: list[TrainingData],
+    run: Run,
+    cluster: ClusterSettings,
+    lines: Lines,
+    stop: threading.Event,
+) -> None:
+    """Pre-trains and meta-trains on Ray Train; jobs that are done already cost nothing."""
+    from services.training.fit import fit
+    from services.training.worker import is_exported
+
+    if all(is_exported(job, arm) for job in jobs for arm in job.arms):
+        return
+    plan = Plan(tuple(jobs), run.progress, run.tensorboard, cluster.cpus_per_worker)
+    fit(plan, data, cluster, run.directory, lines, stop)
+
+
+def judge(settings: TrainSettings, run: Run, job: Job, arm: Arm, data: TrainingData, lines: Lines) -> FewShot:
+    """The k-shot table of the candidate, the baselines and the champion, on held-out people."""
+    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.protocol import ask, fitting_protocol
+
+    lines.stage("evaluate")
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    models = {CANDIDATE: [candidate(run, job, arm, settings)]}
+    champion = serving_champion(settings, data, lines)
+    if champion is not None:
+        models[CHAMPION] = [champion]
+    return few_shot(data, questions, models, task=settings.task)
+
+
+def publish_candidate(settings: TrainSettings, job: Job, arm: Arm, table: FewShot, lines: Lines) -> ModelRef:
+    """Into the registry that servers watch, with its figures in the manifest."""
+    from services.training.publish import manifest_metrics, publish
+
+    lines.stage("publish")
+    metrics = manifest_metrics(table, CANDIDATE)
+    return publish(Registry(settings.registry), settings.domain, job.export(arm), metrics)
+
+
+def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines) -> Verdict:
+    """Makes the version champion where the gate lets it through, and says why or why not."""
+    from services.training.publish import gate
+
+    verdict = gate(table, CANDIDATE, CHAMPION if CHAMPION in table.arms else None)
+    passed = {"auto": verdict.passed, "always": True, "never": False}[settings.promote]
+    if settings.promote != "auto":
+        verdict = Verdict(passed, (*verdict.reasons, f"--promote {settings.promote}"))
+    for reason in verdict.reasons:
+        lines.log(reason)
+    if passed:
+        Registry(settings.registry).promote(settings.domain, ref.version)
+    lines.log(f"{ref.version} {'is champion now' if passed else 'is published but not promoted'}")
+    return verdict
+
+
+class TooFewPeople(WarmstartError):
+    """There is nobody to train on."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "TOO_FEW_PEOPLE"
+
+
+def cluster_of(settings: TrainSettings) -> ClusterSettings:
+    return ClusterSettings(settings.address, settings.workers, settings.cpus or os.cpu_count() or 1)
+
+
+def data_run(settings: TrainSettings, run: Run) -> Run:
+    """The run whose snapshot is read."""
+    return Run(Path(settings.data_run).resolve()) if settings.data_run else run
+
+
+def job_of(
+    settings: TrainSettings, run: Run, name: str, seed: int, arms: tuple[Arm, ...], data: int = 0
+) -> Job:
+    """One pre-training by the options."""
+    return Job(
+        name=name,
+        directory=run.jobs / name,
+        seed=seed,
+        preset=settings.preset,
+        arms=arms,
+        data=data,
+        pretrain_steps=settings.pretrain_steps,
+        meta_steps=settings.meta_steps,
+    )
+
+
+@contextmanager
+def session(cluster: ClusterSettings, run: Run) -> Iterator[None]:
+    """Ray, while TensorFlow is imported beside it: the trainer needs both, and each takes seconds."""
+    importing = threading.Thread(target=import_module, args=("tensorflow",), daemon=True)
+    importing.start()
+    with ray_session(cluster, run.logs / "ray"):
+        importing.join()
+        yield
+
+
+def candidate(run: Run, job: Job, arm: Arm, settings: TrainSettings) -> Any:
+    """A finished export, sealed in the run's own registry and loaded as servers load it."""
+    from services.training.evaluation.served import ServedArtifact
+    from services.training.publish import publish
+
+    registry = Registry(run.registry)
+    name = f"{job.name}-{arm.name}"
+    shutil.rmtree(run.registry / name, ignore_errors=True)  # of an interrupted run
+    ref = publish(registry, name, job.export(arm))
+    return ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).cpus)
+
+
+def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) -> Any:
+    """The champion with rows for today's catalogue; None where there is none that can be compared."""
+    from services.training.evaluation.served import ServedArtifact
+
+    registry = Registry(settings.registry)
+    ref = registry.champion(settings.domain)
+    if ref is None:
+        return None
+    try:
+        champion = ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).cpus)
+        champion.add_items(data.item_ids, data.content)
+    except ArtifactError as error:
+        lines.log(f"the champion {ref.version} cannot be compared with: {error}")
+        return None
+    return champion
+
+
+def write_few_shot_report(settings: TrainSettings, run: Run, table: FewShot) -> dict[str, str]:
+    from services.training.evaluation.report import few_shot_dict, write_report
+
+    report = {"domain": settings.domain, "few_shot": few_shot_dict(table, settings.task)}
+    return write_report(run.evaluation, report)
