@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from services.cli import output
-from services.cli.commands import cluster, importing, items, lists, models, users
+from services.cli.commands import bench, cluster, importing, items, lists, models, training, users
 from services.cli.failures import explain
 from shared.errors import WarmstartError
 
@@ -23,12 +23,15 @@ def build() -> typer.Typer:
     app.command("up", epilog=cluster.UP_EXAMPLES)(cluster.up)
     app.command("down", epilog=cluster.DOWN_EXAMPLES)(cluster.down)
     app.command("import", epilog=importing.EXAMPLES)(importing.import_)
+    app.command("train", epilog=training.TRAIN_EXAMPLES)(training.train)
+    app.command("evaluate", epilog=training.EVALUATE_EXAMPLES)(training.evaluate)
     app.command("recommend", epilog=lists.RECOMMEND_EXAMPLES)(lists.recommend)
     app.command("similar", epilog=lists.SIMILAR_EXAMPLES)(lists.similar)
     app.command("feedback", epilog=lists.FEEDBACK_EXAMPLES)(lists.feedback)
     app.add_typer(_items(), name="items")
     app.add_typer(_users(), name="users")
     app.add_typer(_models(), name="models")
+    app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
     return app
 
 

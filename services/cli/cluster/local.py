@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
@@ -25,6 +24,7 @@ from services.cli.cluster.ports import Ports
 from services.cli.cluster.state import remove_state, write_state
 from services.cli.cluster.supervisor import Supervisor, socket_path
 from services.cli.failures import CommandError
+from services.cli.signals import interrupted_by
 from shared.domain import DEFAULT_DOMAIN
 
 _POLL_S = 0.2
@@ -99,7 +99,7 @@ def local_cluster(
             socket=socket_path(),
             mark=uuid.uuid4().hex,
         )
-        with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
             supervisor = Supervisor(config_file(), variables, data_dir / "logs" / "supervisord.out")
             try:
                 yield LocalCluster(data_dir, ports, supervisor, domains)
@@ -110,21 +110,6 @@ def local_cluster(
                 except KeyboardInterrupt:
                     supervisor.kill()
                     raise
-
-
-@contextmanager
-def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """These signals act like Ctrl-C while the block runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def status_table(parts: list[PartHealth]) -> Table:

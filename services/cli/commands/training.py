@@ -1,0 +1,254 @@
+"""`warmstart train` and `warmstart evaluate`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from services.cli import options, output
+from services.cli.cluster.state import read_state
+from services.cli.failures import CommandError
+from services.cli.training.child import run_directory, run_training
+from services.cli.training.progress import StageBars
+from shared.datasets import DATASETS
+
+TRAIN_EXAMPLES = options.examples(
+    "warmstart train",
+    "warmstart train --preset base --workers 2",
+    "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
+    "warmstart train --resume var/runs/20260101T120000.000Z",
+)
+EVALUATE_EXAMPLES = options.examples(
+    "warmstart evaluate", "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all"
+)
+_DATA, _MODEL, _RESOURCES = "Data", "Model", "Resources"
+
+FeaturesTarget = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Feature service to read events and items from; by default the local cluster's.",
+        rich_help_panel=_DATA,
+    ),
+]
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset", help=f"A known data set instead: {', '.join(DATASETS)}.", rich_help_panel=_DATA
+    ),
+]
+DatasetPath = Annotated[
+    Path | None, typer.Option("--path", help="Folder of the data set's files.", rich_help_panel=_DATA)
+]
+EventsFile = Annotated[
+    Path | None, typer.Option("--events", help="Or events in a file.", rich_help_panel=_DATA)
+]
+ItemsFile = Annotated[
+    Path | None, typer.Option("--items", help="Items, beside --events.", rich_help_panel=_DATA)
+]
+UsersFile = Annotated[
+    Path | None, typer.Option("--users", help="People, beside --events.", rich_help_panel=_DATA)
+]
+Mapping_ = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN,…", help="As in `warmstart import`.", rich_help_panel=_DATA),
+]
+HeldOutUsers = Annotated[
+    Path | None,
+    typer.Option(help="Never train on exactly these people, one id a line.", rich_help_panel=_DATA),
+]
+Preset = Annotated[str, typer.Option(help="tiny, small, base or large.", rich_help_panel=_MODEL)]
+Adapter = Annotated[str, typer.Option(help="ridge or none.", rich_help_panel=_MODEL)]
+Seed = Annotated[int, typer.Option(help="Makes a run repeatable.", rich_help_panel=_MODEL)]
+Steps = Annotated[int, typer.Option(help="0 = the preset's.", min=0, rich_help_panel=_MODEL)]
+Workers = Annotated[
+    int, typer.Option(help="Data-parallel training workers.", min=1, rich_help_panel=_RESOURCES)
+]
+Cpus = Annotated[int, typer.Option(help="Cores of this machine, 0 = all.", min=0, rich_help_panel=_RESOURCES)]
+Address = Annotated[
+    str,
+    typer.Option(help="Address of a Ray cluster; by default a local Ray.", rich_help_panel=_RESOURCES),
+]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
+
+
+def train(
+    preset: Preset = "small",
+    adapter: Adapter = "ridge",
+    seed: Seed = 0,
+    pretrain_steps: Steps = 0,
+    meta_steps: Steps = 0,
+    promote: Annotated[
+        str, typer.Option(help="Make it champion: auto (if the gate passes), always, never.")
+    ] = "auto",
+    resume: Resume = None,
+    features_target: FeaturesTarget = "",
+    dataset: DatasetName = "",
+    path: DatasetPath = None,
+    events: EventsFile = None,
+    items: ItemsFile = None,
+    users: UsersFile = None,
+    mapping: Mapping_ = None,
+    held_out_users: HeldOutUsers = None,
+    workers: Workers = 1,
+    cpus: Cpus = 0,
+    address: Address = "",
+    as_json: options.Json = False,
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Train a model on Ray, publish it, and promote it if it serves strangers well enough.
+
+    Servers take a new champion up while they serve. Ctrl-C stops the run; --resume goes on with it.
+    """
+    source = source_arguments(
+        data_dir, features_target, dataset, path, {"events": events, "items": items, "users": users}, mapping
+    )
+    arguments = ["train"]
+    if resume is not None:
+        arguments += ["--resume", str(resume)]
+    else:
+        arguments += [*source(), "--promote", promote]
+        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out_users)
+        arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
+    result = follow(arguments, output.stderr())
+    if as_json:
+        output.print_json(result)
+    else:
+        print_trained(result, output.stdout())
+
+
+def evaluate(
+    protocol: Annotated[str, typer.Option(help="few-shot, new-items, feedback or all.")] = "few-shot",
+    seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
+    preset: Preset = "small",
+    adapter: Adapter = "ridge",
+    seed: Seed = 0,
+    pretrain_steps: Steps = 0,
+    meta_steps: Steps = 0,
+    resume: Resume = None,
+    features_target: FeaturesTarget = "",
+    dataset: DatasetName = "",
+    path: DatasetPath = None,
+    events: EventsFile = None,
+    items: ItemsFile = None,
+    users: UsersFile = None,
+    mapping: Mapping_ = None,
+    held_out_users: HeldOutUsers = None,
+    workers: Workers = 1,
+    cpus: Cpus = 0,
+    address: Address = "",
+    as_json: options.Json = False,
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Measure how well these settings serve people that were never trained on.
+
+    Prints the few-shot table: popularity, item-kNN, adaptation off, adaptation on. Publishes nothing.
+    """
+    source = source_arguments(
+        data_dir, features_target, dataset, path, {"events": events, "items": items, "users": users}, mapping
+    )
+    arguments = ["evaluate"]
+    if resume is not None:
+        arguments += ["--resume", str(resume)]
+    else:
+        arguments += [*source(), "--protocol", protocol, "--seeds", str(seeds)]
+        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out_users)
+        arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
+    result = follow(arguments, output.stderr())
+    if as_json:
+        output.print_json(result)
+        return
+    console = output.stdout()
+    console.print(Markdown(str(result["markdown"])))
+    console.print(f"{result['seconds']:g} s; report: {result['report']['markdown']}", soft_wrap=True)
+
+
+def source_arguments(
+    data_dir: Path,
+    features_target: str,
+    dataset: str,
+    path: Path | None,
+    files: Mapping[str, Path | None],
+    mapping: Sequence[str] | None,
+) -> Any:
+    """A function giving the options that say where the data come from; called where a run is new."""
+
+    def arguments() -> list[str]:
+        given = [f"--{kind}={file}" for kind, file in files.items() if file is not None]
+        given += [f"--map={pair}" for pair in mapping or ()]
+        if dataset:
+            given += [f"--dataset={dataset}", *([f"--path={path}"] if path else [])]
+        if features_target or not given:
+            given.append(f"--features-target={features_target or _local_features(data_dir)}")
+        return given
+
+    return arguments
+
+
+def follow(arguments: Sequence[str], console: Console) -> dict[str, Any]:
+    """Runs the process with its bars. Where it is interrupted, says how to go on."""
+    run: list[Path] = []
+    try:
+        with StageBars(console) as bars:
+
+            def on_line(line: dict[str, Any]) -> None:
+                directory = run_directory(line)
+                if directory is not None:
+                    run.append(directory)
+                bars.show(line)
+
+            return run_training(arguments, on_line)
+    except KeyboardInterrupt:
+        if run:
+            command = f"warmstart {arguments[0]} --resume {run[0]}"
+            console.print(f"stopped; go on with: {output.escaped(command)}", soft_wrap=True)
+        raise
+
+
+def print_trained(result: Mapping[str, Any], console: Console) -> None:
+    """The few-shot table of the held-out people, then the gate's decision."""
+    report = Path(result["report"]["markdown"])
+    console.print(Markdown(report.read_text(encoding="utf-8")))
+    for reason in result["reasons"]:
+        console.print(output.escaped(f"gate: {reason}"))
+    decision = "is champion now" if result["promoted"] else "is published but was not promoted"
+    console.print(f"{result['version']} {decision} ({result['seconds']:g} s)")
+    if not result["promoted"]:
+        console.print(f"promote it all the same with: warmstart models promote {result['version']}")
+
+
+def _local_features(data_dir: Path) -> str:
+    state = read_state(data_dir)
+    if state is None:
+        raise CommandError(
+            "nothing to train on: no cluster runs on this data directory. Start one with `warmstart up` and "
+            "import, or say where the data are with --features-target, --dataset or --events"
+        )
+    return state.ports.target("features")
+
+
+def _shared(
+    preset: str, adapter: str, seed: int, pretrain_steps: int, meta_steps: int, held_out: Path | None
+) -> list[str]:
+    given = ["--preset", preset, "--adapter", adapter, "--seed", str(seed)]
+    given += ["--pretrain-steps", str(pretrain_steps), "--meta-steps", str(meta_steps)]
+    return given + (["--held-out-users", str(held_out)] if held_out else [])
+
+
+def _where(data_dir: Path, domain: str) -> list[str]:
+    moment = datetime.fromtimestamp(time.time(), UTC)
+    run = data_dir / "runs" / f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
+    return ["--domain", domain, "--registry", str(data_dir / "registry"), "--run-dir", str(run)]
+
+
+def _resources(workers: int, cpus: int, address: str) -> list[str]:
+    return ["--workers", str(workers), "--cpus", str(cpus), "--address", address]

@@ -1,0 +1,106 @@
+"""`python -m services.training …` as a child process: TensorFlow and Ray stay out of the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from services.cli.cluster import leash
+from services.cli.failures import CommandError
+from services.cli.signals import interrupted_by
+
+Line = dict[str, Any]
+# Ray and TensorFlow need a moment to save a checkpoint and to stop their workers.
+_STOP_S = 30.0
+_TAIL_CHARS = 2000
+
+
+def run_training(arguments: Sequence[str], on_line: Callable[[Line], None]) -> Line:
+    """Runs the process to its end, handing each line on; returns the result line.
+
+    Ctrl-C and SIGTERM stop it cleanly and raise KeyboardInterrupt. Raises CommandError with what the
+    process said where it fails.
+    """
+    command = [sys.executable, str(leash.__file__), "--term", sys.executable, "-m", "services.training"]
+    with tempfile.TemporaryFile() as noise:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            [*command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches it through us alone, once
+        )
+        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            try:
+                last = _follow(process, on_line)
+                code = process.wait()
+            except KeyboardInterrupt:
+                _stop(process)
+                raise
+            except BaseException:
+                _kill_tree(process)
+                raise
+        if last.get("event") == "result" and code == 0:
+            return last
+        raise CommandError(last.get("message") or _unexplained(code, noise))
+
+
+def _follow(process: subprocess.Popen[str], on_line: Callable[[Line], None]) -> Line:
+    """Until the process closes its output; returns its result or error line, {} where it gave none."""
+    last: Line = {}
+    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+    for text in process.stdout:
+        try:
+            line: Line = json.loads(text)
+        except ValueError:
+            raise CommandError(
+                f"the training process wrote a line that is not JSON: {text[:200]!r}"
+            ) from None
+        if line.get("event") in ("result", "error"):
+            last = line
+        else:
+            on_line(line)
+    return last
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """First by asking, so that the run can be resumed; then by force."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: at once
+        _kill_tree(process)
+
+
+def _kill_tree(process: subprocess.Popen[str]) -> None:
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+
+
+def _unexplained(code: int, noise: IO[bytes]) -> str:
+    noise.seek(0)
+    tail = noise.read().decode(errors="replace")[-_TAIL_CHARS:].strip()
+    return f"the training process ended with code {code} and no result; its last words:\n{tail}"
+
+
+def run_directory(line: Line) -> Path | None:
+    """The run's directory, where this log line names it."""
+    message = str(line.get("message", ""))
+    return Path(message.removeprefix("run ")) if message.startswith("run ") else None

@@ -1,0 +1,80 @@
+"""A bar for each stage of a training run, with its newest metrics."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from services.cli.output import escaped
+
+_SHOWN_METRICS = 4
+
+
+class StageBars:
+    """Shows the process's lines as they come."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._current = ""
+
+    def __enter__(self) -> StageBars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish(self._current)
+        self._progress.stop()
+
+    def show(self, line: dict[str, Any]) -> None:
+        """One line of the process."""
+        match line.get("event"):
+            case "stage":
+                self._enter(str(line["name"]))
+            case "progress":
+                self._enter(str(line["stage"]))
+                total = int(line["total"]) or None
+                self._progress.update(
+                    self._bars[self._current],
+                    completed=int(line["step"]),
+                    total=total,
+                    metrics=_metrics(line.get("metrics") or {}),
+                )
+            case "log":
+                self._progress.console.print(
+                    f"  {escaped(str(line['message']))}", style="dim", soft_wrap=True
+                )
+
+    def _enter(self, stage: str) -> None:
+        """Stages follow one another: the one before is done. A stage may come again (another seed)."""
+        if stage == self._current:
+            return
+        self._finish(self._current)
+        self._current = stage
+        self._bars[stage] = self._progress.add_task(escaped(stage), total=None, metrics="")
+
+    def _finish(self, stage: str) -> None:
+        if stage not in self._bars:
+            return
+        task = next(t for t in self._progress.tasks if t.id == self._bars[stage])
+        total = task.total or max(1, int(task.completed))
+        self._progress.update(task.id, total=total, completed=total)
+        self._progress.stop_task(task.id)
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    shown = [(name, value) for name, value in metrics.items() if isinstance(value, (int, float))]
+    return "  ".join(f"{escaped(name)} {value:.4g}" for name, value in shown[:_SHOWN_METRICS])
