@@ -1,0 +1,76 @@
+"""Ranking metrics, worked by hand."""
+
+from __future__ import annotations
+
+from math import log2
+
+import numpy as np
+import pytest
+
+from services.training.evaluation.metrics import hr_at, ndcg_at, paired_bootstrap, ranks_of, top_items
+
+
+def items(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int32)
+
+
+def test_ndcg_discounts_by_place_and_divides_by_the_best_order() -> None:
+    ranked = np.array([[7, 3, 9]], np.int32)
+    # Hits at places 1 and 3 of two relevant items: (1/log2(2) + 1/log2(4)) / (1/log2(2) + 1/log2(3)).
+    expected = (1.0 + 1.0 / log2(4)) / (1.0 + 1.0 / log2(3))
+    assert ndcg_at(ranked, [items(7, 9)], 3)[0] == pytest.approx(expected)
+
+
+def test_ndcg_of_a_perfect_list_is_one_even_with_more_relevant_items_than_places() -> None:
+    ranked = np.array([[1, 2]], np.int32)
+    assert ndcg_at(ranked, [items(1, 2, 3, 4)], 2)[0] == pytest.approx(1.0)
+
+
+def test_ndcg_looks_at_the_first_places_only_and_is_0_without_relevant_items() -> None:
+    ranked = np.array([[1, 2, 3], [1, 2, 3]], np.int32)
+    assert ndcg_at(ranked, [items(3), items()], 2).tolist() == [0.0, 0.0]
+
+
+def test_an_empty_place_is_no_hit() -> None:
+    ranked = np.array([[5, -1, -1]], np.int32)
+    assert ndcg_at(ranked, [items(6)], 3)[0] == 0.0
+    assert hr_at(ranked, [items(5)], 3)[0] == 1.0
+
+
+def test_hit_rate_asks_for_one_hit() -> None:
+    ranked = np.array([[1, 2], [3, 4]], np.int32)
+    assert hr_at(ranked, [items(2, 9), items(1, 2)], 2).tolist() == [1.0, 0.0]
+
+
+def test_top_items_masks_seen_items_and_puts_bad_scores_last() -> None:
+    scores = np.array([[0.5, 0.9, np.nan, 0.7, np.inf]], np.float32)
+    # 1 is seen; NaN and infinity are no scores.
+    assert top_items(scores, [items(1)], 4).tolist() == [[3, 0, -1, -1]]
+
+
+def test_ties_go_to_the_smaller_number() -> None:
+    scores = np.array([[1.0, 2.0, 2.0, 1.0]], np.float32)
+    assert top_items(scores, [items()], 4).tolist() == [[1, 2, 0, 3]]
+
+
+def test_a_rank_counts_the_items_above() -> None:
+    scores = np.array([0.1, 0.9, 0.5, -np.inf], np.float32)
+    assert ranks_of(scores, items(1, 2, 0)).tolist() == [1, 2, 3]
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_knows_a_clear_difference() -> None:
+    rng = np.random.default_rng(0)
+    clear = paired_bootstrap(rng.normal(0.5, 1.0, 400))
+    assert clear.low < clear.mean < clear.high
+    assert clear.says_better
+    # The normal interval has half-width 1.96 / sqrt(400) = 0.098.
+    assert clear.high - clear.low == pytest.approx(2 * 0.098, rel=0.15)
+    unclear = paired_bootstrap(rng.normal(0.0, 1.0, 400))
+    assert not unclear.says_better
+    assert not unclear.says_worse
+
+
+def test_the_bootstrap_of_equal_differences_has_no_width_and_of_nobody_no_value() -> None:
+    same = paired_bootstrap(np.full(7, 0.25))
+    assert (same.mean, same.low, same.high) == (0.25, 0.25, 0.25)
+    assert np.isnan(paired_bootstrap(np.zeros(0)).mean)

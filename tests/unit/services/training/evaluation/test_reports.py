@@ -1,0 +1,166 @@
+"""The k-shot table, the gate, feedback and new items, on a model simple enough to follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.training.assemble import assemble
+from services.training.data import TrainingData
+from services.training.evaluation.feedback import evaluate_feedback
+from services.training.evaluation.few_shot import KNN, OFF, ON, POPULARITY, FewShot, few_shot
+from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
+from services.training.evaluation.protocol import ask, fitting_protocol
+from services.training.evaluation.report import (
+    feedback_dict,
+    few_shot_dict,
+    markdown,
+    new_items_dict,
+    write_report,
+)
+from services.training.publish import gate, manifest_metrics
+from services.training.roles import RoleSettings
+from shared.context.labels import signed_labels
+from shared.domain import Action, FloatArray, UserContext
+from shared.holdout import Role
+from tests.unit.services.training import synthetic
+
+
+class ContentModel:
+    """Scores an item by its text's likeness to what the person liked: rows are content embeddings.
+
+    sign −1 turns everything round.
+    """
+
+    def __init__(self, data: TrainingData, sign: float = 1.0) -> None:
+        self.known = dict(zip(data.item_ids, data.content, strict=True))
+        self.sign = sign
+        self.artifact = SimpleNamespace(
+            manifest=SimpleNamespace(dims=SimpleNamespace(taste=synthetic.CONTENT_DIM))
+        )
+
+    def add_items(self, item_ids: Sequence[str], content: FloatArray) -> None:
+        self.known.update(zip(item_ids, content, strict=True))
+
+    def rows(self, item_ids: Sequence[str]) -> FloatArray:
+        return np.stack([self.known[i] for i in item_ids])
+
+    def queries(self, contexts: Sequence[UserContext], *, task: str, adapt: bool = True) -> FloatArray:
+        found = np.zeros((len(contexts), synthetic.CONTENT_DIM), np.float32)
+        for row, context in enumerate(contexts):
+            history = context.history
+            labels = signed_labels(history.actions, history.values)
+            for item_id, label in zip(history.item_ids, labels, strict=True):
+                found[row] += self.sign * label * self.known[item_id]
+        return found
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return assemble(synthetic.tables(), RoleSettings(0.35, 0.2))
+
+
+@pytest.fixture(scope="module")
+def table(data: TrainingData) -> FewShot:
+    people = data.users_of(Role.HELD_OUT)
+    models: Any = {OFF: [ContentModel(data, -1.0)] * 2, ON: [ContentModel(data)] * 2}
+    return few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
+
+
+def test_the_table_has_every_arm_at_every_k_and_ranks_them_rightly(table: FewShot) -> None:
+    assert table.shots == (0, 1, 2, 5)
+    assert set(table.arms) == {POPULARITY, KNN, OFF, ON}
+    assert 0 not in table.arms[KNN]
+    # A person's taste shows after one event; against it, after none.
+    assert table.ndcg(ON, 5) > table.ndcg(POPULARITY, 5) > table.ndcg(OFF, 5)
+    assert table.difference(ON, OFF, 5).says_better
+    assert table.difference(ON, OFF).says_better
+    assert table.share_worse(ON, OFF, 5) < 0.05
+    assert table.hr(ON, 5) >= table.ndcg(ON, 5)
+
+
+def test_the_gate_wants_popularity_beaten_and_the_champion_not_missed(table: FewShot) -> None:
+    first = gate(table, ON, None)
+    assert first.passed
+    assert "beats popularity" in first.reasons[0]
+    assert gate(table, ON, OFF).passed
+    worse = gate(table, OFF, ON)
+    assert not worse.passed
+    assert "does not beat popularity" in worse.reasons[0]
+    assert "worse" in worse.reasons[1]
+    assert not gate(table, POPULARITY, ON).passed
+
+
+def test_the_gate_lets_nothing_through_that_nobody_can_judge(data: TrainingData) -> None:
+    nobody = ask(data, np.zeros(0, np.int32), fitting_protocol(data, data.users_of(Role.HELD_OUT)))
+    models: Any = {ON: [ContentModel(data)]}
+    verdict = gate(few_shot(data, nobody, models, task="next"), ON, None)
+    assert not verdict.passed
+    assert "no held-out person" in verdict.reasons[0]
+
+
+def test_figures_of_the_manifest_are_those_of_the_table(table: FewShot) -> None:
+    metrics = manifest_metrics(table, ON)
+    assert metrics["ndcg10_k5"] == table.ndcg(ON, 5)
+    assert metrics["ndcg10"] == pytest.approx(np.mean([table.ndcg(ON, k) for k in (1, 2, 5)]))
+    assert metrics["held_out_people"] == len(table.questions)
+
+
+def test_a_dislike_sends_similar_items_down_and_a_like_brings_them_up(data: TrainingData) -> None:
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    served: Any = ContentModel(data)
+    disliked = evaluate_feedback(data, questions, served, Action.DISLIKE, task="next")
+    assert disliked.after > disliked.before
+    assert disliked.change.says_better
+    assert disliked.share_as_meant > 0.9
+    liked = evaluate_feedback(data, questions, served, Action.LIKE, task="next")
+    assert liked.after < liked.before
+    backwards: Any = ContentModel(data, -1.0)
+    assert evaluate_feedback(data, questions, backwards, Action.DISLIKE, task="next").change.says_worse
+
+
+def test_new_items_reach_those_whom_they_fit(data: TrainingData) -> None:
+    chosen = choose_new_items(data, 8)
+    assert len(chosen) == 8
+    rest, taken = data.hold_out_items(chosen)
+    served: Any = ContentModel(rest)
+    result = evaluate_new_items(rest, taken, served, task="next")
+    assert result.items == 8
+    assert result.people > 10
+    assert result.fitting < 0.2 < result.others
+    assert result.liked < 0.35 < result.not_liked
+
+
+def test_the_report_is_written_for_programs_and_people(
+    tmp_path: Path, data: TrainingData, table: FewShot
+) -> None:
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    served: Any = ContentModel(data)
+    rest, taken = data.hold_out_items(choose_new_items(data, 8))
+    cold: Any = ContentModel(rest)
+    report = {
+        "domain": "default",
+        "few_shot": few_shot_dict(table, "next"),
+        "new_items": new_items_dict(evaluate_new_items(rest, taken, cold, task="next")),
+        "feedback": feedback_dict(
+            [
+                evaluate_feedback(data, questions, served, a, task="next")
+                for a in (Action.DISLIKE, Action.LIKE)
+            ]
+        ),
+    }
+    files = write_report(tmp_path, report)
+    assert json.loads(Path(files["json"]).read_text())["few_shot"]["people"] == len(table.questions)
+    text = Path(files["markdown"]).read_text()
+    assert text == markdown(report)
+    assert f"| 5 | {table.ndcg(POPULARITY, 5):.4f} /" in text
+    assert "| dislike |" in text
+    assert Path(files["plot"]).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,88 @@
+"""Options: every bad one is named with its rule and value, before anything heavy starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.training.options import parse
+from shared.errors import InvalidInput
+from shared.holdout import Role, role_of
+
+
+def train(tmp_path: Path, *more: str) -> list[str]:
+    return ["train", "--dataset", "movielens-100k", "--run-dir", str(tmp_path / "run"), *more]
+
+
+def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path) -> None:
+    command = parse(
+        train(tmp_path, "--seed", "7", "--map", "user=uid", "--adapter-settings", '{"ridge": 2.0}')
+    )
+    resumed = parse(["train", "--resume", str(tmp_path / "run")])
+    assert resumed == command
+    assert resumed.settings.seed == 7
+    assert resumed.settings.source.columns == ("user=uid",)
+    assert resumed.settings.adapter_settings == {"ridge": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
+        (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
+        (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
+        (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
+        (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),
+        (["--items", "x.csv"], "--items must come with --events"),
+        (["--adapter-settings", "{"], "--adapter-settings must be JSON"),
+        (["--workers", "two"], "invalid int value: 'two'"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_a_bad_option_is_named(tmp_path: Path, options: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(train(tmp_path, *options))
+    assert message in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_bad_options_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(["train", "--workers", "0", "--seed", "-2", "--run-dir", str(tmp_path)])
+    assert {v.field for v in refused.value.violations} == {"source", "--workers", "--seed"}
+
+
+def test_a_directory_with_a_run_is_not_written_over_and_one_without_not_resumed(tmp_path: Path) -> None:
+    parse(train(tmp_path))
+    with pytest.raises(InvalidInput, match="run_dir must not hold a run"):
+        parse(train(tmp_path))
+    with pytest.raises(InvalidInput, match="run must be a run's directory"):
+        parse(["train", "--resume", str(tmp_path)])
+    with pytest.raises(InvalidInput, match="--resume must be a run of evaluate"):
+        parse(["evaluate", "--resume", str(tmp_path / "run")])
+
+
+def test_a_list_of_held_out_people_decides_alone(tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("u1\n\n u2 \n")
+    settings = parse(train(tmp_path, "--held-out-users", str(tmp_path / "ids"))).settings
+    assert settings.roles().held_out_ids == {"u1", "u2"}
+    assert role_of("u1", 0.0) != Role.HELD_OUT
+
+
+def test_bad_options_end_with_2_and_one_error_line_without_tensorflow_or_ray(tmp_path: Path) -> None:
+    program = (
+        "import sys; from services.training.command import main; code = main(['train', '--workers', '0']);"
+        "assert not {'tensorflow', 'ray'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stdout.splitlines()
+    said = json.loads(line)
+    assert said["event"] == "error"
+    assert "--workers must be at least 1, got 0" in said["message"]
