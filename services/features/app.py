@@ -31,19 +31,20 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(settings: FeatureSettings, *, clock: Callable[[], int] = now_ms) -> FeatureComponent:
-    """The service as its server runs it."""
-    return FeatureComponent(settings, clock)
+def build(
+    settings: FeatureSettings, *, clock: Callable[[], int] = now_ms, encoder: TextEncoder | None = None
+) -> FeatureComponent:
+    """The service as its server runs it. encoder: one that is loaded already may be shared."""
+    return FeatureComponent(settings, clock, encoder or TextEncoder(threads=settings.encoder_threads))
 
 
 class FeatureComponent:
     """Lives from `start` to `stop`; see `shared.rpc.server.Component`."""
 
-    def __init__(self, settings: FeatureSettings, clock: Callable[[], int]) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(self, settings: FeatureSettings, clock: Callable[[], int], encoder: TextEncoder) -> None:
+        self._settings, self._clock, self._encoder = settings, clock, encoder
         self._domains: dict[str, DomainFeatures] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._encoder = TextEncoder(threads=settings.encoder_threads)
         self._trimmed = trimmed_counter()
         self._store: Store | None = None
         self._upkeep: asyncio.Task[None] | None = None

@@ -31,7 +31,11 @@ class FeatureSettings(ServerSettings):
         "replicated (also on replicas' disks), relaxed (in its memory, on disk within about a second).",
     )
     replicas: int = Field(1, ge=1, description="Replicas that must have a write on disk (replicated).")
-    replica_timeout_s: float = Field(1.0, gt=0, description="Seconds to wait for them; then UNAVAILABLE.")
+    replica_timeout_s: float = Field(
+        2.5,
+        gt=0,
+        description="Seconds to wait for them, then UNAVAILABLE; they report about once a second.",
+    )
     verify_durability: bool = Field(
         True, description="Check at start that the store is configured for the durability."
     )

@@ -1,0 +1,147 @@
+"""What acknowledged means, when the store is killed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.features.app import build
+from services.features.settings import FeatureSettings
+from shared.errors import SettingsError, Unavailable
+from tests.integration.features.client import Features, event, item, until
+from tests.integration.features.conftest import serving, shared_encoder
+from tests.valkey import RunningValkey, free_port, replica_of, running_valkey
+
+
+async def _write_until_away(features: Features, writer: int, acknowledged: list[str]) -> None:
+    for number in range(1_000_000):
+        event_id = f"w{writer}-{number}"
+        try:
+            await features.record(event(f"u{writer}", f"i{number}", event_id=event_id))
+        except Unavailable:
+            return
+        acknowledged.append(event_id)
+
+
+async def test_killing_the_store_loses_nothing_acknowledged_and_service_recovers_by_itself(
+    own_valkey: RunningValkey, domain: str
+) -> None:
+    async with serving(own_valkey, domain) as features:
+        acknowledged: list[str] = []
+        writers = [asyncio.create_task(_write_until_away(features, n, acknowledged)) for n in range(8)]
+
+        async def enough() -> bool:
+            return len(acknowledged) >= 200
+
+        await until(enough, says="200 acknowledged events")
+        own_valkey.kill()
+        await asyncio.gather(*writers)
+        with pytest.raises(Unavailable, match=r"store at valkey://127\.0\.0\.1"):
+            await features.context("u1")
+
+        own_valkey.start()
+        await until(lambda: _answers(features), says="answering again")
+        stored = {stored.event_id for stored in await features.exported()}
+        assert set(acknowledged) <= stored
+        assert await features.record(event("u1", "after")) == [1]
+
+
+async def _answers(features: Features) -> bool:
+    try:
+        await features.context("u1")
+    except Unavailable:
+        return False
+    return True
+
+
+async def test_items_are_followed_again_after_the_store_was_away(
+    own_valkey: RunningValkey, domain: str
+) -> None:
+    async with serving(own_valkey, domain) as one, serving(own_valkey, domain) as other:
+        await one.put(item("a", "A quiet comedy", ["Comedy"]))
+        own_valkey.kill()
+        own_valkey.start()
+        await until(lambda: _answers(other), says="answering again")
+        await one.put(item("b", "A loud thriller", ["Thriller"]))
+        await one.record(event("ann", "b"))
+
+        async def known_to_the_other() -> bool:
+            answer = await other.context("ann")
+            return [share.category for share in answer.context.categories] == ["Thriller"]
+
+        await until(known_to_the_other, says="the new item's categories")
+
+
+async def test_local_durability_is_refused_where_the_store_does_not_sync_every_write(domain: str) -> None:
+    with running_valkey(appendfsync="everysec") as lax:
+        with pytest.raises(
+            SettingsError, match=r"durability local needs appendfsync always .*got 'everysec'"
+        ):
+            async with serving(lax, domain):
+                pass
+        async with serving(lax, domain, durability="relaxed") as features:
+            assert await features.record(event("ann", "a")) == [1]
+
+
+async def test_replicated_means_on_a_replicas_disk_or_unavailable(
+    own_valkey: RunningValkey, domain: str
+) -> None:
+    replica = replica_of(own_valkey)
+    try:
+        levels = {"durability": "replicated", "replica_timeout_s": 2.5}
+        async with serving(own_valkey, domain, **levels) as features:
+            assert await features.record(event("ann", "a")) == [1]
+            replica.kill()
+            with pytest.raises(Unavailable, match="0 of 1 replicas had the write on disk"):
+                await features.record(event("ann", "b"))
+    finally:
+        replica.kill()
+
+
+async def test_starting_without_a_store_says_what_it_waited_for() -> None:
+    url = f"valkey://user:secret@127.0.0.1:{free_port()}/0"
+    component = build(FeatureSettings(store_url=url, start_timeout_s=0.5), encoder=shared_encoder())
+    with pytest.raises(
+        Unavailable, match=r"waited start_timeout_s=0\.5 s for the store: store at valkey://127"
+    ):
+        await component.start()
+    await component.stop()
+
+
+async def test_starting_waits_for_a_store_that_comes_later(domain: str) -> None:
+    with running_valkey() as valkey:
+        valkey.kill()
+        settings = FeatureSettings(store_url=valkey.url, domains=(domain,), start_timeout_s=20)
+        component = build(settings, encoder=shared_encoder())
+        starting = asyncio.create_task(component.start())
+        await asyncio.sleep(0)
+        valkey.start()
+        await asyncio.wait_for(starting, 20)
+        await component.stop()
+
+
+async def test_other_shards_or_another_secret_than_the_stored_ones_are_refused(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    secret = "a secret of the tests"
+    async with serving(session_valkey, domain, deletion_secret=secret):
+        pass
+    with pytest.raises(SettingsError, match=r"shards of domain .* were fixed at 8 .* got 16"):
+        async with serving(session_valkey, domain, deletion_secret=secret, shards=16):
+            pass
+    for other in ("another secret of the tests", ""):
+        with pytest.raises(
+            SettingsError, match=r"deletion_secret .* must be the one it was first opened with"
+        ):
+            async with serving(session_valkey, domain, deletion_secret=other):
+                pass
+
+
+async def test_a_store_of_a_newer_schema_is_refused(session_valkey: RunningValkey, domain: str) -> None:
+    with session_valkey.client() as client:
+        fields = {"version": 9, "oldest": 5, "shards": 8, "epoch": "x", "secret": "key:00"}
+        client.hset(f"{{{domain}:meta}}:schema", mapping=fields)
+    with pytest.raises(SettingsError, match="got version 9, usable from 5 on: start a newer server"):
+        async with serving(session_valkey, domain):
+            pass

@@ -1,0 +1,199 @@
+"""The catalogue and its change stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+from warmstart.features.v1 import feature_service_pb2 as pb
+
+from shared.content import CONTENT_DIM, TextEncoder, item_text
+from shared.domain import Item
+from shared.errors import InvalidInput, StaleCursor
+from shared.rpc.codec import decode_tensor
+from tests.integration.features.client import Features, event, item, until
+from tests.integration.features.conftest import Serve, shared_encoder
+
+CREATED, UPDATED, UNCHANGED, REJECTED, DELETED, NOT_FOUND = 1, 2, 3, 4, 5, 6
+Stream = AsyncIterator[pb.WatchItemsResponse]
+
+
+async def _snapshot(stream: Stream) -> tuple[dict[str, pb.ItemChange], str]:
+    changes: dict[str, pb.ItemChange] = {}
+    async for part in stream:
+        changes |= {change.upserted.item_id: change for change in part.changes}
+        if part.snapshot_complete:
+            return changes, part.cursor
+    raise AssertionError("the stream ended inside the snapshot")
+
+
+async def _next_change(stream: Stream) -> tuple[pb.ItemChange, str]:
+    part = await asyncio.wait_for(anext(stream), 10)
+    (change,) = part.changes
+    return change, part.cursor
+
+
+async def test_items_are_created_updated_and_recognised_as_unchanged(features: Features) -> None:
+    given = item("a", "Heat", ["Crime"], attributes={"year": "1995"})
+    assert await features.put(given) == [CREATED]
+    assert await features.put(given) == [UNCHANGED]
+    assert await features.put(item("a", "Heat", ["Crime"])) == [UPDATED]
+    assert await features.put(item("b"), item("b"), item("b", "Named")) == [CREATED, UNCHANGED, UPDATED]
+
+
+async def test_an_items_birth_is_kept_when_it_is_updated_without_one(features: Features) -> None:
+    await features.put(item("a", "Heat", created_ms=1000))
+    await features.put(item("a", "Heat again"), item("b"))
+    items = (await features.ask("GetItems", item_ids=["a", "b"])).items
+    assert items[0].created_ms == 1000
+    assert items[1].created_ms > 1_600_000_000_000
+
+
+async def test_a_bad_item_is_rejected_and_the_others_go_on(features: Features) -> None:
+    results = (await features.ask("UpsertItems", items=[item(""), item("a"), item("b", "x" * 1025)])).results
+    assert [r.status for r in results] == [REJECTED, CREATED, REJECTED]
+    assert "items[2].title must be at most 1024 bytes" in results[2].reason
+
+
+async def test_items_are_read_in_the_order_asked_and_unknown_ones_named(features: Features) -> None:
+    await features.put(item("a"), item("b", available=False), item("c"))
+    answer = await features.ask("GetItems", item_ids=["c", "x", "b"])
+    assert [i.item_id for i in answer.items] == ["c", "b"]
+    assert [i.available for i in answer.items] == [True, False]
+    assert list(answer.missing_item_ids) == ["x"]
+
+
+async def test_the_catalogue_is_listed_page_by_page(features: Features) -> None:
+    await features.put(*(item(f"i{n:02d}") for n in range(25)))
+    listed: list[str] = []
+    token, pages = "", 0
+    while pages == 0 or token:
+        page = await features.ask("ListItems", page_size=10, page_token=token)
+        listed += [i.item_id for i in page.items]
+        assert page.total_items == 25
+        token, pages = page.next_page_token, pages + 1
+    assert pages == 3
+    assert listed == [f"i{n:02d}" for n in range(25)]
+    with pytest.raises(InvalidInput, match=r"page_size must be 1\.\.1000, or 0 for 100, got 1001"):
+        await features.ask("ListItems", page_size=1001)
+
+
+async def test_watching_gives_the_catalogue_then_every_change(features: Features) -> None:
+    await features.put(item("a", "Heat"), item("b", "Alien"))
+    async with aclosing(features.watch()) as stream:
+        held, _ = await _snapshot(stream)
+        assert held.keys() == {"a", "b"}
+        await features.put(item("c", "Brazil"))
+        change, _ = await _next_change(stream)
+        assert change.upserted.title == "Brazil"
+        assert not change.HasField("content_embedding")
+        deleted = (await features.ask("DeleteItems", item_ids=["a", "zzz"])).results
+        assert [r.status for r in deleted] == [DELETED, NOT_FOUND]
+        change, _ = await _next_change(stream)
+        assert change.deleted_item_id == "a"
+        await features.put(item("b", "Alien"))  # unchanged: nothing is announced
+        await features.put(item("d", "Dune"))
+        change, _ = await _next_change(stream)
+        assert change.upserted.item_id == "d"
+
+
+async def test_embeddings_come_as_float16_and_stand_for_the_text(features: Features) -> None:
+    given = Item("a", "Heat", "A heist in Los Angeles", ("Crime",))
+    await features.put(item("a", given.title, given.categories, description=given.description), item("bare"))
+    async with aclosing(features.watch(include_embeddings=True)) as stream:
+        held, _ = await _snapshot(stream)
+    vector = decode_tensor(held["a"].content_embedding, field="content_embedding", shape=(CONTENT_DIM,))
+    assert vector.dtype == np.float16
+    np.testing.assert_allclose(vector, shared_encoder().encode([item_text(given)])[0], atol=1e-3)
+    assert not held["bare"].HasField("content_embedding")
+
+
+async def test_a_change_of_other_fields_keeps_the_embedding(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await features.put(item("a", "Heat"))
+
+    def refuse(self: TextEncoder, texts: object) -> object:
+        raise AssertionError("the text was embedded again")
+
+    monkeypatch.setattr(TextEncoder, "encode", refuse)
+    assert await features.put(item("a", "Heat", available=False)) == [UPDATED]
+    async with aclosing(features.watch(include_embeddings=True)) as stream:
+        held, _ = await _snapshot(stream)
+    assert held["a"].HasField("content_embedding")
+
+
+async def test_a_watcher_resumes_after_its_cursor_on_another_replica(serve: Serve) -> None:
+    async with serve() as one, serve() as other:
+        await one.put(item("a"))
+        async with aclosing(one.watch()) as stream:
+            _, cursor = await _snapshot(stream)
+        await one.put(item("b"))
+        await other.put(item("c"))
+        await one.ask("DeleteItems", item_ids=["a"])
+        async with aclosing(other.watch(cursor=cursor)) as stream:
+            part = await asyncio.wait_for(anext(stream), 10)
+        assert [c.upserted.item_id or c.deleted_item_id for c in part.changes] == ["b", "c", "a"]
+        async with aclosing(one.watch(cursor=part.cursor)) as stream:
+            await one.put(item("d"))
+            change, _ = await _next_change(stream)
+            assert change.upserted.item_id == "d"
+
+
+async def test_a_cursor_past_the_kept_changes_or_of_another_store_is_out_of_range(serve: Serve) -> None:
+    async with serve(item_changes=3) as features:
+        async with aclosing(features.watch()) as stream:
+            _, cursor = await _snapshot(stream)
+        await features.put(*(item(f"i{n}") for n in range(5)))
+        epoch = cursor.partition(":")[0]
+        for stale in (cursor, "other:1", "nonsense", f"{epoch}:99"):
+            async with aclosing(features.watch(cursor=stale)) as stream:
+                with pytest.raises(StaleCursor, match="watch again without it"):
+                    await anext(stream)
+        async with aclosing(features.watch()) as stream:
+            held, _ = await _snapshot(stream)
+        assert len(held) == 5
+
+
+async def test_five_followers_see_all_changes_while_one_does_not_read(features: Features) -> None:
+    async def follow(stream: Stream, wanted: int) -> list[str]:
+        seen: list[str] = []
+        async for part in stream:
+            seen += [change.upserted.item_id for change in part.changes]
+            if len(seen) >= wanted:
+                break
+        return seen
+
+    padding = {f"name{n}": "x" * 1000 for n in range(5)}
+    idle = features.watch()
+    streams = [features.watch() for _ in range(5)]
+    try:
+        await anext(idle)
+        for stream in streams:
+            await _snapshot(stream)
+        reading = asyncio.gather(*(follow(stream, 600) for stream in streams))
+        for at in range(0, 600, 100):
+            await features.put(*(item(f"i{n}", attributes=padding) for n in range(at, at + 100)))
+        for seen in await asyncio.wait_for(reading, 30):
+            assert seen == [f"i{n}" for n in range(600)]
+    finally:
+        for stream in (idle, *streams):
+            await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_an_item_stored_by_one_replica_is_in_the_contexts_of_another(serve: Serve) -> None:
+    async with serve() as one, serve() as other:
+        await one.put(item("a", "Heat", ["Crime"]))
+        await other.record(event("ann", "a"))
+        at_once = await other.context("ann")  # from the store, where the mirror is behind
+        assert [c.category for c in at_once.context.categories] == ["Crime"]
+        await one.put(item("a", "Heat", ["Thriller"]))
+
+        async def caught_up() -> bool:
+            answer = await other.context("ann")
+            return [c.category for c in answer.context.categories] == ["Thriller"]
+
+        await until(caught_up, within_s=2.0, says="the changed category")
