@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-# No time limit per example (machines differ), and the same examples everywhere: a red run is a change's doing.
+# No time limit per example: machines differ. The same examples everywhere: a red run is a change's doing.
 settings.register_profile(
     "warmstart",
     deadline=None,

@@ -95,9 +95,10 @@ def encode_event(event: Event) -> pb.Event:
 
 
 def _value_rule(action: Action | None, value: float) -> str:
-    # Histories keep values in 32 bits.
-    if not (math.isfinite(value) and abs(value) <= MAX_FLOAT32):
-        return "must be finite in 32 bits"
+    if not math.isfinite(value):
+        return "must be finite"
+    if abs(value) > MAX_FLOAT32:
+        return "must fit 32 bits, as histories keep it"
     if action is Action.RATING and not MIN_RATING <= value <= MAX_RATING:
         return f"must be {MIN_RATING:g}..{MAX_RATING:g} for a rating"
     if action is Action.DWELL and not 0.0 <= value <= MAX_DWELL_S:
