@@ -11,7 +11,7 @@ from warmstart.common.v1 import item_pb2
 from shared.artifacts import Registry
 from tests.artifacts import item_ids, publish_model
 from tests.integration.gateway.cluster import Caller, Cluster, cluster_of
-from tests.integration.model_servers import until
+from tests.model_servers import until
 from tests.valkey import RunningValkey, running_valkey
 
 ITEMS = 60

@@ -8,7 +8,7 @@ import pytest
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from tests.integration.gateway.cluster import Caller
-from tests.integration.model_servers import until
+from tests.model_servers import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from services.gateway.ports import Scores
+from services.gateway.query import Boost
+from services.gateway.scorers.tasks import ranked, task_values
+from services.gateway.selectors.boosts import log_factor
+from shared.domain import Item, Link, ModelRef, TaskInfo
+
+TASKS = (TaskInfo("next", offset=1.0), TaskInfo("like", offset=-2.0, link=Link.SIGMOID, default_weight=0.5))
+
+
+def answer(*ids: str, raw: list[list[float]]) -> Scores:
+    sketches = np.ones((len(ids), 2), np.float32)
+    return Scores(ids, ("like", "next"), np.array(raw, np.float32), sketches, ModelRef("d", "v"))
+
+
+def test_links_come_after_offsets() -> None:
+    values = task_values(np.array([[2.0, 2.0], [0.0, -1000.0], [0.0, 1000.0]], np.float32), TASKS)
+    # 2 + 1 = 3; σ(2 − 2) = .5; far out nothing overflows.
+    np.testing.assert_allclose(values, [[3.0, 0.5], [1.0, 0.0], [1.0, 1.0]])
+
+
+def test_the_mix_goes_by_names_and_keeps_the_order_asked() -> None:
+    scores = answer("a", "b", raw=[[2.0, 10.0], [2.0, 20.0]])
+    ranking = ranked(["b", "x", "a"], scores, TASKS, np.array([1.0, 0.5], np.float32))
+    assert ranking.item_ids == ("b", "x", "a")
+    # b: 1 · (20 + 1) + .5 · σ(0) = 21.25; x has no rows.
+    assert ranking.base[[0, 2]].tolist() == [21.25, 11.25]
+    assert np.isnan(ranking.base[1])
+    assert ranking.sketches is not None
+    assert ranking.sketches[1].tolist() == [0.0, 0.0]
+    assert [ranking.item_ids[i] for i in ranking.best_first()] == ["b", "a", "x"]
+
+
+def test_a_task_without_weight_cannot_spoil_the_mix() -> None:
+    scores = answer("a", raw=[[float("nan"), 1.0]])
+    assert ranked(["a"], scores, TASKS, np.array([1.0, 0.0], np.float32)).base.tolist() == [2.0]
+
+
+def test_equal_scores_stand_by_id() -> None:
+    scores = answer("b", "c", "a", raw=[[2.0, 1.0]] * 3)
+    ranking = ranked(["b", "c", "a"], scores, TASKS, np.array([1.0, 0.0], np.float32))
+    assert [ranking.item_ids[i] for i in ranking.best_first()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("boost", "means_it"),
+    [
+        (Boost(4.0, item_id="i"), True),
+        (Boost(4.0, item_id="j"), False),
+        (Boost(4.0, category="war"), True),
+        (Boost(4.0, category="drama"), False),
+        (Boost(4.0, attribute=("lang", "nl")), True),
+        (Boost(4.0, attribute=("lang", "en")), False),
+        (Boost(4.0, attribute=("brand", "")), False),
+    ],
+)
+def test_a_boost_means_items_by_id_category_or_attribute(boost: Boost, means_it: bool) -> None:
+    item = Item("i", categories=("war",), attributes={"lang": "nl"})
+    factor = log_factor("i", item, [boost, Boost(0.5, item_id="i")])
+    assert factor == pytest.approx(np.log(2.0 if means_it else 0.5))
