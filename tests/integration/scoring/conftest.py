@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.model_servers import Models
+from tests.model_servers import Models
 
 
 @pytest.fixture(scope="package")

@@ -23,8 +23,8 @@ from shared.rpc.channels import call, connect
 from shared.rpc.codec import decode_floats, encode_tensor
 from shared.rpc.server import running
 from tests.artifacts import content_of, item_ids
-from tests.integration.model_servers import Models, until
 from tests.item_stream import ItemStream
+from tests.model_servers import Models, until
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ async def test_a_new_champion_is_swapped_in_under_load_without_a_failed_call(
 
     async with served(registry) as client:
         async with asyncio.TaskGroup() as tasks:
-            for seed in range(16):
+            for seed in range(8):
                 tasks.create_task(keep_asking(client, seed))
             registry.promote("default", second.version)
             await until(lambda: serves(client, second.version))
@@ -243,63 +243,61 @@ async def test_without_a_model_calls_are_unavailable(registry: Registry) -> None
 GOOD = np.ones(26, np.float32)
 
 
-@pytest.mark.parametrize(
-    ("request_", "error", "message"),
-    [
-        (pb.RetrieveItemsRequest(), InvalidInput, "queries must hold at least 1, got 0"),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a")] * 17),
-            TooLarge,
-            "queries must hold at most 16, got 17",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[pb.RetrievalQuery(limit=3)]),
-            InvalidInput,
-            r"queries\[0\]\.query must be set",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a", limit=0)]),
-            InvalidInput,
-            r"queries\[0\]\.limit must be 1\.\.5000, got 0",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a"), vector_query(GOOD[:5], 3)]),
-            InvalidInput,
-            r"queries\[1\]\.vector must have the version's output_dim, 26, entries, got 5",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[vector_query(GOOD * np.float32("nan"), 3)]),
-            InvalidInput,
-            r"queries\[0\]\.vector\.data must be finite at 0, got nan",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a", weights=[1.0, 2.0])]),
-            InvalidInput,
-            r"queries\[0\]\.items\.weights must have the length of item_ids, 1, or be empty, got 2",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a", weights=[float("inf")])]),
-            InvalidInput,
-            r"queries\[0\]\.items\.weights\[0\] must be finite, got inf",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a")], exclude_item_ids=["x"] * 20_001),
-            TooLarge,
-            "exclude_item_ids must hold at most 20000, got 20001",
-        ),
-        (
-            pb.RetrieveItemsRequest(queries=[items_query("a")], domain="shop"),
-            InvalidInput,
-            "domain must be one of default, got 'shop'",
-        ),
-    ],
+BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...] = (
+    (pb.RetrieveItemsRequest(), InvalidInput, "queries must hold at least 1, got 0"),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a")] * 17),
+        TooLarge,
+        "queries must hold at most 16, got 17",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[pb.RetrievalQuery(limit=3)]),
+        InvalidInput,
+        r"queries\[0\]\.query must be set",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a", limit=0)]),
+        InvalidInput,
+        r"queries\[0\]\.limit must be 1\.\.5000, got 0",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a"), vector_query(GOOD[:5], 3)]),
+        InvalidInput,
+        r"queries\[1\]\.vector must have the version's output_dim, 26, entries, got 5",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[vector_query(GOOD * np.float32("nan"), 3)]),
+        InvalidInput,
+        r"queries\[0\]\.vector\.data must be finite at 0, got nan",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a", weights=[1.0, 2.0])]),
+        InvalidInput,
+        r"queries\[0\]\.items\.weights must have the length of item_ids, 1, or be empty, got 2",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a", weights=[float("inf")])]),
+        InvalidInput,
+        r"queries\[0\]\.items\.weights\[0\] must be finite, got inf",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a")], exclude_item_ids=["x"] * 20_001),
+        TooLarge,
+        "exclude_item_ids must hold at most 20000, got 20001",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[items_query("a")], domain="shop"),
+        InvalidInput,
+        "domain must be one of default, got 'shop'",
+    ),
 )
-async def test_bad_retrieval_is_refused_by_its_field(
-    artifact: Artifact, registry: Registry, request_: Any, error: type[Exception], message: str
-) -> None:
+
+
+async def test_bad_retrieval_is_refused_by_its_field(artifact: Artifact, registry: Registry) -> None:
     async with served(registry) as client:
-        with pytest.raises(error, match=message):
-            await call(client.stub.RetrieveItems, request_, timeout_s=10)
+        for request, error, message in BAD_RETRIEVALS:
+            with pytest.raises(error, match=message):
+                await call(client.stub.RetrieveItems, request, timeout_s=10)
 
 
 async def test_bad_scoring_is_refused_by_its_field(artifact: Artifact, registry: Registry) -> None:

@@ -56,7 +56,7 @@ def context_of(user_id: str, *liked: str, **changes: Any) -> UserContext:
     return UserContext(user_id, history, **(fields | changes))
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> float:
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> float:
     """Waits until the condition holds; the seconds it took. AssertionError where it does not in time."""
     started = time.monotonic()
     while not await holds():

@@ -1,0 +1,88 @@
+"""Exact retrieval against its plain twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from services.scoring.index import ExactIndex, Hits
+from shared.domain import FloatArray
+
+
+def plain_search(
+    index: ExactIndex, queries: FloatArray, limits: Sequence[int], excluded: Sequence[int]
+) -> list[list[tuple[str, float]]]:
+    """Score everything, sort everything."""
+    found = []
+    for query, limit in zip(queries, limits, strict=True):
+        scored = [
+            (-float(row @ query), item_id)
+            for slot, (item_id, row) in enumerate(zip(index.ids, index.rows, strict=False))
+            if index.alive[slot] and slot not in excluded and np.isfinite(row @ query)
+        ]
+        found.append([(item_id, -score) for score, item_id in sorted(scored)[:limit]])
+    return found
+
+
+def pairs(hits: Sequence[Hits]) -> list[list[tuple[str, float]]]:
+    return [list(zip(h.item_ids, h.scores.tolist(), strict=True)) for h in hits]
+
+
+def slots(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array(numbers, np.int64)
+
+
+HAND = ExactIndex(
+    ["a", "b", "c", "d"],
+    np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]], np.float32),
+    np.array([True, True, True, True]),
+)
+#  query (2, 1) scores a 2, b 1, c 3, d −2
+QUERY = np.array([[2.0, 1.0]], np.float32)
+
+
+def test_the_largest_inner_products_come_first() -> None:
+    assert pairs(HAND.search(QUERY, [3], slots())) == [[("c", 3.0), ("a", 2.0), ("b", 1.0)]]
+
+
+def test_excluded_and_dead_items_are_never_found() -> None:
+    assert pairs(HAND.search(QUERY, [9], slots(2, 1))) == [[("a", 2.0), ("d", -2.0)]]
+    dead = ExactIndex(HAND.ids, HAND.rows, np.array([False, True, False, True]))
+    assert pairs(dead.search(QUERY, [9], slots(1))) == [[("d", -2.0)]]
+    assert pairs(dead.search(QUERY, [9], slots(1, 3))) == [[]]
+
+
+def test_ties_are_broken_by_id_also_at_the_cut() -> None:
+    ids = ["m", "b", "z", "a", "k"]
+    rows = np.array([[1.0], [2.0], [1.0], [1.0], [1.0]], np.float32)
+    index = ExactIndex(ids, rows, np.ones(5, bool))
+    one = np.ones((1, 1), np.float32)
+    assert index.search(one, [3], slots())[0].item_ids == ("b", "a", "k")
+    assert index.search(one, [9], slots())[0].item_ids == ("b", "a", "k", "m", "z")
+
+
+def test_items_with_scores_that_are_no_numbers_are_left_out() -> None:
+    rows = np.array([[np.nan], [1.0], [np.inf], [-np.inf]], np.float32)
+    index = ExactIndex(["a", "b", "c", "d"], rows, np.ones(4, bool))
+    assert pairs(index.search(np.ones((1, 1), np.float32), [9], slots())) == [[("b", 1.0)]]
+
+
+def test_no_items_give_no_hits() -> None:
+    index = ExactIndex([], np.zeros((0, 2), np.float32), np.zeros(0, bool))
+    assert pairs(index.search(QUERY, [5], slots())) == [[]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_finds_what_its_plain_twin_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, width = int(rng.integers(1, 200)), int(rng.integers(1, 6))
+    # Small whole numbers: products are exact and ties are many.
+    rows = rng.integers(-2, 3, (count, width)).astype(np.float32)
+    index = ExactIndex([f"i{n}" for n in rng.permutation(count)], rows, rng.random(count) < 0.8)
+    queries = rng.integers(-2, 3, (3, width)).astype(np.float32)
+    limits = [1, int(rng.integers(1, count + 1)), 500]
+    excluded = rng.integers(0, count, int(rng.integers(0, 30)))
+    found = index.search(queries, limits, excluded)
+    assert pairs(found) == plain_search(index, queries, limits, excluded.tolist())

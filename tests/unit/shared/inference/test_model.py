@@ -1,0 +1,101 @@
+"""A SavedModel must be what its manifest states; batches are padded and nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.artifacts import Artifact, Registry
+from shared.errors import ArtifactError
+from shared.inference.model import ServedModel, padded_size
+from tests.artifacts import item_ids, publish_model
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    return registry.open(publish_model(registry, ids=item_ids(30)))
+
+
+@pytest.fixture(scope="module")
+def model(artifact: Artifact) -> ServedModel:
+    return ServedModel.load(artifact)
+
+
+def stating(artifact: Artifact, **changes: Any) -> Artifact:
+    """The same files under a manifest that states something else."""
+    dims = replace(artifact.manifest.dims, **changes.pop("dims", {}))
+    return replace(artifact, manifest=replace(artifact.manifest, dims=dims, **changes))
+
+
+def test_it_makes_the_artifacts_own_rows_from_ids_and_content(artifact: Artifact, model: ServedModel) -> None:
+    rows, count = artifact.rows, len(artifact.item_ids)
+    made = model.item_rows(rows.id, np.ones(count, np.float32), rows.content.astype(np.float32))
+    # The artifact's rows come of float32 content; it keeps content as float16.
+    np.testing.assert_allclose(made.input, rows.input, atol=1e-3)
+    np.testing.assert_allclose(made.support, rows.support, atol=1e-3)
+    np.testing.assert_allclose(made.output, rows.output, atol=1e-3)
+
+
+def test_how_rows_are_batched_does_not_matter(artifact: Artifact, model: ServedModel) -> None:
+    content = np.resize(artifact.rows.content.astype(np.float32), (600, 512))
+    ids, present = np.zeros((600, artifact.manifest.dims.id), np.float32), np.zeros(600, np.float32)
+    whole = model.item_rows(ids, present, content)
+    assert whole.output.shape == (600, artifact.manifest.dims.output)
+    alone = model.item_rows(ids[577:578], present[577:578], content[577:578])
+    np.testing.assert_allclose(alone.output[0], whole.output[577], atol=1e-5)
+    assert model.item_rows(ids[:0], present[:0], content[:0]).output.shape == (
+        0,
+        artifact.manifest.dims.output,
+    )
+
+
+def test_batches_are_padded_to_a_few_sizes() -> None:
+    assert [padded_size(n, (1, 2, 4, 8)) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
+
+
+def test_warming_runs_every_shape(artifact: Artifact, model: ServedModel) -> None:
+    model.warm_item_rows(artifact)
+    model.warm_adaptation()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dims": {"input": 15}}, r"encode_adapt inputs: input_rows must be float32 \(None, None, 15\)"),
+        ({"dims": {"output": 27}}, r"encode_adapt outputs: queries must be float32 \(None, 2, 27\)"),
+        ({"dims": {"id": 9}}, r"item_rows inputs: id_rows must be float32 \(None, 9\)"),
+        ({"uncertainty_rank": 5}, r"encode_adapt outputs: uncertainty_factor must be float32 \(None, 5, 8\)"),
+    ],
+)
+def test_a_model_that_is_not_what_the_manifest_states_is_refused(
+    artifact: Artifact, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        ServedModel.load(stating(artifact, **changes))
+
+
+def test_a_directory_that_holds_no_model_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactError, match="must be a SavedModel"):
+        ServedModel.load(replace(artifact, path=tmp_path))
+
+
+def test_a_model_without_a_signature_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.double = tf.function(
+        lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")]
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"encode_adapt": module.double})
+    with pytest.raises(ArtifactError, match=r"encode_adapt inputs: must be actions, adapt, .*, got x"):
+        ServedModel.load(replace(artifact, path=tmp_path))
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"other": module.double})
+    with pytest.raises(ArtifactError, match="must have a signature 'encode_adapt', got other"):
+        ServedModel.load(replace(artifact, path=tmp_path))
