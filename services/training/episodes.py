@@ -115,9 +115,9 @@ def support_profiles(data: TrainingData, batch: Batch) -> FloatArray:
     length = mask.shape[1]
     pointers = offsets_of(np.full(len(mask), length))
     table = csr_matrix(
-        (weights.ravel().astype(np.float32), batch["items"].ravel(), pointers), shape=(len(mask), data.num_items)
+        (weights.ravel().astype(np.float32), batch["items"].ravel(), pointers),
+        shape=(len(mask), data.num_items),
     )
-    table.eliminate_zeros()
     return unit_rows(np.asarray(table @ data.content, np.float32))
 
 

@@ -53,8 +53,8 @@ class MetaConfig:
     negatives: int = 4000
     like_weight: float = 0.5
     distil_weight: float = 0.1
-    encoder_rate: float = 3e-4
-    rates: Rates = field(default_factory=Rates)
+    scale_rate: float = 1e-2
+    rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     validate_every: int = 100
     validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
@@ -131,8 +131,9 @@ def _groups(model: WarmstartModel, config: MetaConfig) -> list[tuple[list[Any], 
     gentle = [model.tables[name] for name in ("e", "v", "b")]
     gentle += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
     slow = [model.tables[name] for name in ("psi", "phi")] if model.adapter.learns_rows else []
-    fast = [*model.heads.trainable_variables, *model.adapter.trainable_variables]
-    return [(fast, config.rates.rate), (gentle, config.encoder_rate), (slow, config.rates.slow)]
+    scales = [model.heads.log_tau, model.heads.log_gamma, *model.adapter.trainable_variables]
+    gentle += model.heads.maps.trainable_variables
+    return [(scales, config.scale_rate), (gentle, config.rates.rate), (slow, config.rates.slow)]
 
 
 def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
@@ -198,7 +199,9 @@ def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> Floa
     return (gained / ideal).astype(np.float32)
 
 
-def episode_scores(model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True) -> FloatArray:
+def episode_scores(
+    model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True
+) -> FloatArray:
     """Raw scores of the whole catalogue. [B, T, N] float32."""
     length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
     batch = episode_inputs(data, cuts, length)

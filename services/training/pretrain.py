@@ -33,6 +33,8 @@ from shared.modeling.random import Noise
 
 Tensor = Any
 _STAGE = 1
+# Root mean square of the starting e and v that come from the item-item SVD.
+ROW_SCALE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,9 @@ class PretrainConfig:
 
     steps: int = 1200
     batch_windows: int = 64
-    window: int = 50
+    window: int = 32
     horizon: int = 5
-    positions: int = 1536
+    positions: tuple[int, int] = (1024, 384)
     id_dropout: float = 0.2
     first_share: float = 0.3
     action_share: float = 0.5
@@ -74,6 +76,11 @@ def new_model(
         model.tables["psi"].assign(start.factors)
         model.tables["phi"].assign(start.factors)
         model.tables["b"].assign(start.biases)
+        # Alike items start alike for the encoder too.
+        alike = start.factors[:, : config.dim]
+        alike = ROW_SCALE * alike / np.sqrt((alike**2).mean())
+        model.tables["e"].assign_add(alike)
+        model.tables["v"].assign_add(alike)
     return model
 
 
@@ -166,8 +173,9 @@ def window_batch(
     if pool.items is not None:
         batch["pool"] = pool.items
     liked = data.labels[target] >= LIKED_LABEL
-    size = config.positions // num_workers
-    for task, usable in ((NEXT_TASK, np.ones(len(at), bool)), (LIKE_TASK, liked)):
+    usable_by_task = (np.ones(len(at), bool), liked)
+    for task, usable, positions in zip(TASKS, usable_by_task, config.positions, strict=True):
+        size = positions // num_workers
         chosen = rng.permutation(np.flatnonzero(usable))[:size]
         batch |= _padded(task, at[chosen], pool.columns(data.items[target[chosen]]), size)
     return batch

@@ -13,6 +13,10 @@ NEXT_TASK = "next"  # what the person consumes next
 LIKE_TASK = "like"  # what the person will like
 TASKS = (NEXT_TASK, LIKE_TASK)
 
+_SIZES = (
+    "dim", "blocks", "heads", "feed_forward", "adapt_dim", "content_dim", "content_rank", "content_hidden"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -20,7 +24,8 @@ class ModelConfig:
 
     dim: width of the encoder, of input rows e and of v, the sequence part of output rows.
     adapt_dim: width of support rows ψ and of φ, the adaptation part of output rows.
-    content_hidden: width of the item tower's hidden layer over content embeddings.
+    content_rank: principal components of the content embeddings that the item tower reads.
+    content_hidden: width of the item tower's hidden layer over them.
     buckets: ascending history lengths that the artifact is exported for.
     uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
     dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
@@ -34,6 +39,7 @@ class ModelConfig:
     feed_forward: int = 128
     adapt_dim: int = 128
     content_dim: int = 512
+    content_rank: int = 128
     content_hidden: int = 128
     buckets: tuple[int, ...] = (16, 64)
     uncertainty_rank: int = 16
@@ -45,7 +51,7 @@ class ModelConfig:
     adapter_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("dim", "blocks", "heads", "feed_forward", "adapt_dim", "content_dim", "content_hidden"):
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise InvalidInput.of(name, "must be at least 1", getattr(self, name))
         for name in ("dropout", "row_dropout", "adapt_dropout", "feature_dropout"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from shared.modeling.config import TASKS, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
-GAMMA_AT_START = 0.3
+GAMMA_AT_START = 1.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
@@ -29,9 +30,12 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: Any = None) -> None:
         shape = (len(COUNT_KNOTS), len(TASKS))
         constant = keras.initializers.Constant
-        self.tau = self.add_weight(name="tau", shape=shape, initializer=constant(1.0))
-        self.gamma = self.add_weight(
-            name="gamma", shape=(shape[0] - 1, shape[1]), initializer=constant(GAMMA_AT_START)
+        # Logarithms, so that a step changes a scale by a share of itself.
+        self.log_tau = self.add_weight(name="log_tau", shape=shape, initializer="zeros")
+        self.log_gamma = self.add_weight(
+            name="log_gamma",
+            shape=(shape[0] - 1, shape[1]),
+            initializer=constant(math.log(GAMMA_AT_START)),
         )
         self.maps.build((None, self.config.dim))
         self.built = True
@@ -39,12 +43,12 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
     def sequence_queries(self, states: Tensor, shots: Tensor) -> Tensor:
         """τ_k · W_t h. states [..., D], shots [...] → [..., T, D]."""
         shape = tf.concat([tf.shape(states)[:-1], [len(TASKS), self.config.dim]], axis=0)
-        tau = tf.matmul(hat_features(shots, COUNT_KNOTS), self.tau.value)
+        tau = tf.matmul(hat_features(shots, COUNT_KNOTS), tf.exp(self.log_tau.value))
         return tf.reshape(self.maps(states), shape) * tau[..., None]
 
     def scales(self, shots: Tensor) -> Tensor:
         """γ_k, by task. shots [B] → [B, T]."""
-        gamma = tf.concat([self.gamma.value[:1], self.gamma.value], axis=0)
+        gamma = tf.exp(tf.concat([self.log_gamma.value[:1], self.log_gamma.value], axis=0))
         return tf.matmul(hat_features(shots, COUNT_KNOTS), gamma)
 
     def call(self, state: Tensor, fast_weights: Tensor, shots: Tensor) -> Tensor:

@@ -58,6 +58,34 @@ def cosine_factors(
     return result
 
 
+class ContentProjection(NamedTuple):
+    """centre [content_dim], components [content_dim, rank]; float32."""
+
+    centre: FloatArray
+    components: FloatArray
+
+
+def content_projection(content: FloatArray, rank: int) -> ContentProjection:
+    """Principal components of the catalogue's content embeddings, half whitened.
+
+    content: [N, content_dim]; rows of zeros (no content) do not count. Components beyond what the
+    catalogue has are zeros. Projected content has a mean square of about 1 in its first places;
+    weak components are raised, but noise is not blown up to their size.
+    """
+    some = content[np.any(content != 0.0, axis=1)].astype(np.float64)
+    dim = content.shape[1]
+    components = np.zeros((dim, rank))
+    if not len(some):
+        return ContentProjection(np.zeros(dim, np.float32), components.astype(np.float32))
+    centre = some.mean(axis=0)
+    variances, vectors = np.linalg.eigh(np.cov((some - centre).T, bias=True).reshape(dim, dim))
+    order = np.argsort(-variances)[:rank]
+    signs = np.sign(vectors[np.abs(vectors[:, order]).argmax(axis=0), order])
+    scales = 1.0 / np.sqrt(np.maximum(variances[order], 0.0) + variances[order].mean() + 1e-9)
+    components[:, : len(order)] = vectors[:, order] * signs * scales
+    return ContentProjection(centre.astype(np.float32), components.astype(np.float32))
+
+
 def _log_popularity(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     smoothed = np.log(counts + 1.0)
     centred: NDArray[np.float64] = smoothed - smoothed.mean()

@@ -34,26 +34,33 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
         self.config = config
         self.hidden = keras.layers.Dense(config.content_hidden, activation="gelu", name="hidden")
         self.out = keras.layers.Dense(config.id_dim, use_bias=False, name="out", kernel_initializer=_small())
-        self.direct = keras.layers.Dense(
-            config.id_dim, use_bias=False, name="direct", kernel_initializer=_small()
-        )
 
     def build(self, input_shape: Any = None) -> None:
-        dim = self.config.content_dim
-        self.absence = self.add_weight(name="absence", shape=(self.config.id_dim,), initializer="zeros")
-        self.hidden.build((None, dim))
-        self.out.build((None, self.config.content_hidden))
-        self.direct.build((None, dim))
+        config = self.config
+        self.absence = self.add_weight(name="absence", shape=(config.id_dim,), initializer="zeros")
+        # Fixed, from the catalogue's content: see `initial.content_projection`.
+        self.centre = self.add_weight(
+            name="centre", shape=(config.content_dim,), initializer="zeros", trainable=False
+        )
+        self.projection = self.add_weight(
+            name="projection", shape=(config.content_dim, config.content_rank), trainable=False
+        )
+        self.hidden.build((None, config.content_rank))
+        self.out.build((None, config.content_hidden))
         self.built = True
 
-    def content_rows(self, content: Tensor) -> Tensor:
-        """What content alone says of all rows. [N, content_dim] → [N, id_dim]."""
-        scaled = content * self.config.content_dim**0.5
-        return self.out(self.hidden(scaled)) + self.direct(scaled)
+    def project(self, content: Tensor) -> Tensor:
+        """Centred and reduced content, zeros for items without any. [N, content_dim] → [N, content_rank]."""
+        some = tf.cast(tf.reduce_any(tf.not_equal(content, 0.0), axis=1, keepdims=True), tf.float32)
+        return tf.matmul((content - self.centre.value) * some, self.projection.value)
+
+    def content_rows(self, projected: Tensor) -> Tensor:
+        """What content alone says of all rows. [N, content_rank] → [N, id_dim]."""
+        return self.out(self.hidden(projected))
 
     def call(self, id_rows: Tensor, id_present: Tensor, content: Tensor) -> ItemRows:
         """id_rows [N, id_dim]; id_present [N], 1 or 0; content [N, content_dim], zeros = none."""
-        return self.fuse(id_rows, id_present, self.content_rows(content))
+        return self.fuse(id_rows, id_present, self.content_rows(self.project(content)))
 
     def fuse(self, id_rows: Tensor, id_present: Tensor, content_rows: Tensor) -> ItemRows:
         """The same where the content's share [N, id_dim] is at hand."""

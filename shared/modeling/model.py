@@ -13,6 +13,7 @@ from shared.domain import FloatArray
 from shared.modeling.config import ModelConfig
 from shared.modeling.encoder import Encoder, Inputs, last_state
 from shared.modeling.heads import Heads
+from shared.modeling.initial import ContentProjection, content_projection
 from shared.modeling.item_tower import ItemRows, ItemTower
 from shared.modeling.random import SILENCE, Noise
 
@@ -50,6 +51,13 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         for part in (self.tower, self.encoder, self.heads, self.adapter):
             part.build()
         self.built = True
+        self.set_projection(content_projection(content, config.content_rank))
+
+    def set_projection(self, projection: ContentProjection) -> None:
+        """Sets the tower's fixed projection and projects the catalogue once."""
+        self.tower.centre.assign(projection.centre)
+        self.tower.projection.assign(projection.components)
+        self.projected = tf.constant(self.tower.project(self.catalogue_content).numpy())
 
     def id_rows(self, items: Tensor | None = None) -> Tensor:
         """Id embeddings of the whole catalogue, or of some items. [M] int32 → [M, id_dim]."""
@@ -60,8 +68,8 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
 
     def content_rows(self, items: Tensor | None = None) -> Tensor:
         """The content's share of the rows of the whole catalogue, or of some items. [M, id_dim]."""
-        content = self.catalogue_content if items is None else tf.gather(self.catalogue_content, items)
-        return self.tower.content_rows(content)
+        projected = self.projected if items is None else tf.gather(self.projected, items)
+        return self.tower.content_rows(projected)
 
     def item_rows(self, items: Tensor | None = None, present: Tensor | None = None) -> ItemRows:
         """Rows of the whole catalogue, or of some items. present: [M], 1 unless given."""
@@ -95,3 +103,4 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         for variable in self.variables:
             if variable.path in arrays:
                 variable.assign(arrays[variable.path])
+        self.projected = tf.constant(self.tower.project(self.catalogue_content).numpy())
