@@ -53,6 +53,21 @@ format: setup ## Format Python and protos
 test: setup ## Unit, contract, integration and end-to-end tests
 	$(BIN)/python -m pytest
 
+run: setup ## Everything on a fresh machine: cluster, data, model, story; stays up until Ctrl-C
+	$(BIN)/warmstart demo --stay $(ARGS)
+
+demo: setup ## The same, then stops; fails where the story's claims do not hold
+	$(BIN)/warmstart demo $(ARGS)
+
+train: setup ## Train on the running cluster's data, publish, promote (ARGS="--preset base")
+	$(BIN)/warmstart train $(ARGS)
+
+evaluate: setup ## The few-shot table on MovieLens-100K (ARGS="--seeds 1")
+	$(BIN)/warmstart evaluate --dataset movielens-100k $(ARGS)
+
+bench: setup ## Latency and freshness of the running cluster
+	$(BIN)/warmstart bench $(ARGS)
+
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
   --python-version 3.11 --no-emit-package warmstart
 docs: setup ## Write the README's settings tables from the settings classes

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 import typer
 
 from services.cli import output
-from services.cli.commands import bench, cluster, importing, items, lists, models, training, users
+from services.cli.commands import (
+    bench,
+    cluster,
+    demo,
+    importing,
+    items,
+    lists,
+    models,
+    story,
+    training,
+    users,
+)
 from services.cli.failures import explain
 from shared.errors import WarmstartError
 
@@ -32,6 +43,8 @@ def build() -> typer.Typer:
     app.add_typer(_users(), name="users")
     app.add_typer(_models(), name="models")
     app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+    app.command("story", epilog=story.EXAMPLES)(story.story)
+    app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
     return app
 
 

@@ -194,6 +194,12 @@ def source_arguments(
     return arguments
 
 
+def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
+    """The options of a first training, all else at its defaults."""
+    model = _shared(preset, "ridge", 0, 0, 0, None)
+    return ["train", *source, *model, *_where(data_dir, options.DOMAIN), *_resources(1, 0, "")]
+
+
 def follow(arguments: Sequence[str], console: Console) -> dict[str, Any]:
     """Runs the process with its bars. Where it is interrupted, says how to go on."""
     run: list[Path] = []

@@ -73,7 +73,9 @@ async def meet_a_stranger(client: GatewayClient, user_id: str, item_ids: Sequenc
     second = await _act(client, user_id, liked, Action.LIKE)
     disliked = second.shown.items[0]
     neighbours = (
-        await client.similar(pb.ListSimilarItemsRequest(item_ids=[disliked.item_id], page_size=_NEIGHBOURS))
+        await client.similar(
+            pb.ListSimilarItemsRequest(item_ids=[disliked.item_id], page_size=_NEIGHBOURS, include_items=True)
+        )
     ).items
     near = [n.item_id for n in neighbours]
     asker = Asker(user_id)
@@ -97,7 +99,10 @@ async def _act(
 
 
 async def _ask(client: GatewayClient, user_id: str) -> pb.RecommendResponse:
-    request = pb.RecommendRequest(user_id=user_id, page_size=LIST_SIZE, include_items=True)
+    # Without exploration: what changes, changes because of what the person did.
+    request = pb.RecommendRequest(
+        user_id=user_id, page_size=LIST_SIZE, include_items=True, exploration_rate=0.0
+    )
     response = await client.recommend(request)
     if len(response.items) < LIST_SIZE:
         raise CommandError(f"the catalogue is too small for a story: {len(response.items)} items in the list")

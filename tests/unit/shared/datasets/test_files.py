@@ -1,0 +1,228 @@
+"""Anybody's files: formats, mappings, rejects."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shared.datasets import Columns, DatasetError, FileOptions, Reject, Row, accepted, load_files
+from shared.domain import Action, Relation, User
+
+NOW_MS = 1_700_000_000_000
+
+
+def events_of(path: Path, *mapping: str, options: FileOptions | None = None) -> list:
+    dataset = load_files({"events": path}, Columns.parse(mapping), options, now_ms=NOW_MS)
+    return list(dataset.events())
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_csv_with_usual_names_needs_no_mapping(tmp_path):
+    path = write(
+        tmp_path / "log.csv",
+        "user_id,item_id,action,value,timestamp\nu1,i1,like,,1600000000\nu2,i2,rating,3.5,1600000001\n",
+    )
+    rows = events_of(path)
+    assert [(r.number, r.value.user_id, r.value.action, r.value.value, r.value.time_ms) for r in rows] == [
+        (1, "u1", Action.LIKE, 0.0, 1600000000000),
+        (2, "u2", Action.RATING, 3.5, 1600000001000),
+    ]
+
+
+def test_a_mapping_says_which_column_holds_what(tmp_path):
+    path = write(tmp_path / "log.csv", "uid,sku,ts\n1,a,2020-05-06T07:08:09\n")
+    (row,) = events_of(path, "user=uid,item=sku", "time=ts", options=FileOptions(action=Action.CLICK))
+    expected_ms = round(datetime(2020, 5, 6, 7, 8, 9, tzinfo=UTC).timestamp() * 1000)
+    assert (row.value.user_id, row.value.item_id, row.value.action, row.value.time_ms) == (
+        "1",
+        "a",
+        Action.CLICK,
+        expected_ms,
+    )
+
+
+def test_every_format_reads_the_same_events(tmp_path):
+    csv = write(tmp_path / "a.csv", "user,item,value,time\nu,i,4,1600000000\nv,j,2,1600000060\n")
+    tsv = write(tmp_path / "a.tsv", "user\titem\tvalue\ttime\nu\ti\t4\t1600000000\nv\tj\t2\t1600000060\n")
+    lines = [
+        {"user": "u", "item": "i", "value": 4, "time": 1600000000},
+        {"user": "v", "item": "j", "value": 2, "time": 1600000060},
+    ]
+    jsonl = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
+    zipped = tmp_path / "b.csv.gz"
+    zipped.write_bytes(gzip.compress(csv.read_bytes()))
+    parquet = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(lines), parquet)
+    read = [[r.value for r in events_of(p)] for p in (csv, tsv, jsonl, zipped, parquet)]
+    assert all(events == read[0] for events in read)
+    assert [e.value for e in read[0]] == [4.0, 2.0]
+
+
+def test_a_bad_row_is_a_reject_with_its_number_and_reason_and_the_others_stay(tmp_path):
+    path = write(
+        tmp_path / "log.csv",
+        "user,item,action,value,time\n"
+        "u,i,like,,1600000000\n"
+        "u,i,adore,,1600000000\n"
+        ",i,like,,1600000000\n"
+        "u,i,rating,nan,1600000000\n"
+        "u,i,rating,6,1600000000\n"
+        "u,i,like,,1800000000\n"
+        "u,i,like,,soon\n"
+        "u,i,like\n"
+        "u,i,dwell,-1,1600000000\n"
+        "u,j,like,,1600000000\n",
+    )
+    rows = events_of(path)
+    rejects = {r.number: r.reason for r in rows if isinstance(r, Reject)}
+    assert rejects == {
+        2: "action must be one of impression, view, click, like, dislike, purchase, rating, skip, dwell, "
+        "got 'adore'",
+        3: "user must be 1..256 bytes, got ''",
+        4: "value must be finite, got 'nan'",
+        5: "value must be 1..5 for a rating, got '6'",
+        6: "time must not be in the future, got '1800000000'",
+        7: "time must be a number, got 'soon'",
+        8: "row must have 5 columns, got 3",
+        9: "value must be 0..604800 seconds for a dwell, got '-1'",
+    }
+    assert [r.number for r in rows if isinstance(r, Row)] == [1, 10]
+    assert next(r for r in rows if isinstance(r, Reject)).raw == "u,i,adore,,1600000000"
+
+
+def test_a_line_that_is_no_json_object_costs_itself_only(tmp_path):
+    path = write(
+        tmp_path / "log.jsonl",
+        '{"user": "u", "item": "i", "value": 5, "time": 1600000000}\n'
+        '{"user": "u", "item": \n'
+        "[1]\n"
+        '{"user": "u", "value": 5, "time": 1600000000}\n',
+    )
+    first, *bad = events_of(path)
+    assert isinstance(first, Row)
+    assert [b.number for b in bad] == [2, 3, 4]
+    assert bad[0].reason.startswith("row must be JSON: ")
+    assert bad[1].reason == "row must be a JSON object, got list"
+    assert bad[2].reason == "item must be 1..256 bytes, got ''"
+
+
+def test_bytes_that_are_not_utf8_cost_their_row_only(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"user,item,value,time\nu,caf\xe9,5,1600000000\nu,i,5,1600000000\n")
+    bad, good = events_of(path)
+    assert "item must be UTF-8" in bad.reason
+    assert good.value.item_id == "i"
+
+
+def test_a_wrong_type_in_parquet_is_a_reject(tmp_path):
+    table = pa.table(
+        {"user": ["u", None], "item": [[1], [2]], "value": [5.0, 4.0], "time": [1600000000, 1600000000]}
+    )
+    path = tmp_path / "log.parquet"
+    pq.write_table(table, path)
+    rows = events_of(path)
+    assert [r.reason for r in rows] == [
+        "item must be text or a number, got [1]",
+        "user must be 1..256 bytes, got ''",
+    ]
+
+
+def test_a_rating_scale_is_mapped_to_one_to_five(tmp_path):
+    path = write(
+        tmp_path / "log.csv", "user,item,rating,time\nu,i,0,1600000000\nu,j,10,1600000000\nu,k,5,1600000000\n"
+    )
+    rows = events_of(path, options=FileOptions(rating_scale=(0.0, 10.0)))
+    assert [r.value.value for r in rows] == [1.0, 5.0, 3.0]
+
+
+def test_ties_in_time_keep_the_files_order(tmp_path):
+    path = write(
+        tmp_path / "log.csv", "user,item,value,time\n" + "".join(f"u,i{n},5,1600000000\n" for n in range(9))
+    )
+    assert [r.value.item_id for r in events_of(path)] == [f"i{n}" for n in range(9)]
+
+
+def test_reading_twice_gives_the_same_ids(tmp_path):
+    path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\nu,i,5,1600000000\n")
+    dataset = load_files({"events": path}, now_ms=NOW_MS)
+    once, again = ([e.event_id for e in accepted(dataset.events())] for _ in range(2))
+    assert once == again
+    assert len(set(once)) == 2
+
+
+def test_items_users_and_relations_have_their_fields(tmp_path):
+    items = write(
+        tmp_path / "items.csv",
+        "sku,name,genres,maker,created\ni1,The  Title,Drama|War,Acme,2020-01-01\ni2,Plain,,,\n",
+    )
+    users = write(tmp_path / "users.jsonl", '{"user_id": 7, "land": "DE"}\n')
+    relations = write(tmp_path / "ties.csv", "from,to,weight\na,b,0.5\na,a,1\na,c,2\n")
+    mapping = Columns.parse(["items.item=sku,items.attribute.brand=maker", "users.attribute.country=land"])
+    dataset = load_files({"items": items, "users": users, "relations": relations}, mapping, now_ms=NOW_MS)
+    first, second = accepted(dataset.items())
+    assert (first.item_id, first.title, first.categories, first.attributes) == (
+        "i1",
+        "The Title",
+        ("Drama", "War"),
+        {"brand": "Acme"},
+    )
+    assert first.created_ms == round(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    assert (second.categories, second.attributes, second.created_ms) == ((), {}, 0)
+    assert list(accepted(dataset.users())) == [User("7", {"country": "DE"})]
+    good, *bad = dataset.relations()
+    assert good.value == Relation("a", "b", weight=0.5)
+    assert [b.reason for b in bad] == [
+        "other must differ from user, got 'a'",
+        "weight must be in (0, 1], got '2'",
+    ]
+
+
+def test_sizes_count_the_rows(tmp_path):
+    path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\nu,j,5,1600000000\n")
+    assert load_files({"events": path}, now_ms=NOW_MS).sizes["events"]() == 2
+
+
+def test_a_detected_unit_is_said(tmp_path):
+    path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\n")
+    assert load_files({"events": path}, now_ms=NOW_MS).notes == ("log.csv: times are read as s",)
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping", "message"),
+    [
+        ("a,b,c", [], r"has no column for user; say which with --map user=COLUMN; its columns: a, b, c"),
+        ("user,item,time", [], "neither an action nor a value column"),
+        ("user,item,value,time", ["user=uid"], r"has no column 'uid' \(mapped from user\)"),
+        ("user,item,value,time", ["colour=c"], "--map names no field 'colour'"),
+        ("user,item,value,time", ["user"], "--map must be field=column, got 'user'"),
+    ],
+)
+def test_a_wrong_mapping_is_known_before_the_first_row(tmp_path, header, mapping, message):
+    path = write(tmp_path / "log.csv", f"{header}\n")
+    with pytest.raises(DatasetError, match=message):
+        load_files({"events": path}, Columns.parse(mapping), now_ms=NOW_MS)
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="must end in .csv"):
+        load_files({"events": write(tmp_path / "log.txt", "")}, now_ms=NOW_MS)
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="is not a Parquet file"):
+        load_files({"events": write(tmp_path / "log.parquet", "x")}, now_ms=NOW_MS)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="is empty"):
+        load_files({"events": write(tmp_path / "log.csv", "")}, now_ms=NOW_MS)
