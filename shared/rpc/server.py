@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -110,18 +110,22 @@ class _Bound:
 
 
 async def serve(component: Component, settings: ServerSettings, *, name: str) -> None:
-    """Serves until SIGTERM or SIGINT, then drains and stops. Raises what component.start() raises."""
-    stop = asyncio.Event()
+    """Serves until SIGTERM or SIGINT, then drains and stops; a second signal cuts the drain short.
+
+    Raises what component.start() raises.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with _hosted(component, settings, name) as bound:
         if not await _started(component, settings, name, stop):
             return
         async with bound.opened(component):
             await stop.wait()
             _LOG.info("draining", name=name, drain_s=settings.drain_s)
-        await asyncio.sleep(settings.drain_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), settings.drain_s)
 
 
 @asynccontextmanager

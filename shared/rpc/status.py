@@ -10,7 +10,6 @@ from google.rpc import error_details_pb2, status_pb2
 from shared import errors
 from shared.errors import (
     DeadlinePassed,
-    EmptyCatalogue,
     InvalidInput,
     ModelNotHeld,
     NotFound,

@@ -15,7 +15,7 @@ from warmstart.features.v1 import feature_service_pb2 as pb
 from shared import errors
 from shared.rpc.channels import call, connect, stream
 from shared.rpc.server import running
-from shared.rpc.serving import remaining_s, served_call
+from shared.rpc.serving import ServedCall, background_context, begin, remaining_s, served_call
 from tests.unit.shared.rpc.servers import TestedComponent, settings, stub
 
 REQUEST = pb.GetUserContextRequest(user_id="ada")
@@ -169,6 +169,46 @@ async def test_the_request_id_is_kept_along_the_chain_and_returned() -> None:
             await stub(door).GetUserContext(REQUEST, metadata=(("x-request-id", "bad id!"),))
     assert seen[0] == "abc-1"
     assert len(seen[1]) == 32
+
+
+async def test_work_that_outlives_the_request_keeps_its_id_and_forgets_its_deadline() -> None:
+    seen: list[tuple[str, float]] = []
+
+    async def note() -> None:
+        served = served_call()
+        seen.append((served.request_id if served else "", remaining_s(99.0)))
+
+    async def answer(_: Any) -> Any:
+        await asyncio.create_task(note())
+        await asyncio.create_task(note(), context=background_context())
+        return pb.GetUserContextResponse()
+
+    async with running(TestedComponent(answer), settings()) as address, connect(address) as channel:
+        await stub(channel).GetUserContext(REQUEST, timeout=20.0, metadata=(("x-request-id", "abc-1"),))
+    (first_id, bounded), (second_id, unbounded) = seen
+    assert first_id == second_id == "abc-1"
+    assert bounded < 30.0
+    assert unbounded == 99.0
+    assert served_call() is None
+
+
+async def test_no_call_is_made_when_no_time_remains() -> None:
+    calls = 0
+
+    async def inner(_: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return pb.GetUserContextResponse()
+
+    async with running(TestedComponent(inner), settings()) as far, connect(far) as channel:
+
+        async def outer(_: Any) -> Any:
+            begin(ServedCall("late", deadline=time.monotonic() - 1.0))
+            return await call(stub(channel).GetUserContext, REQUEST, timeout_s=5.0)
+
+        with pytest.raises(errors.DeadlinePassed, match="no time remains for this call"):
+            await ask(TestedComponent(outer))
+    assert calls == 0
 
 
 async def test_a_message_over_the_limit_is_refused_with_field_limit_and_size() -> None:

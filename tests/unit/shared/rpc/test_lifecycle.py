@@ -156,6 +156,16 @@ async def test_a_stop_while_starting_ends_the_server() -> None:
         assert await starting.end() == 0
 
 
+async def test_a_second_signal_cuts_the_drain_short() -> None:
+    async with replica(DRAIN_S=60) as server:
+        await wait_until_serving(server.address, 20)
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while await check(server.address) != "NOT_SERVING":
+                await asyncio.sleep(0.01)
+        assert await server.end() == 0
+
+
 async def test_a_taken_port_is_named_and_so_are_the_settings() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
