@@ -26,6 +26,8 @@ _MIN_SPARE_SLOTS = 256
 _log = structlog.get_logger(part="items")
 
 Content = NDArray[np.float16]
+NO_CONTENT: Content = np.zeros(0, np.float16)  # of an item without text, whatever the model's width
+NO_CONTENT.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +123,7 @@ class LiveItems:
     def apply(self, changes: Mapping[str, Content | None], keep_only: Set[str] | None = None) -> None:
         """Makes changes visible, all at once. Blocks while rows are made: call it off the event loop.
 
-        changes: item id → content embedding [content_dim], or None where the item is gone.
+        changes: item id → content embedding [content_dim] or NO_CONTENT; None where the item is gone.
         keep_only: items that are neither here nor in `changes` go as well.
         Raises ArtifactError where an embedding's length is not the model's. An item whose rows come
         out non-finite is left out and logged: it would spoil every list.
@@ -130,7 +132,8 @@ class LiveItems:
             gone = {i for i, content in changes.items() if content is None}
             if keep_only is not None:
                 gone |= {i for i in self._view.index if i not in keep_only and i not in changes}
-            wanted = {i: c for i, c in changes.items() if c is not None}
+            nothing = np.zeros(self._dims.content, np.float16)
+            wanted = {i: c if c.size else nothing for i, c in changes.items() if c is not None}
             as_trained, to_make = self._sorted_out(wanted)
             made_ids, made = self._make(to_make)
             failed = to_make.keys() - set(made_ids)

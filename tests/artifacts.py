@@ -110,20 +110,20 @@ def publish_model(
     domain: str = "default",
     *,
     ids: Sequence[str] = tuple(item_ids(40)),
+    content: Callable[[str], FloatArray] = content_of,
     seed: int = 0,
     spoil: Callable[[Any], None] | None = None,
     **config_changes: Any,
 ) -> ModelRef:
-    """Publishes an untrained model over `ids`, whose content is `content_of` each id.
+    """Publishes an untrained model over `ids`.
 
-    spoil: changes the model before it is exported.
+    content: item id → content embedding [content_dim]. spoil: changes the model before it is exported.
     """
     from shared.modeling.export import export_saved_model, row_arrays
     from shared.modeling.model import WarmstartModel
 
     config = model_config(**config_changes)
-    content = np.stack([content_of(i, config.content_dim) for i in ids])
-    model = WarmstartModel(config, content, seed=seed)
+    model = WarmstartModel(config, np.stack([content(i) for i in ids]), seed=seed)
     rows = row_arrays(model)
     if spoil is not None:
         spoil(model)

@@ -10,7 +10,7 @@ from warmstart.features.v1 import feature_service_pb2 as pb
 from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
 
 from shared.inference.follower import FeedBatch
-from shared.items import Content
+from shared.items import NO_CONTENT, Content
 from shared.rpc.channels import connect, stream
 from shared.rpc.codec import decode_floats
 
@@ -36,5 +36,7 @@ class FeatureItemFeed:
 def _decode(change: pb.ItemChange, field: str) -> tuple[str, Content | None]:
     if change.WhichOneof("change") == "deleted_item_id":
         return change.deleted_item_id, None
+    if not change.HasField("content_embedding"):  # the item has no text
+        return change.upserted.item_id, NO_CONTENT
     content = decode_floats(change.content_embedding, field=f"{field}.content_embedding", shape=(None,))
     return change.upserted.item_id, content.astype(np.float16)

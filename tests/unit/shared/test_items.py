@@ -12,9 +12,9 @@ from shared.artifacts import Artifact, Registry
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray
 from shared.errors import ArtifactError
-from shared.items import Content, ItemRows, LiveItems
+from shared.items import NO_CONTENT, Content, ItemRows, LiveItems
 from tests.artifacts import DIMS, DRAFT, content_of, item_ids, plain_build, rows_of
-from tests.integration.model_servers import context_of
+from tests.model_servers import context_of
 
 
 class PlainTower:
@@ -94,6 +94,13 @@ def test_a_new_item_gets_rows_from_its_content_alone(items: LiveItems) -> None:
     for kind in ("input", "support", "output"):
         np.testing.assert_allclose(row(items, "new", kind)[:3], wanted, rtol=1e-6)
     assert len(items.view) == 6
+
+
+def test_an_item_without_text_gets_rows_from_zeros(items: LiveItems, artifact: Artifact) -> None:
+    items.apply({"wordless": NO_CONTENT, "item-0001": NO_CONTENT})
+    np.testing.assert_array_equal(row(items, "wordless")[:3], [0.0, 0.0, 0.0])
+    wanted = [0.0, float(artifact.rows.id[1, 0]), 1.0]
+    np.testing.assert_allclose(row(items, "item-0001")[:3], wanted, rtol=1e-6)
 
 
 def test_deleted_items_are_gone_and_can_come_back(items: LiveItems, artifact: Artifact) -> None:
