@@ -33,6 +33,8 @@ from shared.modeling.random import Noise
 
 Tensor = Any
 _STAGE = 2
+# Where a checkpoint keeps the best validated weights so far.
+_BEST = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,11 @@ def meta_train(
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
     trainer = Trainer(model, _loss(model, config), _groups(model, config), config.rates, config.steps, worker)
     first = 0
+    best, best_arrays = -1.0, model.state_arrays()
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         first = hooks.resume.step
-    best, best_arrays = -1.0, model.state_arrays()
+        best, best_arrays = _best_so_far(hooks.resume)
     metrics: Mapping[str, Tensor] = {}
     for step in range(first, config.steps):
         rng = generator(seed, _STAGE, step)
@@ -101,9 +104,18 @@ def meta_train(
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
         if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
-            hooks.on_checkpoint(TrainState("meta-train", done, trainer.arrays()))
+            kept = {f"{_BEST}/{path}": array for path, array in best_arrays.items()}
+            arrays = {**trainer.arrays(), **kept, _BEST: np.array(best)}
+            hooks.on_checkpoint(TrainState("meta-train", done, arrays))
     model.load_arrays(best_arrays)
     return {**numbers(metrics), "validation_ndcg": best}
+
+
+def _best_so_far(state: TrainState) -> tuple[float, dict[str, Any]]:
+    """The best validated weights that a checkpoint carries, and their validation NDCG."""
+    marked = f"{_BEST}/"
+    arrays = {path.removeprefix(marked): a for path, a in state.arrays.items() if path.startswith(marked)}
+    return float(state.arrays[_BEST]), arrays
 
 
 def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.random.Generator) -> Batch:
