@@ -12,9 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.errors import DeadlinePassed, NoModel, Unavailable
+from shared.errors import DeadlinePassed, NoModel, Unavailable, WarmstartError
 
 T = TypeVar("T")
+# In an error's metadata: the service that it came from.
+SERVICE_KEY = "service"
 
 
 class Breaker:
@@ -40,17 +42,11 @@ class Breaker:
         trial = self._admit()
         try:
             answer = await call()
-        except NoModel:
-            self._succeeded()
-            raise
-        except (Unavailable, DeadlinePassed):
-            self._failed()
-            raise
-        except Exception:
-            self._succeeded()
+        except WarmstartError as error:
+            self._note(error)
             raise
         else:
-            self._succeeded()
+            self._failures = 0
             return answer
         finally:
             if trial:
@@ -60,11 +56,11 @@ class Breaker:
         """A call from the background: always made, and what comes of it is noted."""
         try:
             answer = await call()
-        except NoModel:
-            self._found()
-            raise
-        except (Unavailable, DeadlinePassed):
-            self._failed()
+        except WarmstartError as error:
+            if _is_loss(self._named(error)):
+                self._failed()
+            else:
+                self._found()
             raise
         self._found()
         return answer
@@ -74,7 +70,7 @@ class Breaker:
         if not self.is_open:
             return False
         if self._trial or self._clock() < self._try_at:
-            raise Unavailable(f"{self._name} is away and was not asked")
+            raise self._named(Unavailable(f"{self._name} is away and was not asked"))
         self._trial = True
         return True
 
@@ -83,11 +79,23 @@ class Breaker:
         if self.is_open:
             self._try_at = self._clock() + self._open_s
 
-    def _succeeded(self) -> None:
-        self._failures = 0
+    def _note(self, error: WarmstartError) -> None:
+        if _is_loss(self._named(error)):
+            self._failed()
+        else:
+            self._failures = 0
+
+    def _named(self, error: WarmstartError) -> WarmstartError:
+        """The error, saying whose it is: answers name the service that took no part."""
+        error.metadata.setdefault(SERVICE_KEY, self._name)
+        return error
 
     def _found(self) -> None:
         """Still open, if it was: a service may answer probes and yet fail at its work. But worth a trial."""
         self._try_at = self._clock()
         if not self.is_open:
             self._failures = 0
+
+
+def _is_loss(error: WarmstartError) -> bool:
+    return isinstance(error, Unavailable | DeadlinePassed) and not isinstance(error, NoModel)

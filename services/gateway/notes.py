@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from services.gateway.breaker import SERVICE_KEY
 from shared.errors import WarmstartError
 from shared.telemetry.logs import logger
 
@@ -35,6 +36,7 @@ class Notes:
         self._clock = clock
         self._micros: dict[str, int] = {}
         self._degradations: dict[str, str] = {}
+        self._failed: set[str] = set()
 
     @contextmanager
     def stage(self, name: str, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
@@ -52,16 +54,19 @@ class Notes:
             self._micros[name] = self._micros.get(name, 0) + spent
 
     def failed(self, name: str, error: Exception) -> None:
+        """Notes a failure, under the name of the service that it came from or else of the stage."""
+        self._failed.add(name)
         if isinstance(error, WarmstartError):
             reason = f"{error.code}: {error}"
+            name = error.metadata.get(SERVICE_KEY, name)
         else:
             # A bug in one stage costs that stage, not the list; the log has all of it.
             _LOG.exception("stage failed", stage=name, exc_info=error)
             reason = f"INTERNAL: {type(error).__name__}"
         self._degradations.setdefault(name, reason[:_SHOWN_CHARS])
 
-    def has_failed(self, names: Iterable[str]) -> bool:
-        return not self._degradations.keys().isdisjoint(names)
+    def has_failed(self, stages: Iterable[str]) -> bool:
+        return not self._failed.isdisjoint(stages)
 
     @property
     def degradations(self) -> tuple[Degradation, ...]:

@@ -99,13 +99,13 @@ class Pipeline:
         return Answer.of(draft, items, notes, self._next_token(draft))
 
     def _begin(self, query: ListQuery) -> Draft:
+        page = self.tokens.open(query) if query.page_token else Page(uuid.uuid4().hex)
         mirror = self.catalogue.of(query.domain)
         if mirror.complete and not mirror.num_available:
             raise EmptyCatalogue(
                 f"domain {query.domain!r} has no available items: store some with UpsertItems"
             )
         self._check_tasks(query)
-        page = self.tokens.open(query) if query.page_token else Page(uuid.uuid4().hex)
         rate = self.exploration_rate if query.exploration_rate is None else query.exploration_rate
         return Draft(
             query,

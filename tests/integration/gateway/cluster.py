@@ -118,6 +118,11 @@ class Caller:
         response: pb.RecommendResponse = await call(self.lists.Recommend, request, timeout_s=10)
         return response
 
+    async def similar(self, *item_ids: str, **fields: Any) -> pb.ListSimilarItemsResponse:
+        request = pb.ListSimilarItemsRequest(item_ids=item_ids, **fields)
+        response: pb.ListSimilarItemsResponse = await call(self.lists.ListSimilarItems, request, timeout_s=10)
+        return response
+
     async def feedback(self, *events: event_pb2.Event, domain: str = "") -> list[pb.FeedbackResult]:
         request = pb.RecordFeedbackRequest(domain=domain, events=events)
         return list((await call(self.lists.RecordFeedback, request, timeout_s=10)).results)

@@ -11,10 +11,10 @@ def test_draws_have_the_posterior_s_covariance() -> None:
     factor = rng.normal(size=(3, 5)).astype(np.float32)
     factor *= 0.9 / np.float32(np.linalg.norm(factor, 2))  # all singular values below 1
     uncertainty = Uncertainty(factor, 2.0, 0)
-    draws = np.stack([draw(uncertainty, rng) for _ in range(40_000)])
+    draws = np.stack([draw(uncertainty, rng) for _ in range(10_000)])
     expected = 4.0 * (np.eye(5) - factor.T @ factor)
-    assert np.abs(np.cov(draws.T) - expected).max() < 0.12
-    assert np.abs(draws.mean(axis=0)).max() < 0.06
+    assert np.abs(np.cov(draws.T) - expected).max() < 0.2
+    assert np.abs(draws.mean(axis=0)).max() < 0.1
 
 
 def test_what_is_known_for_sure_is_not_varied() -> None:

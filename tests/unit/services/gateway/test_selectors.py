@@ -124,7 +124,7 @@ def test_no_item_comes_twice() -> None:
 
 def test_lists_come_as_often_as_their_propensities_say() -> None:
     """Chi-square over whole lists of three places, each with the product of its propensities."""
-    exploit, pool, rate, draws = ["a", "b", "c"], ["b", "x", "y"], 0.4, 20_000
+    exploit, pool, rate, draws = ["a", "b", "c"], ["b", "x", "y"], 0.4, 10_000
     rng = np.random.default_rng(11)
     counts: Counter[tuple[str, ...]] = Counter()
     probability: dict[tuple[str, ...], float] = {}
