@@ -214,7 +214,7 @@ def test_a_wrong_mapping_is_known_before_the_first_row(tmp_path, header, mapping
 
 
 def test_an_unknown_ending_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="must end in .csv"):
+    with pytest.raises(DatasetError, match=r"must end in \.csv"):
         load_files({"events": write(tmp_path / "log.txt", "")}, now_ms=NOW_MS)
 
 

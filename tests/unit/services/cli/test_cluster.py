@@ -1,0 +1,141 @@
+"""Ports, lock, state file, leash, environment: the parts of the local cluster, each alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from services.cli.cluster import leash
+from services.cli.cluster.layout import PROGRAMS, config_file, environment
+from services.cli.cluster.lock import data_dir_lock
+from services.cli.cluster.ports import Ports, base_ports, free_ports
+from services.cli.cluster.state import read_state, remove_state, write_state
+from services.cli.failures import CommandError
+from services.cli.target import DEFAULT_GATEWAY, gateway_target
+
+_DEADLINE_S = 20.0
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
+
+
+def test_ports_count_on_from_the_base():
+    ports = Ports.from_base(50051)
+    assert ports.by_name() == {
+        "gateway": 50051,
+        "features": 50052,
+        "adaptation": 50053,
+        "scoring": 50054,
+        "valkey": 50060,
+    }
+
+
+def test_a_taken_port_is_named_with_its_service_and_holder():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with pytest.raises(CommandError) as failed:
+            base_ports(port - 3)  # scoring's
+    said = str(failed.value)
+    assert f"port {port} for scoring is taken by process {os.getpid()}" in said
+    assert "--base-port" in said
+
+
+@pytest.mark.parametrize("base", [0, 65530, -1])
+def test_a_base_port_out_of_range_is_refused(base):
+    with pytest.raises(CommandError, match=r"--base-port must be 1\.\.65526"):
+        base_ports(base)
+
+
+def test_free_ports_are_five_different_ones():
+    assert len(set(free_ports().by_name().values())) == 5
+
+
+def test_a_data_directory_has_one_holder(tmp_path):
+    with data_dir_lock(tmp_path), pytest.raises(CommandError, match=f"process {os.getpid()}"):
+        data_dir_lock(tmp_path).__enter__()
+    with data_dir_lock(tmp_path):
+        pass
+
+
+def test_the_state_file_says_where_the_gateway_is(tmp_path):
+    assert gateway_target("", tmp_path) == DEFAULT_GATEWAY
+    state = write_state(tmp_path, Ports.from_base(6000))
+    assert read_state(tmp_path) == state
+    assert gateway_target("", tmp_path) == "127.0.0.1:6000"
+    assert gateway_target("far:1", tmp_path) == "far:1"
+    remove_state(tmp_path)
+    assert read_state(tmp_path) is None
+
+
+def test_the_state_of_a_dead_process_is_no_state(tmp_path):
+    write_state(tmp_path, Ports.from_base(6000))
+    file = tmp_path / "cluster.json"
+    stale = json.loads(file.read_text())
+    file.write_text(json.dumps({**stale, "started": stale["started"] - 1000}))
+    assert read_state(tmp_path) is None
+    file.write_text("{")
+    assert read_state(tmp_path) is None
+
+
+def test_the_environment_tells_every_program_its_place(tmp_path):
+    env = environment(
+        {"WARMSTART_GATEWAY_PORT": "1", "WARMSTART_GATEWAY_LOG_LEVEL": "debug"},
+        data_dir=tmp_path,
+        ports=Ports.from_base(6000),
+        domains="a,b",
+        socket=tmp_path / "s",
+        mark="m",
+    )
+    assert env["WARMSTART_GATEWAY_PORT"] == "6000"  # places are the launcher's
+    assert env["WARMSTART_GATEWAY_LOG_LEVEL"] == "debug"  # the rest is the user's
+    assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"
+    assert env["WARMSTART_SCORING_FEATURES_TARGET"] == "127.0.0.1:6001"
+    assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"
+
+
+def test_the_supervisor_runs_every_program_under_a_leash():
+    text = config_file().read_text()
+    for program in PROGRAMS:
+        section = text.split(f"[program:{program}]")[1].split("[program:")[0]
+        assert "WARMSTART_UP_LEASH" in section
+        assert "autorestart=true" in section
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_a_leashed_program_dies_with_its_parent(tmp_path):
+    """Killed with -9, the parent has no chance to stop it."""
+    note = tmp_path / "pid"
+    sleeper = (
+        f"import os,pathlib,time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    script = (
+        "import subprocess,sys; "
+        f"subprocess.run([sys.executable, {leash.__file__!r}, sys.executable, '-c', {sleeper!r}])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        until(lambda: note.exists() and note.read_text())
+        child = psutil.Process(int(note.read_text()))
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_leash_becomes_the_program():
+    program = [sys.executable, "-c", "import sys; sys.exit(7)"]
+    done = subprocess.run([sys.executable, leash.__file__, "--term", *program], check=False)
+    assert done.returncode == 7

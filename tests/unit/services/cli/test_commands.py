@@ -1,0 +1,116 @@
+"""Every command has help with an example that parses."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from services.cli.app import build, main
+
+_FILES = ("log.csv", "items.jsonl")
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield " ".join(path), command
+        return
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+
+
+COMMANDS = dict(leaves(typer.main.get_command(build())))
+
+
+def examples(command: click.Command) -> list[str]:
+    lines = (command.epilog or "").splitlines()
+    return [line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ ")]
+
+
+EXAMPLES = [(name, line) for name, command in COMMANDS.items() for line in examples(command)]
+
+
+def test_the_commands_are_those_of_the_readme():
+    assert set(COMMANDS) == {
+        "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
+        "bench", "story", "demo",
+        "items list", "items get", "items add", "items delete",
+        "users export", "users delete", "users merge", "users relate",
+        "models list", "models show", "models promote", "models rollback",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_an_example(name, capsys):
+    assert COMMANDS[name].help
+    assert examples(COMMANDS[name])
+    assert main([*name.split(), "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "line"), EXAMPLES)
+def test_every_example_parses(name, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ml-1m").mkdir()
+    for file in _FILES:
+        (tmp_path / file).touch()
+    words = [os.path.expanduser(word) for word in shlex.split(line.split(" > ")[0])]
+    path = name.split()
+    assert words[: 1 + len(path)] == ["warmstart", *path]
+    # Parsing alone: options are checked and converted, nothing is run.
+    COMMANDS[name].make_context(name, words[1 + len(path) :]).close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import"],
+        ["import", "--dataset", "movielens-100k", "--events", __file__],
+        ["recommend"],
+        ["feedback", "u", "i", "adore", "--gateway", "127.0.0.1:1"],
+        ["items", "add", "i", "t", "--attribute", "brand"],
+        ["no-such-command"],
+        ["bench", "--callers", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments, capsys):
+    assert main(arguments) == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+def test_an_unreachable_gateway_is_said_with_what_to_do(capsys):
+    assert main(["recommend", "u", "--gateway", "127.0.0.1:1"]) == 1
+    said = capsys.readouterr().err
+    assert "warmstart up" in said
+    assert "Traceback" not in said
+
+
+def test_down_without_a_cluster_fails_with_what_to_do(tmp_path, capsys):
+    assert main(["down", "--data-dir", str(tmp_path)]) == 1
+    assert "no cluster runs on" in capsys.readouterr().err
+
+
+def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
+    assert main(["train", "--data-dir", str(tmp_path)]) == 1
+    assert "nothing to train on" in capsys.readouterr().err
+
+
+def test_a_missing_data_set_is_said(tmp_path: Path, capsys):
+    assert main(["import", "--dataset", "lastfm", "--data-dir", str(tmp_path)]) == 1
+    assert "needs --path DIR" in capsys.readouterr().err
+
+
+def test_models_of_an_empty_registry(tmp_path, capsys):
+    assert main(["models", "list", "--json", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == "[]"
+    assert main(["models", "show", "--data-dir", str(tmp_path)]) == 1
+    assert "warmstart train" in capsys.readouterr().err
+    assert main(["models", "rollback", "--data-dir", str(tmp_path)]) == 1
+    assert "no champion to roll back" in capsys.readouterr().err

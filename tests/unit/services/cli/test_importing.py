@@ -1,0 +1,187 @@
+"""Lanes keep order, counts add up, rejects are written, an away cluster loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from rich.console import Console
+from warmstart.common.v1 import item_pb2
+from warmstart.gateway.v1 import recommendation_service_pb2 as pb
+from warmstart.gateway.v1 import user_service_pb2 as user_pb
+
+from services.cli.commands.importing import check_bad_share
+from services.cli.failures import CommandError
+from services.cli.importing.counts import REJECTED, Counts
+from services.cli.importing.lanes import send_in_lanes
+from services.cli.importing.rejects import RejectsFile
+from services.cli.importing.run import ImportOptions, import_dataset
+from shared.datasets import Dataset, Reject, Row
+from shared.domain import Action, Event, Item, User
+from shared.errors import Unavailable
+
+
+@dataclass
+class FakeGateway:
+    """Stores what it is sent; away for the first `away` calls; refuses items of `refused`."""
+
+    away: int = 0
+    refused: frozenset[str] = frozenset()
+    target: str = "fake:1"
+    events: dict[str, Event] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    async def record(self, events: Sequence[Event], *, timeout_s: float) -> list[pb.FeedbackResult]:
+        await asyncio.sleep(0)
+        self.calls += 1
+        if self.away > 0:
+            self.away -= 1
+            raise Unavailable("connection refused")
+        return [self._one(e) for e in events]
+
+    def _one(self, event: Event) -> pb.FeedbackResult:
+        if event.item_id in self.refused:
+            return pb.FeedbackResult(status=pb.FEEDBACK_STATUS_REJECTED, reason="item_id is refused")
+        if event.event_id in self.events:
+            return pb.FeedbackResult(status=pb.FEEDBACK_STATUS_DUPLICATE)
+        self.events[event.event_id] = event
+        self.order.append(event.event_id)
+        return pb.FeedbackResult(status=pb.FEEDBACK_STATUS_RECORDED)
+
+    async def upsert_items(self, items: Sequence[Item], *, timeout_s: float) -> list[item_pb2.ItemResult]:
+        return [item_pb2.ItemResult(item_id=i.item_id, status=item_pb2.ITEM_STATUS_CREATED) for i in items]
+
+    async def upsert_users(self, users: Sequence[User], *, timeout_s: float) -> list[user_pb.RecordResult]:
+        return [user_pb.RecordResult(stored=True) for _ in users]
+
+
+def events(count: int, people: int = 7) -> list[Row[Event]]:
+    return [
+        Row(n, Event(f"u{n % people}", f"i{n}", Action.LIKE, 0.0, 1000 + n // 50, f"e{n}"), "log.csv")
+        for n in range(1, count + 1)
+    ]
+
+
+def dataset(rows: Sequence[Row[Event] | Reject]) -> Dataset:
+    return Dataset("test", events=lambda: iter(rows), sizes={"events": lambda: len(rows)})
+
+
+async def run(gateway, data, tmp_path, options=None):
+    with RejectsFile(tmp_path / "rejects.jsonl") as rejects:
+        console = Console(file=io.StringIO())
+        return await import_dataset(gateway, data, options or ImportOptions(), rejects, console)
+
+
+async def test_everything_arrives_once_and_each_persons_events_in_order(tmp_path):
+    gateway = FakeGateway()
+    counts = await run(gateway, dataset(events(2000)), tmp_path)
+    assert counts["events"].as_dict() == {
+        "read": 2000,
+        "recorded": 2000,
+        "updated": 0,
+        "duplicate": 0,
+        "rejected": 0,
+    }
+    for person in {e.user_id for e in gateway.events.values()}:
+        numbers = [int(i[1:]) for i in gateway.order if gateway.events[i].user_id == person]
+        assert numbers == sorted(numbers)
+    assert not (tmp_path / "rejects.jsonl").exists()
+
+
+async def test_a_second_import_changes_nothing(tmp_path):
+    gateway = FakeGateway()
+    await run(gateway, dataset(events(100)), tmp_path)
+    counts = await run(gateway, dataset(events(100)), tmp_path)
+    assert counts["events"].outcomes == {"duplicate": 100}
+    assert len(gateway.events) == 100
+
+
+async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_path):
+    rows = [*events(3), Reject("log.csv", 4, "action must be …", "u,i,adore")]
+    counts = await run(FakeGateway(refused=frozenset({"i2"})), dataset(rows), tmp_path)
+    assert counts["events"].as_dict() == {
+        "read": 4,
+        "recorded": 2,
+        "updated": 0,
+        "duplicate": 0,
+        "rejected": 2,
+    }
+    lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert sorted((line["row"], line["file"], line["reason"]) for line in lines) == [
+        (2, "log.csv", "item_id is refused"),
+        (4, "log.csv", "action must be …"),
+    ]
+    assert {line["raw"] for line in lines if line["row"] == 4} == {"u,i,adore"}
+
+
+async def test_a_cluster_that_comes_back_loses_nothing(tmp_path):
+    gateway = FakeGateway(away=3)
+    counts = await run(gateway, dataset(events(600)), tmp_path)
+    assert counts["events"].outcomes == {"recorded": 600}
+    assert gateway.calls > 3
+
+
+async def test_a_cluster_that_stays_away_ends_with_what_to_do(tmp_path):
+    gateway = FakeGateway(away=10**9)
+    with pytest.raises(CommandError, match="Run the same import again: what is stored is recognised"):
+        await run(gateway, dataset(events(10)), tmp_path, ImportOptions(give_up_s=0.1))
+
+
+async def test_items_and_people_go_before_events(tmp_path):
+    data = replace(
+        dataset(events(1)),
+        items=lambda: iter([Row(1, Item("i1"))]),
+        users=lambda: iter([Row(1, User("u1"))]),
+    )
+    counts = await run(FakeGateway(), data, tmp_path)
+    assert list(counts) == ["items", "users", "events"]
+
+
+async def test_lanes_close_a_batch_by_rows_and_by_bytes():
+    sent: list[list[int]] = []
+
+    async def send(batch: Sequence[int]) -> None:
+        sent.append(list(batch))
+
+    await send_in_lanes(
+        [1, 1, 1, 9, 1, 1],
+        lanes=1,
+        batch_rows=3,
+        batch_bytes=10,
+        lane_key=lambda _: "",
+        size_of=lambda n: n,
+        send=send,
+    )
+    # Three rows fill the first batch; 9 + 1 bytes the second.
+    assert sent == [[1, 1, 1], [9, 1], [1]]
+
+
+async def test_the_first_error_of_a_lane_ends_them_all():
+    async def send(batch: Sequence[int]) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await send_in_lanes(
+            range(10_000),
+            lanes=4,
+            batch_rows=10,
+            batch_bytes=1000,
+            lane_key=str,
+            size_of=lambda _: 1,
+            send=send,
+        )
+
+
+def test_more_than_the_allowed_share_of_bad_rows_fails(tmp_path):
+    counts = {"events": Counts(read=100)}
+    counts["events"].outcomes[REJECTED] = 1
+    check_bad_share(counts, 0.01, tmp_path / "r")
+    counts["events"].outcomes[REJECTED] = 2
+    with pytest.raises(CommandError, match=r"2\.0% of the events could not be stored \(allowed: 1\.0%\)"):
+        check_bad_share(counts, 0.01, tmp_path / "r")
+    check_bad_share(counts, 1.0, tmp_path / "r")
