@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.domain import FloatArray, Uncertainty
 
@@ -10,19 +11,28 @@ from shared.domain import FloatArray, Uncertainty
 def draw(uncertainty: Uncertainty, rng: np.random.Generator) -> FloatArray:
     """One draw of the fast weights' error, from N(0, scale² · (I − FᵀF)). [adapt_dim] float32.
 
-    With F Fᵀ = U S² Uᵀ the square root of I − FᵀF times z is z − Fᵀ U D Uᵀ F z, D = (1 − √(1 − s²)) / s²:
-    no matrix of adapt_dim × adapt_dim is ever made.
+    With z and w standard normal, x = z − Fᵀ(F z + M w), M Mᵀ = I − F Fᵀ, has that covariance:
+    I − 2 FᵀF + Fᵀ(F Fᵀ + M Mᵀ)F = I − FᵀF. No matrix of adapt_dim × adapt_dim is ever made, and a Cholesky
+    decomposition of rank × rank is all the algebra (Matheron's rule; J. T. Wilson et al., 2020, "Efficiently
+    Sampling Functions from Gaussian Process Posteriors").
     """
     factor = uncertainty.factor.astype(np.float64)
     z = rng.standard_normal(factor.shape[1])
     if len(factor):
-        squares, basis = np.linalg.eigh(factor @ factor.T)
-        squares = np.clip(squares, 0.0, 1.0)
-        root = np.sqrt(1.0 - squares)
-        shrink = 1.0 / (1.0 + root)  # equals (1 − √(1 − s²)) / s², also at s = 0
-        z = z - factor.T @ (basis @ (shrink * (basis.T @ (factor @ z))))
+        w = rng.standard_normal(len(factor))
+        z = z - factor.T @ (factor @ z + _root(np.eye(len(factor)) - factor @ factor.T) @ w)
     drawn: FloatArray = np.asarray(uncertainty.scale * z, np.float32)
     return drawn
+
+
+def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """M with M Mᵀ = matrix, which is symmetric and, but for rounding, has no negative eigenvalue."""
+    try:
+        return np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        # Something is known for sure: an eigenvalue is 0, or a hair below. Slower, but exact there too.
+        values, basis = np.linalg.eigh(matrix)
+        return np.asarray(basis * np.sqrt(np.clip(values, 0.0, None)), np.float64)
 
 
 def explore_query(
