@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from shared.artifacts import Artifact, Dims
 from shared.domain import FloatArray
-from shared.errors import ArtifactError
 
 # Embeddings travel as float32 or float16: entries of one text differ by less than this between the two.
 _SAME_CONTENT = 1e-3
@@ -125,8 +124,8 @@ class LiveItems:
 
         changes: item id → content embedding [content_dim] or NO_CONTENT; None where the item is gone.
         keep_only: items that are neither here nor in `changes` go as well.
-        Raises ArtifactError where an embedding's length is not the model's. An item whose rows come
-        out non-finite is left out and logged: it would spoil every list.
+        An item whose embedding has another length than the model's stays as it is; one whose rows come
+        out non-finite is left out: it would spoil every list. Both are logged.
         """
         with self._lock:
             gone = {i for i, content in changes.items() if content is None}
@@ -148,17 +147,18 @@ class LiveItems:
         """
         as_trained: list[str] = []
         to_make: dict[str, Content] = {}
+        misfits: list[str] = []
         for item_id, content in wanted.items():
-            if content.shape != (self._dims.content,):
-                raise ArtifactError(
-                    f"content embedding of item {item_id!r} must have {self._dims.content} entries, "
-                    f"got shape {content.shape}"
-                )
             row = self._trained.get(item_id)
-            if row is None or not same_content(content, self._content[row]):
+            if content.shape != (self._dims.content,):
+                misfits.append(item_id)
+            elif row is None or not same_content(content, self._content[row]):
                 to_make[item_id] = content
             elif item_id in self._remade or item_id not in self._view.index:
                 as_trained.append(item_id)
+        if misfits:
+            shapes = {"wanted": self._dims.content, "got": wanted[misfits[0]].shape}
+            _log.error("content_does_not_fit", items=len(misfits), first=misfits[0], **shapes)
         return as_trained, to_make
 
     def _make(self, wanted: Mapping[str, Content]) -> tuple[list[str], ItemRows]:

@@ -24,6 +24,10 @@ R = TypeVar("R")
 _log = structlog.get_logger(part="inference")
 
 
+def _ignore(size: int) -> None:
+    """For those who do not count."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[J, R]):
     job: J
@@ -35,7 +39,8 @@ class MicroBatcher(Generic[J, R]):
     """Runs `run(jobs)` on `executor`, one batch at a time. Made and used on one event loop.
 
     run: gives one result or exception for each job, in order; an exception fails that job alone.
-    max_batch: most jobs a batch. max_queued: most jobs waiting; more are refused.
+    max_batch: most jobs a batch. max_queued: most jobs waiting; more are refused. observe: is told the size
+    of each batch.
     """
 
     def __init__(
@@ -45,16 +50,23 @@ class MicroBatcher(Generic[J, R]):
         *,
         max_batch: int,
         max_queued: int,
+        observe: Callable[[int], None] = _ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
         self._executor = executor
         self._max_batch = max_batch
         self._max_queued = max_queued
+        self._observe = observe
         self._clock = clock
         self._queue: deque[_Waiting[J, R]] = deque()
         self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for their turn."""
+        return len(self._queue)
 
     def start(self) -> None:
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="micro-batcher")
@@ -90,6 +102,7 @@ class MicroBatcher(Generic[J, R]):
             batch = self._take()
             if not batch:
                 continue
+            self._observe(len(batch))
             running = loop.run_in_executor(self._executor, self._results, [w.job for w in batch])
             try:
                 results = await asyncio.shield(running)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
+from prometheus_client.registry import Collector
 
 from shared.artifacts import Artifact, Registry
 from shared.domain import HeldModel
 from shared.inference.batcher import MicroBatcher
 from shared.inference.clients import FeatureItemFeed
 from shared.inference.holder import HolderTimes, ModelHolder, Version
+from shared.inference.metrics import ModelCollector, batch_sizes
 from shared.inference.settings import ModelServerSettings
+from shared.rpc.server import Server
 from shared.rpc.serving import served_call
 
 V = TypeVar("V", bound=Version)
@@ -50,7 +53,14 @@ class ModelHost(Generic[V, J, R]):
         times = HolderTimes(settings.registry_interval_s, settings.catalogue_wait_s)
         self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._batcher = MicroBatcher(run, self._thread, max_batch=max_batch, max_queued=settings.max_queued)
+        self._sizes = batch_sizes()
+        self._batcher = MicroBatcher(
+            run,
+            self._thread,
+            max_batch=max_batch,
+            max_queued=settings.max_queued,
+            observe=self._sizes.observe,
+        )
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -63,6 +73,11 @@ class ModelHost(Generic[V, J, R]):
     def describe(self, domain: str) -> tuple[HeldModel, ...]:
         """The versions held, the champion first."""
         return tuple(version.describe() for version in self._holders[domain].held())
+
+    def collectors(self) -> Sequence[Collector]:
+        """For Prometheus."""
+        held = ModelCollector(lambda: map(self.describe, self._holders), lambda: self._batcher.waiting)
+        return (held, self._sizes)
 
     async def submit(self, job: J) -> R:
         """Runs the job in its turn; gives up at the deadline of the request being served."""
@@ -106,7 +121,10 @@ class ModelComponent:
     """
 
     host: ModelHost[Any, Any, Any]
-    register: Callable[[Any], Sequence[str]]
+    register: Callable[[Server], Sequence[str]]
+
+    def collectors(self) -> Sequence[Collector]:
+        return self.host.collectors()
 
     async def start(self) -> None:
         await self.host.start()

@@ -11,7 +11,6 @@ import pytest
 from shared.artifacts import Artifact, Registry
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray
-from shared.errors import ArtifactError
 from shared.items import NO_CONTENT, Content, ItemRows, LiveItems
 from tests.artifacts import DIMS, DRAFT, content_of, item_ids, plain_build, rows_of
 from tests.model_servers import context_of
@@ -150,10 +149,11 @@ def test_an_item_without_finite_rows_is_left_out(items: LiveItems) -> None:
     assert "fine" in items.view.index
 
 
-def test_content_of_another_length_is_refused(items: LiveItems) -> None:
-    with pytest.raises(ArtifactError, match=r"item 'new' must have 512 entries, got shape \(3,\)"):
-        items.apply({"new": np.zeros(3, np.float16)})
-    assert len(items.view) == 5
+def test_content_of_another_length_changes_nothing(items: LiveItems, artifact: Artifact) -> None:
+    short = np.zeros(3, np.float16)
+    items.apply({"misfit": short, "item-0001": short, **contents("fine")})
+    assert sorted(items.view.index) == ["fine", *item_ids(5)]
+    np.testing.assert_array_equal(row(items, "item-0001"), artifact.rows.output[1])
 
 
 def test_a_view_serves_histories(items: LiveItems, artifact: Artifact) -> None:
