@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import random
 import time
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from shared.errors import DeadlinePassed
+from shared.errors import DeadlinePassed, SettingsError
 from shared.rpc.interceptors import REQUEST_ID_KEY
 from shared.rpc.serving import remaining_s, served_call
 from shared.rpc.status import from_rpc_error
@@ -63,18 +64,18 @@ def connect(
     """A channel to every server behind `target`, round robin over those that are SERVING.
 
     target: "host:port" (each address the name resolves to is used), or several "ip:port" separated by
-    commas. max_message_bytes bounds the answers. Connects lazily and again within a second of a loss.
+    commas; SettingsError otherwise. max_message_bytes bounds the answers. Connects lazily, and after a
+    loss tries again at least once a second. Calls that never reached a server are sent again by gRPC.
     """
     options = [
         ("grpc.service_config", _SERVICE_CONFIG),
-        ("grpc.enable_retries", 0),  # retries are ours, under the budget
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),  # the server says what is too large
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 250),
+        ("grpc.min_reconnect_backoff_ms", 3_000),  # how long one attempt may take, not a pause
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
@@ -124,9 +125,29 @@ async def stream(
 
 
 def _address(target: str) -> str:
-    if "," not in target or ":///" in target or target.startswith(("ipv4:", "ipv6:", "dns:", "unix:")):
+    """gRPC's name for the target; several addresses become one ipv4: or ipv6: list."""
+    if not target.strip():
+        raise SettingsError("a server to call must be host:port, got ''")
+    if "," not in target or target.startswith(("ipv4:", "ipv6:", "dns:", "unix:")):
         return target
-    return "ipv4:" + ",".join(part.strip() for part in target.split(","))
+    addresses = [part.strip() for part in target.split(",")]
+    try:
+        versions = {ipaddress.ip_address(a.rpartition(":")[0].strip("[]")).version for a in addresses}
+    except ValueError as error:
+        raise SettingsError(f"several servers to call must be ip:port,ip:port, got {target!r}") from error
+    if len(versions) > 1:
+        raise SettingsError(f"several servers to call must be all IPv4 or all IPv6, got {target!r}")
+    return f"ipv{versions.pop()}:" + ",".join(addresses)
+
+
+async def _code(made: Any) -> grpc.StatusCode:
+    """The status of a call once it has ended; where the waiting ends first, so does the call."""
+    try:
+        code: grpc.StatusCode = await made.code()
+    except asyncio.CancelledError:
+        made.cancel()
+        raise
+    return code
 
 
 def _with_context(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc.aio.ClientCallDetails:
@@ -165,7 +186,7 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         details = _with_context(client_call_details, timeout_s)
         for attempt in range(1, attempts + 1):
             made = await continuation(details, request)
-            if attempt == attempts or await made.code() is not grpc.StatusCode.UNAVAILABLE:
+            if attempt == attempts or await _code(made) is not grpc.StatusCode.UNAVAILABLE:
                 return made
             # Full jitter, so that callers of a server that came back do not arrive together.
             pause_s = random.uniform(0.0, _FIRST_BACKOFF_S * 2 ** (attempt - 1))

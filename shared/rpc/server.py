@@ -81,7 +81,12 @@ class _Bound:
     health: health.aio.HealthServicer
     admission: Admission
     services: tuple[str, ...]
+    host: str
     port: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
 
     async def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *self.services):
@@ -136,7 +141,7 @@ async def running(
     async with _hosted(component, settings, name) as bound:
         await _started(component, settings, name, asyncio.Event())
         async with bound.opened(component):
-            yield f"{settings.host}:{bound.port}"
+            yield bound.address
 
 
 def main(name: str, settings_class: type[S], build: Callable[[S], Component]) -> int:
@@ -198,18 +203,18 @@ def _bind(
     if settings.reflection:
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    address = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         _try_to_bind(settings.host, settings.port)
-        port = server.add_insecure_port(f"{address}:{settings.port}")
+        port = server.add_insecure_port(f"{host}:{settings.port}")
     except (OSError, RuntimeError) as error:
         prefix = str(settings.model_config.get("env_prefix", ""))
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SettingsError(
-            f"{admission.name} cannot listen on {address}:{settings.port}: {cause}"
+            f"{admission.name} cannot listen on {host}:{settings.port}: {cause}"
             f" (set {prefix}HOST and {prefix}PORT)"
         ) from error
-    return _Bound(admission.name, server, servicer, admission, services, port)
+    return _Bound(admission.name, server, servicer, admission, services, host, port)
 
 
 def _try_to_bind(host: str, port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -365,3 +366,51 @@ async def test_a_stream_that_its_caller_leaves_is_cancelled_on_the_server() -> N
                 assert response.cursor == "1"
                 break
         await asyncio.wait_for(cancelled.wait(), 5)
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_call_that_its_caller_gives_up_is_cancelled_on_the_server(idempotent: bool) -> None:
+    arrived, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: pb.GetUserContextRequest) -> pb.GetUserContextResponse:
+        arrived.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return pb.GetUserContextResponse()
+
+    async with running(TestedComponent(wait), settings()) as address, connect(address) as channel:
+        made = call(stub(channel).GetUserContext, REQUEST, timeout_s=60.0, idempotent=idempotent)
+        task = asyncio.create_task(made)
+        await asyncio.wait_for(arrived.wait(), 10)
+        task.cancel()
+        await asyncio.wait_for(cancelled.wait(), 10)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("", "must be host:port, got ''"),
+        ("one:1,two:2", "must be ip:port,ip:port, got 'one:1,two:2'"),
+        ("127.0.0.1:1,[::1]:2", "must be all IPv4 or all IPv6"),
+    ],
+)
+async def test_a_target_that_names_no_server_is_refused(target: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        connect(target)
+
+
+async def test_ipv6_addresses_work_alone_and_in_lists() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    async with running(TestedComponent(), settings(host="::1")) as one:
+        async with running(TestedComponent(), settings(host="::1")) as two:
+            for target in (one, f"{one},{two}"):
+                async with connect(target) as channel:
+                    await call(stub(channel).GetUserContext, REQUEST, timeout_s=10.0)
