@@ -17,7 +17,7 @@ def draw(uncertainty: Uncertainty, rng: np.random.Generator) -> FloatArray:
     Sampling Functions from Gaussian Process Posteriors").
     """
     factor = uncertainty.factor.astype(np.float64)
-    z = rng.standard_normal(factor.shape[1])
+    z: NDArray[np.float64] = rng.standard_normal(factor.shape[1])
     if len(factor):
         w = rng.standard_normal(len(factor))
         z = z - factor.T @ (factor @ z + _root(np.eye(len(factor)) - factor @ factor.T) @ w)
@@ -28,7 +28,7 @@ def draw(uncertainty: Uncertainty, rng: np.random.Generator) -> FloatArray:
 def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """M with M Mᵀ = matrix, which is symmetric and, but for rounding, has no negative eigenvalue."""
     try:
-        return np.linalg.cholesky(matrix)
+        return np.asarray(np.linalg.cholesky(matrix), np.float64)
     except np.linalg.LinAlgError:
         # Something is known for sure: an eigenvalue is 0, or a hair below. Slower, but exact there too.
         values, basis = np.linalg.eigh(matrix)
