@@ -1,0 +1,129 @@
+"""A job: pre-training, arms, checkpoints, exports; and going on after an interruption exactly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.training.assemble import assemble
+from services.training.data import TrainingData
+from services.training.jobs import Arm, Job, Plan
+from services.training.publish import publish
+from services.training.roles import RoleSettings
+from services.training.worker import Reporter, do_job, is_exported
+from shared.artifacts import Registry
+from tests.unit.services.training import synthetic
+
+ON, OFF = Arm("on", "ridge"), Arm("off", "none")
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return assemble(
+        synthetic.tables(people=60, events=34, items=80), RoleSettings(0.2, 0.3)
+    ).without_held_out()
+
+
+def job(directory: Path, *arms: Arm) -> Job:
+    return Job("model", directory / "job", 0, "tiny", arms, pretrain_steps=16, meta_steps=30)
+
+
+def plan(directory: Path, *jobs: Job) -> Plan:
+    return Plan(jobs, directory / "progress.jsonl", directory / "tensorboard", 1)
+
+
+def run(directory: Path, data: TrainingData, *arms: Arm, stop_after: tuple[str, int] | None = None) -> Job:
+    """Does a job in this process; where asked, breaks off right after the checkpoint of a step."""
+    work = job(directory, *arms)
+
+    class Stops(Reporter):
+        def progress(self, job: Job, stage: str, step: int, total: int, metrics: object) -> None:
+            super().progress(job, stage, step, total, metrics)  # type: ignore[arg-type]
+            if stop_after is not None and stage == stop_after[0] and step >= stop_after[1]:
+                raise KeyboardInterrupt
+
+    with Stops(plan(directory, work), writes=True) as reporter:
+        do_job(work, data, None, reporter)
+    return work
+
+
+def rows(work: Job, arm: Arm) -> dict[str, np.ndarray]:
+    return {p.stem: np.load(p) for p in (work.export(arm) / "rows").glob("*.npy")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: TrainingData) -> tuple[Path, Job]:
+    directory = tmp_path_factory.mktemp("whole")
+    return directory, run(directory, data, ON)
+
+
+def test_an_export_is_a_version_that_opens(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    _, work = whole
+    assert is_exported(work, ON)
+    registry = Registry(tmp_path)
+    ref = publish(registry, "shop", work.export(ON), {"ndcg10": 0.5})
+    artifact = registry.open(ref)
+    assert artifact.item_ids == data.item_ids
+    assert artifact.manifest.metrics["ndcg10"] == 0.5
+    assert artifact.manifest.data.events == data.num_events
+    assert artifact.manifest.adapter.name == "ridge"
+    assert {"tensorflow", "ray", "numpy"} <= set(artifact.manifest.libraries)
+    assert [i.title for i in artifact.vocabulary()] == list(data.titles)
+
+
+def test_progress_is_told_line_by_line_and_to_tensorboard(whole: tuple[Path, Job]) -> None:
+    directory, _ = whole
+    told = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]
+    assert {t["stage"] for t in told} == {"pretrain", "meta-train-on"}
+    last = [t for t in told if t["stage"] == "pretrain"][-1]
+    assert (last["job"], last["step"], last["total"]) == ("model", 16, 16)
+    assert np.isfinite(last["metrics"]["loss"])
+    assert list((directory / "tensorboard" / "model").iterdir())
+
+
+def assert_same_ending(resumed: Job, whole: Job) -> None:
+    found = rows(resumed, ON)
+    for name, expected in rows(whole, ON).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
+
+
+def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    work = job(tmp_path, ON)
+    work.directory.mkdir(parents=True)
+    shutil.copy(whole[1].pretrained, work.pretrained)
+    # The validation at step 20 lies before the interruption: what was best then must not be forgotten.
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, data, ON, stop_after=("meta-train-on", 24))
+    assert work.checkpoint("meta-train-on").is_file()
+    assert not is_exported(work, ON)
+    assert_same_ending(run(tmp_path, data, ON), whole[1])
+
+
+@pytest.mark.slow
+def test_an_interrupted_pre_training_ends_as_if_it_had_not_been(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, data, ON, stop_after=("pretrain", 10))
+    assert not job(tmp_path, ON).pretrained.is_file()
+    assert_same_ending(run(tmp_path, data, ON), whole[1])
+
+
+@pytest.mark.slow
+def test_both_arms_start_from_one_pre_training_and_a_finished_job_is_not_done_again(
+    whole: tuple[Path, Job], data: TrainingData
+) -> None:
+    directory, work = whole
+    before = work.pretrained.stat().st_mtime_ns, (work.export(ON) / "draft.json").stat().st_mtime_ns
+    both = run(directory, data, ON, OFF)
+    assert is_exported(both, OFF)
+    assert json.loads((both.export(OFF) / "draft.json").read_text())["adapter"]["name"] == "none"
+    assert before == (work.pretrained.stat().st_mtime_ns, (work.export(ON) / "draft.json").stat().st_mtime_ns)
