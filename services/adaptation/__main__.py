@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from services.adaptation.app import build
-from services.adaptation.settings import AdaptationSettings
-from shared.rpc.server import main
+from shared.inference.threads import one_blas_thread
 
 if __name__ == "__main__":
+    one_blas_thread()
+
+    from services.adaptation.app import build
+    from services.adaptation.settings import AdaptationSettings
+    from shared.rpc.server import main
+
     sys.exit(main("adaptation", AdaptationSettings, build))

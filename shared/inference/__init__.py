@@ -1,6 +1,6 @@
 """Runs published models: TensorFlow off the event loop, batched, swapped without dropping a call.
 
-runtime.py   TensorFlow, imported late, quiet, with few threads
+runtime.py   TensorFlow, imported late, quiet, with few threads; threads.py: numpy's
 model.py     a SavedModel checked against its manifest: `encode_adapt` and `item_rows`
 batcher.py   micro-batches on one worker thread, bounded, deadlines kept
 follower.py  follows the item stream of the feature service
