@@ -17,9 +17,9 @@ def draw(uncertainty: Uncertainty, rng: np.random.Generator) -> FloatArray:
     Sampling Functions from Gaussian Process Posteriors").
     """
     factor = uncertainty.factor.astype(np.float64)
-    z: NDArray[np.float64] = rng.standard_normal(factor.shape[1])
+    z: NDArray[np.float64] = rng.standard_normal((factor.shape[1],))
     if len(factor):
-        w = rng.standard_normal(len(factor))
+        w = rng.standard_normal((len(factor),))
         z = z - factor.T @ (factor @ z + _root(np.eye(len(factor)) - factor @ factor.T) @ w)
     drawn: FloatArray = np.asarray(uncertainty.scale * z, np.float32)
     return drawn

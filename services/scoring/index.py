@@ -46,8 +46,8 @@ class ExactIndex:
 
     def search(self, queries: FloatArray, limits: Sequence[int], excluded: Slots) -> list[Hits]:
         """See `ItemIndex`. Costs Q × slots × width multiplications, bound by memory."""
-        # A product a query: for the one or two of a request a product of matrices costs 6 ms instead of 1 where
-        # the BLAS starts threads for it.
+        # A product a query: for the one or two of a request a product of matrices costs 6 ms instead of 1
+        # where the BLAS starts threads for it.
         scores = np.stack([self.rows @ query for query in queries])
         allowed = self.alive.copy()
         allowed[excluded] = False
