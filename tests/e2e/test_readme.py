@@ -1,0 +1,52 @@
+"""The README is true to the letter: its commands run, as printed, against the real cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.cli.cluster.state import read_state
+from tests.cluster import UpProcess, clean_environment
+
+pytestmark = pytest.mark.timeout(600)
+
+_TEXT = (Path(__file__).parents[2] / "README.md").read_text()
+_BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", _TEXT, re.MULTILINE | re.DOTALL)
+# `make` targets are CI's to run (.ci/run), all in one place.
+_OURS = [(language, code) for language, code in _BLOCKS if not code.startswith("make ")]
+_OF_CI = [line for _, code in _BLOCKS if code.startswith("make ") for line in code.splitlines()]
+
+
+@pytest.mark.parametrize(("language", "code"), _OURS, ids=[code.splitlines()[0][:40] for _, code in _OURS])
+def test_a_block_of_the_readme_runs(trained: UpProcess, tmp_path: Path, language: str, code: str):
+    """Only the address and the place of the example files differ from what is printed."""
+    state = read_state(trained.data_dir)
+    assert state is not None
+    code = code.replace("127.0.0.1:50051", state.gateway).replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+    programs = Path(sys.executable).parent
+    command = {"bash": ["bash", "-euo", "pipefail", "-c", code], "python": [sys.executable, "-c", code]}
+    done = subprocess.run(
+        command[language],
+        cwd=trained.directory,
+        env={**clean_environment(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip()
+
+
+def test_ci_runs_the_make_targets_of_the_readme():
+    ci = (Path(__file__).parents[2] / ".ci/run").read_text()
+    steps = re.search(r"for step in (.*?); do", ci)
+    assert steps is not None
+    # `make run` is `make demo` that stays up.
+    wanted = {line.split()[1].replace("run", "demo") for line in _OF_CI if line.strip()}
+    assert wanted <= set(steps.group(1).split())
