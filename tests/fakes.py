@@ -62,7 +62,7 @@ class FakeFeatures:
         known = [*self.histories.get(user_id, []), *events]
         nothing = np.zeros(4, np.float32)
         context = UserContext(user_id, History.of(known), nothing, nothing, request=request)
-        seen = tuple(dict.fromkeys(e.item_id for e in reversed(known)))
+        seen = frozenset(e.item_id for e in known)
         return Person(context, seen, self.neighbour_likes.get(user_id, ()))
 
     async def trending(self, domain: str, limit: int) -> Sequence[tuple[str, float]]:

@@ -29,6 +29,7 @@ from services.gateway.hydrators.person import PersonHydrator
 from services.gateway.hydrators.recent_items import RecentItemsHydrator
 from services.gateway.impressions import ImpressionLog
 from services.gateway.last_good import LastGoodLists
+from services.gateway.metrics import ListMetrics
 from services.gateway.models import ServingModels
 from services.gateway.pipeline import Pipeline, Stages
 from services.gateway.ports import Adaptation, Features, Scoring
@@ -71,6 +72,7 @@ class Rooms:
     models: ServingModels
     last_good: LastGoodLists
     impressions: ImpressionLog
+    metrics: ListMetrics
 
     @classmethod
     def of(cls, settings: GatewaySettings, ports: Ports) -> Rooms:
@@ -97,6 +99,7 @@ class Rooms:
                 batch=settings.impression_batch,
                 flush_timeout_s=settings.flush_timeout_s,
             ),
+            ListMetrics.create(),
         )
 
 
@@ -156,6 +159,7 @@ def pipeline(settings: GatewaySettings, ports: Ports, rooms: Rooms, rng: Rng = l
         tokens=PageTokens(settings.token_secret.get_secret_value(), age_s=settings.token_age_s),
         last_good=rooms.last_good,
         impressions=rooms.impressions,
+        metrics=rooms.metrics,
         exploration_rate=settings.exploration_rate,
         max_list_items=settings.max_list_items,
     )
@@ -185,7 +189,7 @@ class Gateway:
         )
 
     def collectors(self) -> Iterable[Collector]:
-        return (self.rooms.impressions.logged, self.rooms.impressions.dropped)
+        return (*self.rooms.metrics.collectors, *self.rooms.impressions.collectors)
 
     async def start(self) -> None:
         """Ready once the catalogue is mirrored. Adaptation and scoring may come later: the ladder holds."""
@@ -196,9 +200,10 @@ class Gateway:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 await rooms.catalogue.wait_complete()
         except TimeoutError:
+            missing = "; ".join(f"{domain!r} ({why})" for domain, why in rooms.catalogue.incomplete.items())
             raise Unavailable(
-                f"the gateway waited {self._settings.start_timeout_s:g} s for the catalogue of"
-                f" {', '.join(rooms.catalogue.incomplete)} from features at {self._settings.features_target}"
+                f"waited start_timeout_s={self._settings.start_timeout_s:g} s for features at"
+                f" {self._settings.features_target} to send the catalogue of {missing}"
             ) from None
         # A first look at the rest, so that the first request has it; their absence holds nothing up.
         await asyncio.gather(rooms.models.look(), rooms.trending.look())

@@ -88,7 +88,7 @@ class FeaturesClient:
         )
         return Person(
             decode_context(answer.context, field="context"),
-            tuple(answer.seen_item_ids),
+            frozenset(answer.seen_item_ids),
             tuple(NeighbourLike(n.item_id, n.weight, n.neighbours) for n in answer.neighbour_likes),
         )
 

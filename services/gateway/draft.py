@@ -34,10 +34,10 @@ class Rung(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """What features know of a person now. `seen`: items acted on, newest first."""
+    """What features know of a person now. `seen`: items acted on."""
 
     context: UserContext
-    seen: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
     neighbour_likes: tuple[NeighbourLike, ...] = ()
 
     @classmethod
@@ -47,7 +47,7 @@ class Person:
         context = UserContext(
             query.user_id, History.of(list(query.events)), nothing, nothing, request=query.context
         )
-        return cls(context, tuple(e.item_id for e in query.events))
+        return cls(context, query.acted_on)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +150,7 @@ class Draft:
     """The state of one request. Stages never change it: they return a new one.
 
     pins          those whose items are available
+    hidden        items that surely will not be listed: not worth a candidate's place
     candidates    ids still in the running; sources says by which source each was first found
     liked         recently liked items, newest first, with their sketches [len, d]: for reasons
     ranking       None until some rung has ranked the candidates
@@ -165,6 +166,7 @@ class Draft:
     person_known: bool = False
     taste: Taste | None = None
     rung: Rung = Rung.TRENDING
+    hidden: frozenset[str] = frozenset()
     found: tuple[Found, ...] = ()
     candidates: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -191,6 +193,11 @@ class Draft:
     @property
     def pinned(self) -> frozenset[str]:
         return frozenset(pin.item_id for pin in self.query.pins)
+
+    def with_hidden(self) -> Draft:
+        """Hides what is seen, excluded or pinned; done once all is known of the person."""
+        seen = frozenset() if self.query.include_seen else self.person.seen
+        return replace(self, hidden=self.query.exclude_item_ids | self.pinned | seen)
 
     def members(self, source: str) -> frozenset[str]:
         """All items that a source found, whoever found them first."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from prometheus_client import Counter
+from prometheus_client.registry import Collector
 
 from services.gateway.ports import Features
 from shared.domain import Event
@@ -33,6 +34,10 @@ class ImpressionLog:
         self.dropped = Counter(
             "warmstart_gateway_impressions_dropped", "Impressions lost.", ["why"], registry=None
         )
+
+    @property
+    def collectors(self) -> Sequence[Collector]:
+        return (self.logged, self.dropped)
 
     def __len__(self) -> int:
         return len(self._waiting)

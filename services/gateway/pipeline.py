@@ -19,6 +19,7 @@ from services.gateway.hydrators.adapted import AdaptedHydrator
 from services.gateway.hydrators.recent_items import RecentItemsHydrator
 from services.gateway.impressions import ImpressionLog
 from services.gateway.last_good import LastGoodLists
+from services.gateway.metrics import ListMetrics
 from services.gateway.models import ServingModels
 from services.gateway.notes import Notes
 from services.gateway.query import NO_FILTER, ListQuery
@@ -57,6 +58,7 @@ class Pipeline:
     tokens: PageTokens
     last_good: LastGoodLists
     impressions: ImpressionLog
+    metrics: ListMetrics
     exploration_rate: float
     max_list_items: int
     clock: Callable[[], float] = time.time
@@ -72,7 +74,7 @@ class Pipeline:
             with notes.stage(hydrator.name):
                 draft = await hydrator.hydrate(draft)
 
-        draft = await self._with_held_model(self._find, draft, notes)
+        draft = await self._with_held_model(self._find, draft.with_hidden(), notes)
 
         with notes.stage("filters"):
             kept = keep_all(self.stages.filters, draft, draft.candidates, notes.failed)
@@ -96,7 +98,9 @@ class Pipeline:
         items = listed(draft, reasons(draft, self.catalogue.of(draft.domain)))
         self.impressions.offer(draft.domain, impressions(draft, items))  # logged after the answer
         self._keep(draft, moment)
-        return Answer.of(draft, items, notes, self._next_token(draft))
+        answer = Answer.of(draft, items, notes, self._next_token(draft))
+        self.metrics.note(draft.domain, answer)
+        return answer
 
     def _begin(self, query: ListQuery) -> Draft:
         page = self.tokens.open(query) if query.page_token else Page(uuid.uuid4().hex)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from shared.domain import Event, ItemFilter, RequestContext
+from shared.domain import Action, Event, ItemFilter, RequestContext
 from shared.limits import DEFAULT_PAGE_SIZE
 
 NO_FILTER = ItemFilter()
@@ -58,6 +58,11 @@ class ListQuery:
     include_items: bool = False
     disable_adaptation: bool = False
     digest: str = ""
+
+    @property
+    def acted_on(self) -> frozenset[str]:
+        """Items of the request's own events; being shown an item is not acting on it."""
+        return frozenset(e.item_id for e in self.events if e.action is not Action.IMPRESSION)
 
 
 @dataclass(frozen=True, slots=True)

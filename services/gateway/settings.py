@@ -19,13 +19,13 @@ class GatewaySettings(ServerSettings):
     adaptation_target: str = Field("127.0.0.1:50053", description="Address of the adaptation service.")
     scoring_target: str = Field("127.0.0.1:50054", description="Address of the scoring service.")
     features_timeout_s: float = Field(
-        0.5, gt=0, description="Longest wait for a person's features in a Recommend call."
+        1.0, gt=0, description="Longest wait for a person's features in a Recommend call."
     )
     adaptation_timeout_s: float = Field(
-        0.5, gt=0, description="Longest wait for adaptation in a Recommend call."
+        1.0, gt=0, description="Longest wait for adaptation in a Recommend call."
     )
     scoring_timeout_s: float = Field(
-        0.5, gt=0, description="Longest wait for one call of scoring in a Recommend call."
+        1.0, gt=0, description="Longest wait for one call of scoring in a Recommend call."
     )
     write_timeout_s: float = Field(
         60.0, gt=0, description="Longest wait for feedback, catalogue and people calls."
@@ -87,7 +87,7 @@ class GatewaySettings(ServerSettings):
     max_list_items: int = Field(2000, ge=1, le=4000, description="Longest list, over all of its pages.")
 
     impression_queue: int = Field(
-        10_000, ge=1, description="Impressions waiting to be logged; more are dropped and counted."
+        50_000, ge=1, description="Impressions waiting to be logged; more are dropped and counted."
     )
     impression_batch: int = Field(500, ge=1, le=5000, description="Impressions logged in one call.")
     flush_timeout_s: float = Field(

@@ -23,6 +23,7 @@ class Catalogue:
         self._features = features
         self._mirrors = {domain: Mirror() for domain in domains}
         self._ready = {domain: asyncio.Event() for domain in domains}
+        self._errors: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def of(self, domain: str) -> Mirror:
@@ -37,9 +38,9 @@ class Catalogue:
             await ready.wait()
 
     @property
-    def incomplete(self) -> list[str]:
-        """Domains whose first snapshot is not whole yet."""
-        return [domain for domain, ready in self._ready.items() if not ready.is_set()]
+    def incomplete(self) -> dict[str, str]:
+        """Domains whose first snapshot is not whole yet, with the last error of their stream."""
+        return {d: self._errors.get(d, "no answer") for d, ready in self._ready.items() if not ready.is_set()}
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -62,6 +63,7 @@ class Catalogue:
                 if not lost:
                     _LOG.warning("item stream lost", domain=domain, error=str(error))
                 lost = True
+                self._errors[domain] = str(error)
             except Exception:
                 # A bug must not end the mirror for good: the next round starts from a snapshot.
                 _LOG.exception("item stream failed", domain=domain)

@@ -82,6 +82,11 @@ class Mirror:
                 found.append(item_id)
         return tuple(found)
 
+    @property
+    def median_created_ms(self) -> int:
+        """When the item in the middle was created; 0 where there are none."""
+        return -self._by_age[len(self._by_age) // 2][0] if self._by_age else 0
+
     def select(self, rules: ItemFilter, limit: int) -> tuple[str, ...] | None:
         """All available items that keep the rules, newest first where they are `limit` or fewer; else None.
 

@@ -13,5 +13,5 @@ class SeenFilter:
     def keep(self, draft: Draft, item_ids: Sequence[str]) -> tuple[str, ...]:
         if draft.query.include_seen:
             return tuple(item_ids)
-        seen = {*draft.person.seen, *(event.item_id for event in draft.query.events)}
+        seen = draft.person.seen
         return tuple(i for i in item_ids if i not in seen)

@@ -6,7 +6,7 @@ from services.gateway.draft import Draft
 from shared.context.labels import signed_labels
 
 _MAX_LIKED = 20
-_LEAST_LABEL = 0.3
+_LEAST_LABEL = 0.75  # likes, purchases, ratings of 4 and 5; a view or a click is not liking
 
 
 class LikedHydrator:

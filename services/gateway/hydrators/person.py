@@ -18,4 +18,5 @@ class PersonHydrator:
     async def hydrate(self, draft: Draft) -> Draft:
         query = draft.query
         person = await self._features.person(query.domain, query.user_id, query.events, query.context)
+        person = replace(person, seen=person.seen | query.acted_on)
         return replace(draft, person=person, person_known=True)

@@ -13,11 +13,5 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     async def find(self, draft: Draft) -> Sequence[Found]:
-        """Candidates, best first. Nothing where the source has nothing to say to this request."""
+        """Candidates, best first, none of `draft.hidden`; empty where the source has nothing to say."""
         ...
-
-
-def hidden(draft: Draft) -> frozenset[str]:
-    """Items that surely will not be in the list: not worth a candidate's place."""
-    seen = () if draft.query.include_seen else draft.person.seen
-    return draft.query.exclude_item_ids | draft.pinned | frozenset(seen)

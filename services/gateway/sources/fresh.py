@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from services.gateway.catalogue.follower import Catalogue
 from services.gateway.draft import Draft, Found
-from services.gateway.sources import hidden
+
+# An item is new beside the rest of the catalogue, not while all of it is being stored for the first time.
+_AFTER_THE_REST_MS = 60_000
 
 
 class FreshSource:
@@ -21,6 +23,7 @@ class FreshSource:
         if draft.query.candidate_item_ids:
             return []
         mirror = self._catalogue.of(draft.domain)
-        barred = hidden(draft)
-        newest = mirror.newest(self._limit + min(len(barred), self._limit), draft.now_ms - self._window_ms)
+        barred = draft.hidden
+        since_ms = max(draft.now_ms - self._window_ms, mirror.median_created_ms + _AFTER_THE_REST_MS)
+        newest = mirror.newest(self._limit + min(len(barred), self._limit), since_ms)
         return [Found(self.name, tuple(i for i in newest if i not in barred)[: self._limit])]

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.gateway.draft import Draft, Found
-from services.gateway.sources import hidden
 
 
 class FriendsSource:
@@ -17,7 +16,7 @@ class FriendsSource:
     async def find(self, draft: Draft) -> Sequence[Found]:
         if draft.query.candidate_item_ids:
             return []
-        barred = hidden(draft)
+        barred = draft.hidden
         likes = [like for like in draft.person.neighbour_likes if like.item_id not in barred][: self._limit]
         reasons = {like.item_id: _reason(like.neighbours) for like in likes}
         return [Found(self.name, tuple(like.item_id for like in likes), reasons)]

@@ -8,7 +8,6 @@ from services.gateway.filters import Filter, keep_all
 from services.gateway.ports import Hits, LikenessSearch, Scoring, Search, VectorSearch
 from services.gateway.posterior import explore_query
 from services.gateway.rng import Rng
-from services.gateway.sources import hidden
 
 EXPLORATION = "exploration"
 RECENT_ITEMS = "recent_items"
@@ -69,7 +68,7 @@ class ModelSource:
     async def _retrieve(self, draft: Draft, limit: int) -> tuple[Hits, Hits | None]:
         searches = list(self._searches(draft, limit))
         version = draft.model.version if draft.model else ""
-        exclude = sorted(hidden(draft))[:MAX_EXCLUDED]
+        exclude = sorted(draft.hidden)[:MAX_EXCLUDED]
         answer = await self._scoring.retrieve(draft.domain, searches, version=version, exclude=exclude)
         return answer.hits[0], answer.hits[1] if len(searches) > 1 else None
 

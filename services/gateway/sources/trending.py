@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import islice
 
 from services.gateway.draft import Draft, Found
-from services.gateway.sources import hidden
 from services.gateway.trending import TrendingSnapshot
 
 
@@ -20,6 +19,6 @@ class TrendingSource:
     async def find(self, draft: Draft) -> Sequence[Found]:
         if draft.query.candidate_item_ids:
             return []
-        barred = hidden(draft)
+        barred = draft.hidden
         fitting = (i for i, _ in self._trending.top(draft.domain) if i not in barred)
         return [Found(self.name, tuple(islice(fitting, self._limit)))]

@@ -81,8 +81,8 @@ async def test_it_says_which_domains_it_waits_for() -> None:
     features.down = Unavailable("not yet")
     catalogue = Catalogue(features, ["default", "news"])
     catalogue.start()
-    assert catalogue.incomplete == ["default", "news"]
+    assert list(catalogue.incomplete) == ["default", "news"]
     features.down = None
     await asyncio.wait_for(catalogue.wait_complete(), 5)
-    assert catalogue.incomplete == []
+    assert catalogue.incomplete == {}
     await catalogue.stop()

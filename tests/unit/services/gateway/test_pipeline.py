@@ -9,7 +9,7 @@ import pytest
 
 from services.gateway.draft import Draft, Rung
 from services.gateway.query import Boost, Pin
-from shared.domain import Action, ItemFilter, NeighbourLike
+from shared.domain import Action, ItemFilter, NeighbourLike, Uncertainty
 from shared.errors import EmptyCatalogue, InvalidInput, NoModel, Unavailable
 from tests.unit.services.gateway.world import NOW_MS, an_item, event, ids_of, rows_of, world
 
@@ -409,3 +409,55 @@ async def test_every_stage_says_how_long_it_took() -> None:
     async with world() as w:
         names = {t.stage for t in (await w.recommend()).timings}
         assert {"features", "adaptation", "model", "filters", "scoring", "diversity", "pins"} <= names
+
+
+async def test_metrics_count_lists_by_rung_and_places_by_source() -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        await w.recommend(page_size=3)
+        w.scoring.down = Unavailable("away")
+        await w.recommend(page_size=2)
+        metrics = w.rooms.metrics
+        count = {
+            (s.name, *s.labels.values()): s.value
+            for collector in metrics.collectors
+            for m in collector.collect()
+            for s in m.samples
+        }
+        assert count["warmstart_gateway_lists_total", "default", "ADAPTED"] == 1
+        assert count["warmstart_gateway_lists_total", "default", "LAST_GOOD_LIST"] == 1
+        assert count["warmstart_gateway_places_total", "model"] == 3
+        assert count["warmstart_gateway_places_total", "last_good_list"] == 2
+        assert count["warmstart_gateway_degradations_total", "scoring"] == 1
+        assert count["warmstart_gateway_stage_seconds_count", "pins"] == 2
+
+
+async def test_exploration_shows_what_the_posterior_draws_and_nothing_that_filters_bar() -> None:
+    # Nothing is known along the second axis (F = e₁), so draws of the query reach the b's.
+    uncertainty = Uncertainty(np.array([[1.0, 0.0]], np.float32), 5.0, 0)
+    async with world(explore_pool=4) as w:
+        w.adaptation.uncertainty = uncertainty
+        w.acts(event("a3"), event("b1", Action.DISLIKE, minute=1))
+        explored: list[str] = []
+        for _ in range(60):
+            answer = await w.recommend(page_size=2, exploration_rate=0.5, exclude_item_ids=frozenset({"b2"}))
+            for item in answer.items:
+                assert item.propensity == (
+                    0.5 if item.source != "exploration" else pytest.approx(item.propensity)
+                )
+                explored += [item.item_id] if item.source == "exploration" else []
+        assert {len(searches) for searches, _ in w.scoring.retrievals} == {2}
+        assert {"b3", "b4"} <= set(explored)
+        assert not {"b1", "b2", "a3"} & set(explored)
+        await w.recommend(exploration_rate=0.0)
+        assert len(w.scoring.retrievals[-1][0]) == 1  # no pool is fetched where nothing is explored
+
+
+async def test_items_stored_all_at_once_are_not_new() -> None:
+    items = [an_item(i, created_ms=NOW_MS * 2) for i in ("a1", "a2", "a3")]
+    async with world(items=items, candidates=10) as w:
+        assert {i.source for i in (await w.recommend()).items} == {"model"}
+        w.rooms.catalogue.of("default").upsert(an_item("b6", created_ms=NOW_MS * 2 + 120_000))
+        w.scoring.rows.pop("b6")
+        answer = await w.recommend()
+        assert (answer.items[-1].item_id, answer.items[-1].reason) == ("b6", "New")

@@ -89,7 +89,7 @@ async def test_a_filter_keeps_a_part_in_the_same_order(n: int) -> None:
 async def test_only_the_request_speaks_where_it_names_candidates(n: int) -> None:
     async with world() as w:
         source = w.pipeline.stages.sources[n]
-        draft = replace(bare_draft(candidate_item_ids=("a1",)), person_known=True)
+        draft = replace(bare_draft(candidate_item_ids=("a1",)), person_known=True).with_hidden()
         found = [i for part in await source.find(draft) for i in part.item_ids]
         assert found == (["a1"] if source.name == "request" else [])
 
@@ -100,10 +100,10 @@ async def test_a_source_leaves_out_what_is_seen_excluded_or_pinned() -> None:
         draft = Draft(
             query,
             Page("list"),
-            replace(Person.from_request(query), seen=("b1", "a1")),
+            replace(Person.from_request(query), seen=frozenset({"b1", "a1"})),
             NOW_MS,
             person_known=True,
-        )
+        ).with_hidden()
         draft = await w.pipeline.adapted.hydrate(draft)
         for source in w.pipeline.stages.sources:
             found = {i for part in await source.find(draft) for i in part.item_ids}
