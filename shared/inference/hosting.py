@@ -18,6 +18,7 @@ from shared.inference.batcher import MicroBatcher
 from shared.inference.clients import FeatureItemFeed
 from shared.inference.holder import HolderTimes, ModelHolder, Version
 from shared.inference.metrics import ModelCollector, batch_sizes
+from shared.inference.runtime import tensorflow
 from shared.inference.settings import ModelServerSettings
 from shared.rpc.server import Server
 from shared.rpc.serving import served_call
@@ -53,6 +54,7 @@ class ModelHost(Generic[V, J, R]):
         times = HolderTimes(settings.registry_interval_s, settings.catalogue_wait_s)
         self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._importing: asyncio.Task[object] | None = None
         self._sizes = batch_sizes()
         self._batcher = MicroBatcher(
             run,
@@ -91,6 +93,9 @@ class ModelHost(Generic[V, J, R]):
         its services say when they are ready.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        # Imported meanwhile, so that the first model, which may be minutes away, need not wait for it.
+        importing = asyncio.to_thread(tensorflow, intra_op_threads=self._settings.intra_op_threads)
+        self._importing = asyncio.create_task(importing, name="import TensorFlow")
         self._batcher.start()
         for holder in self._holders.values():
             holder.start()
@@ -108,6 +113,10 @@ class ModelHost(Generic[V, J, R]):
     async def stop(self) -> None:
         await self._batcher.stop()
         await asyncio.gather(*(holder.stop() for holder in self._holders.values()))
+        if self._importing is not None:
+            await asyncio.gather(
+                self._importing, return_exceptions=True
+            )  # a failure shows when a model is loaded
         self._thread.shutdown()
         if self._feed is not None:
             await self._feed.close()

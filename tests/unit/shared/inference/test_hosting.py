@@ -1,0 +1,70 @@
+"""The models of one server: when it is started, when it is ready, and what a stop does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from shared.artifacts import Artifact, Registry
+from shared.errors import ModelNotHeld, NoModel, Unavailable
+from shared.inference.hosting import ModelHost
+from shared.inference.settings import ModelServerSettings
+from tests.artifacts import publish_plain
+from tests.unit.shared.inference.test_holder import Loader, PlainVersion
+
+
+def double(jobs: Sequence[int]) -> Sequence[int | Exception]:
+    return [2 * job for job in jobs]
+
+
+def settings(root: Path, **changes: object) -> ModelServerSettings:
+    return ModelServerSettings(registry=str(root), features_target="", registry_interval_s=0.01, **changes)
+
+
+async def test_it_is_ready_once_every_domain_has_a_model(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    shop = publish_plain(registry, "shop")
+    registry.promote("shop", shop.version)
+    host = ModelHost(settings(tmp_path, domains=("shop", "news")), Loader(), double, max_batch=4)
+    await host.start()
+    try:
+        ready = asyncio.ensure_future(host.ready())
+        assert host.get("shop").ref == shop
+        with pytest.raises(NoModel, match="'news'"):
+            host.get("news")
+        with pytest.raises(ModelNotHeld, match="version 'v0' of domain 'shop' is not held here"):
+            host.get("shop", "v0")
+        assert [held.ref for held in host.describe("shop")] == [shop]
+        assert host.describe("news") == ()
+        assert not ready.done()
+        registry.promote("news", publish_plain(registry, "news").version)
+        await asyncio.wait_for(ready, 60)
+        assert await host.submit(21) == 42
+    finally:
+        await host.stop()
+    with pytest.raises(Unavailable):
+        await host.submit(1)
+
+
+async def test_a_start_does_not_wait_for_ever_for_a_model_that_loads_slowly(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.promote("default", publish_plain(registry).version)
+    loader, gate = Loader(), threading.Event()
+
+    def slowly(artifact: Artifact) -> PlainVersion:
+        assert gate.wait(60)
+        return loader(artifact)
+
+    host = ModelHost(settings(tmp_path, start_timeout_s=0.05), slowly, double, max_batch=4)
+    try:
+        await host.start()
+        assert host.describe("default") == ()
+        gate.set()
+        await asyncio.wait_for(host.ready(), 60)
+    finally:
+        gate.set()
+        await host.stop()
