@@ -1,0 +1,115 @@
+"""The ridge adapter against hand-worked numbers and its plain version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.adapters import Support, make_adapter
+from shared.adapters.plain import age_weights, ridge
+
+tf = pytest.importorskip("tensorflow")
+
+DIM, RANK, LENGTH = 6, 4, 8
+
+
+def support(count: int, length: int = LENGTH, seed: int = 0) -> Support:
+    """`count` random events in `length` places."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((1, length), np.float32)
+    mask[0, length - count :] = 1.0
+    rows = np.zeros((1, length, DIM), np.float32)
+    rows[0, length - count :] = rng.normal(size=(count, DIM))
+    labels = np.zeros((1, length), np.float32)
+    labels[0, length - count :] = rng.uniform(-1, 1, size=count)
+    ages = np.zeros((1, length), np.float32)
+    ages[0, length - count :] = np.sort(rng.uniform(10, 9e5, size=count))[::-1]
+    return Support(*(tf.constant(x) for x in (rows, labels, ages, mask)))
+
+
+def adapter(**settings: Any) -> Any:
+    made = make_adapter("ridge", adapt_dim=DIM, rank=RANK, **settings)
+    made.build()
+    return made
+
+
+def parameters(made: Any) -> tuple[float, float, float, np.ndarray[Any, Any]]:
+    """λ, decay by age, decay by place, label shift by task."""
+    noise = float(tf.nn.softplus(made.noise.value))
+    by_age, by_place = tf.nn.softplus(made.decay.value).numpy().astype(float)
+    shift = np.array(made.max_shift) / (1.0 + np.exp(-made.shift.numpy()))
+    return noise, by_age, by_place, shift
+
+
+def test_one_event_moves_the_weights_along_its_row() -> None:
+    """ψ = (2, 0, …), y = 1 + shift, λ = 1: δ = ψ·y / (ψ·ψ + λ) = (2y/5, 0, …)."""
+    made = adapter(noise=1.0, max_shift=(0.0, 0.0))
+    rows = np.zeros((1, 1, DIM), np.float32)
+    rows[0, 0, 0] = 2.0
+    one = np.ones((1, 1), np.float32)
+    found = made(Support(rows, one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
+    np.testing.assert_allclose(found[0, 0], [0.4, 0, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_a_dislike_pushes_as_far_as_a_like_pulls() -> None:
+    made = adapter(max_shift=(0.0, 0.0))
+    events = support(1)
+    liked = made(events._replace(labels=events.mask), tf.zeros([1, 3])).fast_weights
+    disliked = made(events._replace(labels=-events.mask), tf.zeros([1, 3])).fast_weights
+    np.testing.assert_allclose(liked.numpy(), -disliked.numpy(), atol=1e-6)
+    assert np.abs(liked.numpy()).max() > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 3, LENGTH])
+def test_the_dual_solution_is_the_primal_one(count: int) -> None:
+    made, events = adapter(noise=0.7), support(count)
+    noise, by_age, by_place, shift = parameters(made)
+    rows, labels, ages = (np.asarray(x)[0, LENGTH - count :].astype(float) for x in events[:3])
+    found = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
+    weights = age_weights(ages, by_age, by_place)
+    for task in range(2):
+        expected, _ = ridge(rows, labels + shift[task], weights, noise)
+        np.testing.assert_allclose(found[task], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 2, RANK])
+def test_the_factor_gives_the_posterior_covariance(count: int) -> None:
+    """I − FᵀF = λ(ΨᵀWΨ + λI)⁻¹ where the rank holds all events."""
+    made, events = adapter(), support(count)
+    noise, by_age, by_place, _ = parameters(made)
+    rows, ages = (np.asarray(x)[0, LENGTH - count :].astype(float) for x in (events.rows, events.ages_s))
+    factor = made(events, tf.zeros([1, 3])).factor.numpy()[0].astype(float)
+    _, covariance = ridge(rows, np.zeros(count), age_weights(ages, by_age, by_place), noise)
+    np.testing.assert_allclose(np.eye(DIM) - factor.T @ factor, covariance, atol=1e-5)
+
+
+def test_a_cut_factor_is_the_posterior_of_the_newest_events() -> None:
+    """Eight events in rank 4: the factor of the last four alone, so the cut errs on the wide side."""
+    made, events = adapter(), support(LENGTH)
+    newest = Support(*(np.asarray(x)[:, LENGTH - RANK :] for x in events))
+    whole = made(events, tf.zeros([1, 3])).factor.numpy()
+    last = made(newest, tf.zeros([1, 3])).factor.numpy()
+    np.testing.assert_allclose(whole, last, atol=1e-5)
+
+
+def test_no_events_give_no_weights_and_the_prior() -> None:
+    found = adapter()(support(0), tf.zeros([1, 3]))
+    assert not found.fast_weights.numpy().any()
+    assert not found.factor.numpy().any()
+    np.testing.assert_allclose(found.scale.numpy(), [1.0])
+
+
+def test_padding_changes_nothing() -> None:
+    made, events = adapter(), support(3)
+    short = Support(*(np.asarray(x)[:, LENGTH - 3 :] for x in events))
+    for one, other in zip(made(events, tf.zeros([1, 3])), made(short, tf.zeros([1, 3])), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+
+
+def test_old_events_count_less_than_new_ones() -> None:
+    made = adapter()
+    ages = tf.constant([[86400.0 * 30, 86400.0, 0.0]])
+    weights = made.age_weights(ages, tf.ones([1, 3])).numpy()[0]
+    assert weights[0] < weights[1] < weights[2] == 1.0
