@@ -24,6 +24,9 @@ RAY_ENVIRONMENT: Mapping[str, str] = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     # No reclaimable nodes in a local Ray; one actor fewer to start.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # A busy machine takes its time: TensorFlow alone is seconds of start-up in each process.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_raylet_start_wait_time_s": "120",
     # How often the controller looks at its workers, and so how soon a finished or failed one is noticed.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,20 +39,26 @@ RAY_ENVIRONMENT: Mapping[str, str] = {
 class ClusterSettings:
     """address: "" for a local Ray, else a cluster's (`ray://host:10001`, `host:6379`, `auto`).
 
-    workers: data-parallel training workers; cpus: of this machine, for a local Ray.
+    workers: data-parallel training workers; cpus: of this machine for a local Ray (0 = all), of each
+    worker on a cluster (0 = one).
     """
 
     address: str = ""
     workers: int = 1
-    cpus: int = os.cpu_count() or 1
+    cpus: int = 0
 
     @property
     def local(self) -> bool:
         return not self.address
 
     @property
+    def local_cpus(self) -> int:
+        """Cores of this machine that may be used."""
+        return (self.cpus if self.local else 0) or os.cpu_count() or 1
+
+    @property
     def cpus_per_worker(self) -> int:
-        return max(1, self.cpus // self.workers) if self.local else 1
+        return max(1, self.local_cpus // self.workers) if self.local else max(1, self.cpus)
 
 
 @contextmanager
@@ -70,7 +79,7 @@ def ray_session(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
         ray.init(
             "local",
             # More workers than cores is legal, only slow.
-            num_cpus=max(settings.cpus, settings.workers),
+            num_cpus=max(settings.local_cpus, settings.workers),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,

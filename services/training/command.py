@@ -14,7 +14,7 @@ from types import FrameType
 
 from services.training.lines import Lines, noise_to, only_lines_on_stdout
 from services.training.options import TRAIN, Command, parse
-from services.training.runs import Run
+from services.training.runs import Run, note_result
 from shared.errors import InvalidInput, WarmstartError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -52,7 +52,9 @@ def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
     lines.log(f"run {run.directory}")
     with noise_to(run.logs / LOG):
         try:
-            lines.result(_do(command, lines, stop))
+            result = _do(command, lines, stop)
+            note_result(run, result)
+            lines.result(result)
             return DONE
         except InvalidInput:
             raise

@@ -20,6 +20,7 @@ from services.training.pipeline import (
     prepared_data,
     session,
     snapshot,
+    telling,
 )
 from services.training.runs import Run
 from services.training.settings import TrainSettings
@@ -49,7 +50,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     lines.stage("evaluate")
     report: dict[str, Any] = {"domain": settings.domain, "preset": settings.preset, "seeds": len(plan.seeds)}
     if settings.protocol in (FEW_SHOT, ALL):
-        report["few_shot"] = few_shot_report(settings, run, plan, data)
+        report["few_shot"] = few_shot_report(settings, run, plan, data, lines)
     if settings.protocol in (NEW_ITEMS, ALL):
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
@@ -97,7 +98,7 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
 
 
 def few_shot_report(
-    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData
+    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData, lines: Lines
 ) -> Mapping[str, Any]:
     from services.training.evaluation.few_shot import few_shot
     from services.training.evaluation.protocol import ask, fitting_protocol
@@ -109,7 +110,8 @@ def few_shot_report(
         OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
         ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
     }
-    return few_shot_dict(few_shot(data, questions, models, task=settings.task), settings.task)
+    table = few_shot(data, questions, models, task=settings.task, progress=telling(lines))
+    return few_shot_dict(table, settings.task)
 
 
 def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:
@@ -126,12 +128,12 @@ def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) ->
 def feedback_report(
     settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData
 ) -> Mapping[str, Any]:
-    from services.training.evaluation.feedback import evaluate_feedback
+    from services.training.evaluation.feedback import FEEDBACK_PEOPLE, evaluate_feedback
     from services.training.evaluation.protocol import ask, fitting_protocol
     from services.training.evaluation.report import feedback_dict
 
     people = data.users_of(Role.HELD_OUT)
-    questions = ask(data, people, fitting_protocol(data, people))
+    questions = ask(data, people, fitting_protocol(data, people), FEEDBACK_PEOPLE)
     served = candidate(run, plan.seeds[0], plan.on, settings)
     return feedback_dict(
         [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from services.training.runs import Run, fresh_name, new_run, open_run
+from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
 from services.training.settings import PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
 from shared.errors import InvalidInput
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
@@ -47,6 +47,8 @@ def parse(arguments: Sequence[str]) -> Command:
         run, noted = open_run(Path(resumed))
         if noted.pop("command") != name:
             raise InvalidInput.of("--resume", f"must be a run of {name}", resumed)
+        if is_finished(run):
+            raise InvalidInput.of("--resume", "must be a run that is not finished", resumed)
         return Command(name, TrainSettings.from_dict(noted), run)
     settings = _settings(given)
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
@@ -117,5 +119,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--run-dir", default="", metavar="DIR", help="default: var/runs/<time>")
     where.add_argument("--resume", default="", metavar="RUN", help="go on with an interrupted run")
     where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")
-    where.add_argument("--cpus", type=int, default=0, help="cores of this machine to use, 0 = all")
+    where.add_argument(
+        "--cpus", type=int, default=0, help="of this machine, 0 = all; with --address of each worker, 0 = one"
+    )
     where.add_argument("--address", default="", help="of a Ray cluster; default: a local Ray")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -124,7 +123,7 @@ def judge(settings: TrainSettings, run: Run, job: Job, arm: Arm, data: TrainingD
     champion = serving_champion(settings, data, lines)
     if champion is not None:
         models[CHAMPION] = [champion]
-    return few_shot(data, questions, models, task=settings.task)
+    return few_shot(data, questions, models, task=settings.task, progress=telling(lines))
 
 
 def publish_candidate(settings: TrainSettings, job: Job, arm: Arm, table: FewShot, lines: Lines) -> ModelRef:
@@ -159,8 +158,13 @@ class TooFewPeople(WarmstartError):
     reason = "TOO_FEW_PEOPLE"
 
 
+def telling(lines: Lines) -> Callable[[int, int], None]:
+    """Reports the evaluation's steps."""
+    return lambda done, total: lines.progress("evaluate", done, total)
+
+
 def cluster_of(settings: TrainSettings) -> ClusterSettings:
-    return ClusterSettings(settings.address, settings.workers, settings.cpus or os.cpu_count() or 1)
+    return ClusterSettings(settings.address, settings.workers, settings.cpus)
 
 
 def data_run(settings: TrainSettings, run: Run) -> Run:
@@ -203,7 +207,7 @@ def candidate(run: Run, job: Job, arm: Arm, settings: TrainSettings) -> Any:
     name = f"{job.name}-{arm.name}"
     shutil.rmtree(run.registry / name, ignore_errors=True)  # of an interrupted run
     ref = publish(registry, name, job.export(arm))
-    return ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).cpus)
+    return ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).local_cpus)
 
 
 def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) -> Any:
@@ -215,7 +219,7 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
     if ref is None:
         return None
     try:
-        champion = ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).cpus)
+        champion = ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).local_cpus)
         champion.add_items(data.item_ids, data.content)
     except ArtifactError as error:
         lines.log(f"the champion {ref.version} cannot be compared with: {error}")

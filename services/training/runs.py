@@ -22,6 +22,7 @@ from typing import Any
 from shared.errors import InvalidInput
 
 _OPTIONS = "run.json"
+_RESULT = "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,15 @@ def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
             "run", f"must have a {_OPTIONS} that is JSON: {error}", str(directory)
         ) from error
     return Run(directory), options
+
+
+def note_result(run: Run, result: Mapping[str, Any]) -> None:
+    """Marks the run as finished."""
+    write_atomically(run.directory / _RESULT, json.dumps(dict(result), indent=2, default=str).encode())
+
+
+def is_finished(run: Run) -> bool:
+    return (run.directory / _RESULT).is_file()
 
 
 def fresh_name() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from services.training.data import TrainingData, offsets_of
-from services.training.evaluation.metrics import ndcg_at, top_items
+from services.training.evaluation.metrics import in_parts, ndcg_at, top_items
 from services.training.evaluation.protocol import Questions, ask, support_items
 from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
@@ -28,7 +28,11 @@ def popularity(data: TrainingData) -> Recommend:
     counts = data.popularity(Role.TRAIN)
 
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
-        return top_items(np.broadcast_to(counts, (len(support), len(counts))), masked, length)
+        parts = [
+            top_items(np.broadcast_to(counts, (len(part), len(counts))), part, length)
+            for part in in_parts(masked)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
 
     return recommend
 

@@ -26,6 +26,8 @@ from shared.domain import Action, FloatArray, IntArray
 NEAREST = 20
 _TOP = 10
 SHOTS_BEFORE = 5
+# Enough for narrow intervals; each needs two whole lists in memory.
+FEEDBACK_PEOPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)

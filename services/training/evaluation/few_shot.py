@@ -13,6 +13,7 @@ from services.training.evaluation.metrics import (
     Float64Array,
     Interval,
     hr_at,
+    in_parts,
     ndcg_at,
     paired_bootstrap,
     top_items,
@@ -80,19 +81,28 @@ def few_shot(
     models: Mapping[str, Sequence[ServedArtifact]],
     *,
     task: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FewShot:
     """Runs every arm.
 
-    models: arm → one model a seed. data: with the held-out people; baselines are fitted on training
-    people and tuned on validation people by the same protocol.
+    progress: told how many of all arms and seeds are done. models: arm → one model a seed. data: with the
+    held-out people; baselines are fitted on training people and tuned on validation people by the same
+    protocol.
     """
     tuned: dict[int, baselines.Knn] = {}
     arms: dict[str, dict[int, ArmScores]] = {
         POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
         KNN: _knn_arm(data, questions, tuned),
     }
-    for name, served in models.items():
-        arms[name] = _by_shots(questions, [_model_arm(data, questions, s, task) for s in served])
+    done, total = len(arms), len(arms) + sum(len(served) for served in models.values())
+    progress(done, total)
+    for name, seeds in models.items():
+        ranked = []
+        for served in seeds:
+            ranked.append({k: _ranked(data, questions, served, task, k) for k in questions.protocol.shots})
+            done += 1
+            progress(done, total)
+        arms[name] = {k: _scored(questions, [r[k] for r in ranked]) for k in questions.protocol.shots}
     return FewShot(questions, arms, tuned, max((len(s) for s in models.values()), default=0))
 
 
@@ -128,12 +138,16 @@ def _knn_arm(
     return arm
 
 
-def _model_arm(data: TrainingData, questions: Questions, served: ServedArtifact, task: str) -> Rank:
-    def rank(shots: int) -> IntArray:
-        found = scores(served, data, contexts(data, questions, shots), task=task)
-        return top_items(found, questions.masked, _PLACES)
-
-    return rank
+def _ranked(
+    data: TrainingData, questions: Questions, served: ServedArtifact, task: str, shots: int
+) -> IntArray:
+    """The first ten items of each person. [B, 10] int32."""
+    people = list(zip(contexts(data, questions, shots), questions.masked, strict=True))
+    parts = []
+    for part in in_parts(people):
+        found = scores(served, data, [context for context, _ in part], task=task)
+        parts.append(top_items(found, [masked for _, masked in part], _PLACES))
+    return np.concatenate(parts) if parts else np.zeros((0, _PLACES), np.int32)
 
 
 def _mean(values: Float64Array) -> float:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain import FloatArray, IntArray
 
+T = TypeVar("T")
 Float64Array = NDArray[np.float64]
 # People resampled at a time: bounds the bootstrap's memory.
 _RESAMPLES_AT_ONCE = 500
+
+
+def in_parts(people: Sequence[T], size: int = 256) -> Iterator[Sequence[T]]:
+    """Some people at a time, so that whole lists of all of them are never in memory at once."""
+    for start in range(0, len(people), size):
+        yield people[start : start + size]
 
 
 def top_items(scores: FloatArray, masked: Sequence[IntArray], n: int) -> IntArray:

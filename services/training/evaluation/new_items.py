@@ -23,6 +23,7 @@ from shared.holdout import Role
 LIKED = 0.8
 _FITTING_SHARE = 0.1
 _MIN_LIKES = 5
+_MOST_PEOPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def evaluate_new_items(
     The new items are added to `served` as a server would: rows made from content.
     """
     people = data.users_of(Role.HELD_OUT)
-    questions = ask(data, people, fitting_protocol(data, people))
+    questions = ask(data, people, fitting_protocol(data, people), _MOST_PEOPLE)
     served.add_items(new.item_ids, new.content)
     percentiles = _percentiles(data, questions, served, new, task)
     similar = _similarity_to_later_likes(data, questions, new)

@@ -10,6 +10,7 @@ import numpy as np
 
 from services.training.asof import social_profiles
 from services.training.data import TrainingData
+from services.training.roles import choose_by_hash
 from shared.context.labels import signed_labels
 from shared.context.profiles import content_profile
 from shared.domain import Action, FloatArray, History, IntArray, RequestContext, TimeArray, UserContext
@@ -63,9 +64,12 @@ def fitting_protocol(data: TrainingData, users: IntArray) -> Protocol:
     return Protocol(*_SHAPES[-1])
 
 
-def ask(data: TrainingData, users: IntArray, protocol: Protocol) -> Questions:
-    """Questions to those of the people who have enough events."""
+def ask(data: TrainingData, users: IntArray, protocol: Protocol, most: int = 5000) -> Questions:
+    """Questions to those of the people who have enough events; to at most so many, chosen by hash."""
     able = users[data.lengths[users] >= protocol.needed_events]
+    if len(able) > most:
+        place = {data.user_ids[u]: u for u in able}
+        able = np.array(sorted(place[i] for i in choose_by_hash(place, most, "asked")), np.int32)
     masked, relevant = [], []
     for start in data.offsets[able]:
         middle = start + protocol.first_events
