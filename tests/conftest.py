@@ -13,3 +13,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("warmstart")
+
+# The real cluster, one for all folders that ask for it.
+pytest_plugins = ("tests.cluster",)

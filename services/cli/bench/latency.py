@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.clients import GatewayClient
+from services.cli.concurrency import all_or_none
 from shared.errors import WarmstartError
 
 
@@ -53,7 +53,7 @@ async def measure_latency(
             await _ask_once(client, people[turn % len(people)], page_size, seen)
             turn += callers
 
-    await asyncio.gather(*(ask(n) for n in range(callers)))
+    await all_or_none(ask(n) for n in range(callers))
     return _report(seen, callers, time.monotonic() - started)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.clients import GatewayClient
+from services.cli.concurrency import all_or_none
 from services.cli.failures import CommandError
 from shared.domain import Action, Event
 
@@ -51,7 +51,7 @@ async def measure_staleness(
             at = len(waiting) - 1
             await _live_through(client, waiting.pop(), todo[at], seconds, outcomes)
 
-    await asyncio.gather(*(work() for _ in range(callers)))
+    await all_or_none(work() for _ in range(callers))
     degraded = outcomes.pop("degraded", 0)
     p50, p99 = np.percentile(np.array(seconds or [np.nan]) * 1000.0, [50, 99])
     return StalenessReport(

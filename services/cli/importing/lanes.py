@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 from zlib import crc32
 
+from services.cli.concurrency import all_or_none
+
 T = TypeVar("T")
 
 # Room for one batch that waits behind the one being sent: reading and sending overlap, memory stays bounded.
@@ -54,10 +56,4 @@ async def send_in_lanes(
                 await queue.put(rest)
             await queue.put(None)
 
-    tasks = [asyncio.create_task(work(q)) for q in queues] + [asyncio.create_task(read())]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await all_or_none([*(work(queue) for queue in queues), read()])

@@ -17,6 +17,7 @@ import numpy as np
 from warmstart.common.v1 import item_pb2
 
 from services.cli.clients import GatewayClient
+from services.cli.concurrency import all_or_none
 from services.cli.failures import CommandError
 from services.cli.story.claims import Claim
 from services.cli.story.people import HeldOutPerson
@@ -28,7 +29,7 @@ _TOP_SHARE = 0.2
 _TAKEN_UP_S = 15.0
 _POLL_S = 0.05
 # People whose rankings are asked for at once.
-_RANKERS = 4
+_RANKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +136,22 @@ async def _rankings(
 ) -> list[Ranking]:
     """Each person's ranking, asked for under a throw-away id with the same attributes: the real one's later
     events are in the store, and must not speak here."""
-    gate = asyncio.Semaphore(_RANKERS)
+    rankings: list[Ranking] = [Ranking({})] * len(people)
+    waiting = list(enumerate(people))
 
-    async def rank(number: int, person: HeldOutPerson) -> Ranking:
-        async with gate:
+    async def rank() -> None:
+        while waiting:
+            number, person = waiting.pop()
             stand_in = f"{run}-stand-in-{number}"
             try:
                 await client.upsert_users([User(stand_in, person.user.attributes)])
                 asker = Asker(stand_in, person.carried(), person.asked_ms)
-                return await rank_catalogue(client, asker, item_ids)
+                rankings[number] = await rank_catalogue(client, asker, item_ids)
             finally:
                 await client.delete_user(stand_in)
 
-    return list(await asyncio.gather(*(rank(n, person) for n, person in enumerate(people))))
+    await all_or_none(rank() for _ in range(_RANKERS))
+    return rankings
 
 
 def _percentiles(

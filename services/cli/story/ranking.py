@@ -1,7 +1,9 @@
-"""One person's ranking of the whole catalogue, through the gateway: candidates' scores, page by page."""
+"""One person's ranking of the whole catalogue, through the gateway: the scores of given candidates."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,10 @@ from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.clients import GatewayClient
 from services.cli.failures import CommandError
-from shared.limits import MAX_CANDIDATES, MAX_PAGE_SIZE
+from shared.limits import MAX_PAGE_SIZE
+
+_PATIENCE_S = 30.0
+_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +61,29 @@ class Ranking:
 async def rank_catalogue(client: GatewayClient, asker: Asker, item_ids: Sequence[str]) -> Ranking:
     """Ranks every item: scores of one person and model compare over requests.
 
-    Raises CommandError where the model did not take part.
+    A list in which the model took no part (a busy machine passes deadlines) is asked for again. Raises
+    CommandError where that does not help.
     """
     scores: dict[str, float] = {}
-    for start in range(0, len(item_ids), MAX_CANDIDATES):
+    # A page holds all the candidates of its request, so that none needs a second page.
+    for start in range(0, len(item_ids), MAX_PAGE_SIZE):
         request = asker.request()
-        request.candidate_item_ids.extend(item_ids[start : start + MAX_CANDIDATES])
-        while True:
-            response = await client.recommend(request)
-            if response.rung != pb.RUNG_ADAPTED:
-                told = "; ".join(f"{d.stage}: {d.reason}" for d in response.degradations)
-                raise CommandError(f"the model did not take part in a ranking: {told}")
-            scores.update((item.item_id, item.score) for item in response.items)
-            if not response.next_page_token:
-                break
-            request.page_token = response.next_page_token
+        request.candidate_item_ids.extend(item_ids[start : start + MAX_PAGE_SIZE])
+        response = await adapted_list(client, request)
+        scores.update((item.item_id, item.score) for item in response.items)
     # Ties by id: a rank is the same each time it is asked for.
     ordered = sorted(scores, key=lambda item_id: (-scores[item_id], item_id))
     return Ranking({item_id: rank for rank, item_id in enumerate(ordered, start=1)})
+
+
+async def adapted_list(client: GatewayClient, request: pb.RecommendRequest) -> pb.RecommendResponse:
+    """A list in which the model took part. Raises CommandError where none comes."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        response = await client.recommend(request)
+        if response.rung == pb.RUNG_ADAPTED:
+            return response
+        if time.monotonic() > deadline:
+            told = "; ".join(f"{d.stage}: {d.reason}" for d in response.degradations)
+            raise CommandError(f"the model takes no part in the lists: {told}")
+        await asyncio.sleep(_PAUSE_S)

@@ -1,0 +1,79 @@
+"""The cluster's life: up, restarted programs, down; nothing stays behind whatever ends it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.cli.cluster.state import read_state
+from tests.cluster import UpProcess, gone, until, warmstart
+
+pytestmark = pytest.mark.timeout(600)
+_PROGRAMS = ("valkey", "features", "adaptation", "scoring", "gateway")
+
+
+def test_up_answers_before_a_first_model_exists(cluster: UpProcess):
+    state = read_state(cluster.data_dir)
+    assert state is not None
+    assert cluster.run("items", "list", "--json").code == 0
+    said = cluster.log.read_text()
+    assert f"gateway: {state.gateway}" in said
+    assert all(cluster.program(name) for name in _PROGRAMS)
+
+
+def test_a_second_up_on_the_same_data_is_refused(cluster: UpProcess):
+    refused = cluster.run("up", "--free-ports")
+    assert refused.code == 1
+    assert f"is in use by another `warmstart up` (process {cluster.process.pid})" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_taken_ports_are_named(cluster: UpProcess, tmp_path: Path):
+    state = read_state(cluster.data_dir)
+    assert state is not None
+    refused = warmstart("up", "--base-port", str(state.ports.features - 1), cwd=tmp_path)
+    assert refused.code == 1
+    assert f"port {state.ports.features} for features is taken" in refused.err
+
+
+@pytest.mark.parametrize("name", ["features", "gateway", "valkey"])
+def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
+    before = cluster.program(name)
+    assert before is not None
+    before.kill()
+    after = until(lambda: (p := cluster.program(name)) and p.pid != before.pid and p, 20.0)
+    assert after.is_running()
+    until(lambda: cluster.run("items", "list", "--json").code == 0)
+    stored = cluster.run("items", "add", f"after-{name}", "A title", "--json")
+    assert stored.code == 0, stored.err
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_stays_behind(tmp_path: Path, how: signal.Signals):
+    """Asked to stop, interrupted, or killed with -9, here while it is still starting."""
+    up = UpProcess(tmp_path)
+    try:
+        until(lambda: all(up.program(name) for name in _PROGRAMS))
+        family = up.family()
+        up.process.send_signal(how)
+        code = up.process.wait(60)
+        until(lambda: gone(family), 60.0)
+    finally:
+        up.stop()
+    assert code == (-signal.SIGKILL if how is signal.SIGKILL else 0), up.log.read_text()
+    assert read_state(up.data_dir) is None
+
+
+def test_a_detached_cluster_is_stopped_by_down(tmp_path: Path):
+    started = warmstart("up", "--free-ports", "--detach", cwd=tmp_path)
+    assert started.code == 0, started.err
+    state = read_state(tmp_path / "var")
+    assert state is not None
+    family = psutil.Process(state.pid).children(recursive=True)
+    stopped = warmstart("down", cwd=tmp_path)
+    assert (stopped.code, stopped.out.strip()) == (0, "stopped")
+    assert gone(family)
+    assert warmstart("down", cwd=tmp_path).code == 1

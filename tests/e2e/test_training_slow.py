@@ -1,0 +1,61 @@
+"""Trainings that take minutes: two data-parallel workers, and a whole evaluation. Run with `pytest -m slow`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.artifacts import Registry
+from tests.unit.services.training import synthetic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+_STEPS = ("--pretrain-steps", "40", "--meta-steps", "40", "--preset", "tiny")
+
+
+def run(*arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "services.training", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, said[-1]
+    return said
+
+
+def data_options(directory: Path) -> list[str]:
+    files = synthetic.write_files(directory, people=100, events=34, items=100)
+    return ["--events", str(files["events"]), "--items", str(files["items"])]
+
+
+def test_two_workers_train_as_one_does(tmp_path: Path) -> None:
+    """Each step's batch is split between them, so the losses of a step agree up to dropout's noise."""
+    source = data_options(tmp_path)
+    losses = {}
+    for workers in ("1", "2"):
+        where = ["--registry", str(tmp_path / "registry"), "--run-dir", str(tmp_path / workers)]
+        said = run("train", *source, *_STEPS, *where, "--workers", workers, "--promote", "always")
+        told = [s for s in said if s.get("stage") == "pretrain" and s["event"] == "progress"]
+        losses[workers] = told[-1]["metrics"]["loss"]
+        assert said[-1]["event"] == "result"
+    assert np.isclose(losses["1"], losses["2"], rtol=0.1)
+    registry = Registry(tmp_path / "registry")
+    assert len(registry.versions("default")) == 2
+    for version in registry.versions("default"):
+        registry.promote("default", version)  # verifies every file
+
+
+def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
+    where = ["--run-dir", str(tmp_path / "run"), "--protocol", "all", "--seeds", "2", "--new-items", "10"]
+    result = run("evaluate", *data_options(tmp_path), *_STEPS, *where)[-1]
+    assert result["few_shot"]["seeds"] == 2
+    last = result["few_shot"]["rows"][-1]
+    assert set(last["arms"]) == {"popularity", "item-kNN", "adaptation off", "adaptation on"}
+    assert last["on_minus_off"]["low"] <= last["on_minus_off"]["mean"] <= last["on_minus_off"]["high"]
+    assert result["new_items"]["items"] == 10
+    assert set(result["feedback"]) == {"dislike", "like"}
+    assert Path(result["report"]["json"]).is_file()
+    assert "## Few shots" in result["markdown"]

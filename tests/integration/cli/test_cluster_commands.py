@@ -1,0 +1,158 @@
+"""Commands against a real, trained cluster: what they print, what they return, how they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import PEOPLE, UpProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_importing_the_same_files_again_changes_nothing(trained: UpProcess):
+    mapping = ["--map", "items.attribute.year=year"]
+    again = trained.run("import", "--events", "events.csv", "--items", "items.csv", *mapping, "--json")
+    assert again.code == 0, again.err
+    kinds = again.json()["kinds"]
+    assert kinds["events"]["duplicate"] == kinds["events"]["read"] > 1000
+    assert kinds["items"] == {"read": 1682, "recorded": 0, "updated": 0, "duplicate": 1682, "rejected": 0}
+
+
+def test_bad_rows_fail_the_import_unless_allowed_and_are_all_written(trained: UpProcess):
+    path = trained.directory / "bad.csv"
+    path.write_text(
+        "user,item,action,value,time\n"
+        "import-bad,1,like,,1600000000\n"
+        "import-bad,1,adore,,1600000000\n"
+        ",1,like,,1600000000\n"
+    )
+    failed = trained.run("import", "--events", "bad.csv")
+    assert failed.code == 1
+    assert "66.7% of the events could not be stored (allowed: 1.0%)" in failed.err
+    assert "Traceback" not in failed.err
+    rejects = trained.data_dir / "rejects" / "default-bad.jsonl"
+    rows = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert [(r["row"], r["raw"]) for r in rows] == [
+        (2, "import-bad,1,adore,,1600000000"),
+        (3, ",1,like,,1600000000"),
+    ]
+    allowed = trained.run("import", "--events", "bad.csv", "--allow-bad-rows", "--json")
+    assert allowed.code == 0
+    assert allowed.json()["kinds"]["events"] == {
+        "read": 3,
+        "recorded": 0,
+        "updated": 0,
+        "duplicate": 1,
+        "rejected": 2,
+    }
+    assert trained.run("users", "delete", "import-bad", "--yes").code == 0
+
+
+def test_a_like_is_in_the_next_list(trained: UpProcess):
+    before = trained.run("recommend", "cli-person", "-n", "5", "--json").json()
+    liked = before["items"][0]["item_id"]
+    assert trained.run("feedback", "cli-person", liked, "like", "--event-id", "one").code == 0
+    after = trained.run("recommend", "cli-person", "-n", "5", "--json").json()
+    assert (after["rung"], after["shots_used"]) == ("RUNG_ADAPTED", 1)
+    assert liked not in [i["item_id"] for i in after["items"]]
+    again = trained.run("feedback", "cli-person", liked, "like", "--event-id", "one")
+    assert again.out.strip() == "stored before: one"
+    shown = trained.run("users", "export", "cli-person", "--json").json()
+    assert [e["event_id"] for e in shown["events"] if e["action"] == "ACTION_LIKE"] == ["one"]
+    assert trained.run("users", "delete", "cli-person", "--yes").out.strip() == "erased"
+    assert trained.run("users", "export", "cli-person").code == 1
+
+
+def test_lists_are_tables_for_people(trained: UpProcess):
+    shown = trained.run("recommend", "1", "-n", "3")
+    assert shown.code == 0, shown.err
+    assert "For 1" in shown.out
+    assert "rung adapted" in shown.out
+    alike = trained.run("similar", "50", "-n", "3")
+    assert "Alike to 50" in alike.out
+    assert len(trained.run("similar", "50", "-n", "3", "--json").json()["items"]) == 3
+
+
+def test_items_are_added_found_and_deleted(trained: UpProcess):
+    added = trained.run(
+        "items", "add", "cli-item", "The [odd] one", "--category", "Drama", "--attribute", "a=b"
+    )
+    assert (added.code, "created" in added.out) == (0, True)
+    found = trained.run("items", "get", "cli-item", "--json").json()["items"][0]
+    assert (found["title"], found["categories"], found["attributes"]) == (
+        "The [odd] one",
+        ["Drama"],
+        {"a": "b"},
+    )
+    assert "The [odd] one" in trained.run("items", "get", "cli-item").out
+    missing = trained.run("items", "get", "cli-item", "no-such")
+    assert (missing.code, "unknown items: no-such" in missing.err) == (1, True)
+    assert trained.run("items", "delete", "cli-item").code == 0
+    assert trained.run("items", "delete", "cli-item").code == 1
+
+
+def test_people_are_related_and_merged(trained: UpProcess):
+    assert trained.run("users", "relate", "cli-a", "cli-b", "--kind", "friend").out.strip() == "stored"
+    assert trained.run("users", "relate", "cli-a", "cli-a").code == 1
+    assert trained.run("feedback", "cli-visitor", "50", "like").code == 0
+    merged = trained.run("users", "merge", "cli-visitor", "cli-a", "--json")
+    assert merged.json() == {"moved_events": 1}
+    for user in ("cli-a", "cli-b"):
+        assert trained.run("users", "delete", user, "--yes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recommend", ""], "user_id must be 1..256 bytes, got ''"),
+        (["recommend", "u", "-n", "1000000"], "page_size must be 1..500, got 1000000"),
+        (["recommend", "u", "--diversity", "nan"], "diversity"),
+        (["recommend", "u", "--domain", "elsewhere"], "domain"),
+        (["feedback", "u", "50", "rating", "--value", "9"], "value"),
+    ],
+)
+def test_bad_input_is_said_by_field_and_rule_without_a_traceback(trained: UpProcess, arguments, said):
+    failed = trained.run(*arguments)
+    assert failed.code == 1
+    assert said in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_models_are_listed_shown_promoted_and_rolled_back(trained: UpProcess):
+    models = trained.run("models", "list", "--json").json()
+    assert [m["alias"] for m in models] == ["champion"]
+    version = models[0]["version"]
+    assert trained.run("models", "show", "--json").json()["version"] == version
+    assert version in trained.run("models", "list").out
+    assert trained.run("models", "promote", version, "--json").json()["champion"] == version
+    unknown = trained.run("models", "promote", "no-such")
+    assert (unknown.code, "must be a published version" in unknown.err) == (1, True)
+    nothing = trained.run("models", "rollback")
+    assert (nothing.code, "no earlier champion" in nothing.err) == (1, True)
+
+
+def test_bench_measures_finds_nothing_stale_and_leaves_nobody_behind(trained: UpProcess):
+    done = trained.run("bench", "--seconds", "0.5", "--callers", "4", "--checks", "40", "--json")
+    assert done.code == 0, done.err
+    report = done.json()
+    assert report["staleness"]["checks"] == 40
+    assert report["staleness"]["stale"] == 0
+    alone, together = report["latency"]
+    assert (alone["callers"], together["callers"]) == (1, 4)
+    assert 0 < alone["p50_ms"] <= alone["p95_ms"] <= alone["p99_ms"]
+    assert alone["errors"] == together["errors"] == 0
+
+
+def test_training_that_cannot_work_says_why(trained: UpProcess, tmp_path: Path):
+    failed = trained.run("train", "--preset", "enormous")
+    assert failed.code == 1
+    assert "preset must be one of tiny, small, base, large" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_the_imported_people_have_their_attributes(trained: UpProcess):
+    shown = trained.run("users", "export", str(PEOPLE), "--json").json()
+    assert shown["user"]["attributes"]["gender"] in {"M", "F"}
