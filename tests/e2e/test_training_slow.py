@@ -1,4 +1,4 @@
-"""Trainings that take minutes: two data-parallel workers, and a whole evaluation. Run with `pytest -m slow`."""
+"""Trainings that take minutes: two data-parallel workers, a whole evaluation. `pytest -m slow` runs them."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,20 +66,21 @@ def item_knn(data: TrainingData, knn: Knn) -> Recommend:
     return recommend
 
 
-def tuned_item_knn(data: TrainingData, questions: Questions, shots: int) -> tuple[Knn, Recommend]:
-    """The setting with the best NDCG@10 for the given number of shots on the questions' people."""
+def fitted_grid(data: TrainingData) -> Mapping[Knn, Recommend]:
+    """Item-kNN in every setting that tuning chooses from."""
+    settings = [Knn(weighting, neighbours) for weighting in _WEIGHTINGS for neighbours in _NEIGHBOURS]
+    return {knn: item_knn(data, knn) for knn in settings}
+
+
+def best_item_knn(grid: Mapping[Knn, Recommend], data: TrainingData, questions: Questions, shots: int) -> Knn:
+    """The setting with the best NDCG@10 for so many shots on the questions' people; the first of equals."""
     support = support_items(data, questions, shots)
-    best: tuple[float, Knn, Recommend] | None = None
-    for weighting in _WEIGHTINGS:
-        for neighbours in _NEIGHBOURS:
-            knn = Knn(weighting, neighbours)
-            recommend = item_knn(data, knn)
-            ranked = recommend(support, questions.masked, 10)
-            score = float(ndcg_at(ranked, questions.relevant, 10).mean()) if len(questions) else 0.0
-            if best is None or score > best[0]:
-                best = (score, knn, recommend)
-    assert best is not None  # noqa: S101 - the grid is not empty
-    return best[1], best[2]
+
+    def score(knn: Knn) -> float:
+        ranked = grid[knn](support, questions.masked, 10)
+        return float(ndcg_at(ranked, questions.relevant, 10).sum())
+
+    return max(grid, key=score)
 
 
 def validation_questions(data: TrainingData, questions: Questions) -> Questions:

@@ -127,14 +127,15 @@ def _baseline(data: TrainingData, questions: Questions, recommend: baselines.Rec
 def _knn_arm(
     data: TrainingData, questions: Questions, tuned: dict[int, baselines.Knn]
 ) -> dict[int, ArmScores]:
-    """Tuned anew at each k (from 1 on), on validation people."""
+    """Tuned anew at each k (from 1 on), on validation people; notes the choice in `tuned`."""
     judges = baselines.validation_questions(data, questions)
+    grid = baselines.fitted_grid(data)
     arm = {}
     for shots in questions.protocol.shots:
         if shots == 0:
             continue
-        tuned[shots], recommend = baselines.tuned_item_knn(data, judges, shots)
-        arm[shots] = _scored(questions, [_baseline(data, questions, recommend)(shots)])
+        tuned[shots] = baselines.best_item_knn(grid, data, judges, shots)
+        arm[shots] = _scored(questions, [_baseline(data, questions, grid[tuned[shots]])(shots)])
     return arm
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.training.assemble import assemble
 from services.training.data import TrainingData
-from services.training.evaluation.baselines import Knn, item_knn, popularity, tuned_item_knn
+from services.training.evaluation.baselines import Knn, best_item_knn, fitted_grid, item_knn, popularity
 from services.training.evaluation.metrics import ndcg_at
 from services.training.evaluation.protocol import (
     Past,
@@ -124,9 +124,11 @@ def test_item_knn_similarity_is_the_cosine_of_the_items_people() -> None:
 
 def test_tuning_takes_the_best_of_the_grid_on_the_given_people(data: TrainingData) -> None:
     questions = ask(data, data.users_of(Role.VALIDATION), Protocol(5, 5))
-    knn, recommend = tuned_item_knn(data, questions, 2)
+    grid = fitted_grid(data)
     support = support_items(data, questions, 2)
-    best = ndcg_at(recommend(support, questions.masked, 10), questions.relevant, 10).mean()
-    other = item_knn(data, Knn("cosine", 20))(support, questions.masked, 10)
-    assert best >= ndcg_at(other, questions.relevant, 10).mean()
-    assert knn.weighting in ("cosine", "tf-idf", "bm25")
+    scores = {
+        knn: ndcg_at(recommend(support, questions.masked, 10), questions.relevant, 10).mean()
+        for knn, recommend in grid.items()
+    }
+    assert len(grid) == 15
+    assert scores[best_item_knn(grid, data, questions, 2)] == max(scores.values())
