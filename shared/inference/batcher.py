@@ -2,6 +2,10 @@
 
 While a batch runs, arriving jobs queue; the next batch takes all of them, up to `max_batch`. (Clipper,
 Crankshaw et al., NSDI 2017, batches adaptively for the same reason; a timer would only add latency here.)
+
+Under overload, a queue served in order answers everyone just too late. So a job that will not be done by
+its deadline, as recent batches went, is refused when it arrives or dropped when its turn comes: what is
+worked on is still wanted when it is done.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from shared.errors import DeadlinePassed, Overloaded, Unavailable
 J = TypeVar("J")
 R = TypeVar("R")
 
+# How much a new batch counts in the typical time of a batch.
+_NEW_WEIGHT = 0.2
 _log = structlog.get_logger(part="inference")
 
 
@@ -59,6 +65,7 @@ class MicroBatcher(Generic[J, R]):
         self._max_queued = max_queued
         self._observe = observe
         self._clock = clock
+        self._typical_s = 0.0  # what a batch takes, as recent ones went
         self._queue: deque[_Waiting[J, R]] = deque()
         self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -83,13 +90,21 @@ class MicroBatcher(Generic[J, R]):
     async def submit(self, job: J, deadline: float | None = None) -> R:
         """The job's result. deadline: on the clock of `time.monotonic`; None = none.
 
-        Raises Overloaded where the queue is full, DeadlinePassed where the deadline passes before the
-        job's turn, Unavailable where the batcher is stopped, and what `run` gave for the job.
+        Raises Overloaded where the queue is full or too long for the deadline, DeadlinePassed where the
+        job cannot be done by its deadline when its turn comes, Unavailable where the batcher is stopped,
+        and what `run` gave for the job.
         """
         if self._worker is None:
             raise Unavailable("the server is stopping")
         if len(self._queue) >= self._max_queued:
             raise Overloaded(f"{self._max_queued} jobs wait for the model, the limit")
+        # Batches before this job's own; with none waiting it is let in, so that the estimate can recover.
+        before = len(self._queue) // self._max_batch
+        needed_s = (before + 1) * self._typical_s
+        if before and deadline is not None and self._clock() + needed_s > deadline:
+            raise Overloaded(
+                f"{len(self._queue)} jobs wait for the model: {needed_s:.3f} s, past the deadline"
+            )
         waiting: _Waiting[J, R] = _Waiting(job, deadline, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived.set()
@@ -103,6 +118,7 @@ class MicroBatcher(Generic[J, R]):
             if not batch:
                 continue
             self._observe(len(batch))
+            started = self._clock()
             running = loop.run_in_executor(self._executor, self._results, [w.job for w in batch])
             try:
                 results = await asyncio.shield(running)
@@ -110,6 +126,7 @@ class MicroBatcher(Generic[J, R]):
                 results = await running
                 self._answer(batch, results)
                 raise
+            self._typical_s += _NEW_WEIGHT * (self._clock() - started - self._typical_s)
             self._answer(batch, results)
 
     def _take(self) -> list[_Waiting[J, R]]:
@@ -120,7 +137,9 @@ class MicroBatcher(Generic[J, R]):
             waiting = self._queue.popleft()
             if waiting.answer.done():  # the caller is gone
                 continue
-            if waiting.deadline is not None and waiting.deadline <= now:
+            # The first job of a batch only has to be in time: an estimate that is off must not stop all work.
+            done_at = now + (self._typical_s if batch else 0.0)
+            if waiting.deadline is not None and waiting.deadline <= done_at:
                 self._settle(
                     waiting, DeadlinePassed("the deadline passed while the call waited for the model")
                 )
@@ -133,7 +152,10 @@ class MicroBatcher(Generic[J, R]):
     def _results(self, jobs: Sequence[J]) -> Sequence[R | Exception]:
         """On the worker thread."""
         try:
-            return self._run(jobs)
+            results = self._run(jobs)
+            if len(results) != len(jobs):
+                raise RuntimeError(f"run must give {len(jobs)} results, gave {len(results)}")
+            return results
         except Exception as error:
             _log.error("batch_failed", jobs=len(jobs), exc_info=error)
             return [error] * len(jobs)

@@ -30,6 +30,8 @@ class Work:
         assert self.gate.wait(10)
         if 13 in jobs:
             raise ValueError("unlucky batch")
+        if 14 in jobs:
+            return []
         return [ValueError(f"negative: {j}") if j < 0 else 2 * j for j in jobs]
 
 
@@ -84,6 +86,8 @@ async def test_a_bad_job_fails_alone_and_a_bad_batch_as_a_whole() -> None:
         assert results[2] == 4
         with pytest.raises(ValueError, match="unlucky batch"):
             await batcher.submit(13)
+        with pytest.raises(RuntimeError, match="run must give 1 results, gave 0"):
+            await batcher.submit(14)
         assert await batcher.submit(5) == 10
 
 
@@ -138,3 +142,51 @@ async def test_stopping_lets_the_batch_in_work_finish_and_refuses_the_rest() -> 
         for refused in (waiting, asyncio.ensure_future(batcher.submit(6))):
             with pytest.raises(Unavailable, match="the server is stopping"):
                 await refused
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_what_cannot_be_done_in_time_is_refused_or_dropped() -> None:
+    work, clock = Work(), Clock()
+
+    def run(jobs: Sequence[int]) -> list[int | Exception]:
+        results = work(jobs)
+        clock.now += 1.0  # every batch takes a second
+        return results
+
+    with ThreadPoolExecutor(1) as thread:
+        batcher = MicroBatcher(run, thread, max_batch=2, max_queued=100, clock=clock)
+        batcher.start()
+        for _ in range(60):  # by now a batch is known to take a second
+            await batcher.submit(0)
+        work.batches.clear()
+        work.gate.clear()
+        running = asyncio.ensure_future(batcher.submit(0))
+        await begun(work, 1)
+        now = clock.now
+        # All done by now + 3: the one in work, then [1, 2]; 3 has its turn at now + 2 or later.
+        in_time = [asyncio.ensure_future(batcher.submit(n, now + 2.5)) for n in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match=r"2 jobs wait for the model: 2\.000 s, past the deadline"):
+            await batcher.submit(3, now + 1.9)
+        late = asyncio.ensure_future(batcher.submit(4, now + 2.5))
+        later = asyncio.ensure_future(batcher.submit(5, now + 2.5))
+        patient = asyncio.ensure_future(batcher.submit(6))
+        await asyncio.sleep(0)
+        work.gate.set()
+        assert await asyncio.gather(running, *in_time) == [0, 2, 4]
+        # At now + 2 it is the turn of 4, the first of its batch: tried. 5 would be done at now + 3, too late.
+        assert await late == 8
+        with pytest.raises(DeadlinePassed):
+            await later
+        assert await patient == 12
+        assert work.batches == [[0], [1, 2], [4, 6]]
+        await batcher.stop()
