@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.domain import DEFAULT_DOMAIN
@@ -69,10 +70,16 @@ def load(cls: type[S], **overrides: Any) -> S:
     except ValidationError as error:
         prefix = str(cls.model_config.get("env_prefix", ""))
         lines = [
-            f"{prefix}{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}, got {e['input']!r}"
+            f"{prefix}{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}, got {_shown(cls, e)}"
             for e in error.errors()
         ]
         raise SettingsError("bad settings:\n  " + "\n  ".join(lines)) from error
+
+
+def _shown(cls: type[BaseSettings], error: ErrorDetails) -> str:
+    """The refused value; a secret is not shown."""
+    field = cls.model_fields.get(str(error["loc"][0])) if error["loc"] else None
+    return "a secret" if field is not None and field.annotation is SecretStr else repr(error["input"])
 
 
 def default_data_dir() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from prometheus_client.registry import Collector
 from valkey.exceptions import ResponseError
 
+from services.features.background import Background
 from services.features.domain import DomainFeatures, Tools
 from services.features.servicer import FeatureServicer
 from services.features.settings import FeatureSettings
-from services.features.store.connection import Acknowledgement, Store, StoreAddress, safe_url
+from services.features.store.address import StoreAddress, safe_url
+from services.features.store.connection import Acknowledgement, Store
 from services.features.store.durability import Durability, check_durability
 from services.features.store.watermark import trimmed_counter
 from shared.content import TextEncoder
@@ -47,7 +48,7 @@ class FeatureComponent:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._trimmed = trimmed_counter()
         self._store: Store | None = None
-        self._upkeep: asyncio.Task[None] | None = None
+        self._upkeep = Background()
 
     def register(self, server: Server) -> Sequence[str]:
         return FeatureServicer(self._domains, self._clock).register(server)
@@ -72,13 +73,10 @@ class FeatureComponent:
 
             await self._until_there(open_one)
         await warm
-        self._upkeep = asyncio.get_running_loop().create_task(self._maintain_for_ever())
+        self._upkeep.start(self._maintain_for_ever())
 
     async def stop(self) -> None:
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._upkeep
+        await self._upkeep.close()
         for domain in self._domains.values():
             await domain.close()
         if self._store is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.features.background import Background
 from services.features.store.connection import Store
 from services.features.store.items import HalfArray, ItemStore, StoredItem, changes_of
 from services.features.store.keys import DomainKeys
@@ -21,7 +22,6 @@ from shared.telemetry.logs import logger
 
 _ITEMS_A_PAGE = 500
 _CHANGES_A_READ = 500
-_WAIT_MS = 1000
 _FIRST_ROWS = 1024
 _RETRY_S = (0.05, 1.0)
 _LOG = logger("mirror")
@@ -114,7 +114,7 @@ class ItemMirror:
     def __init__(self, store: Store, items: ItemStore, keys: DomainKeys, *, content_dim: int) -> None:
         self._store, self._items, self._keys = store, items, keys
         self._content_dim = content_dim
-        self._task: asyncio.Task[None] | None = None
+        self._follower = Background()
         self._moved = asyncio.Condition()
         self.table = ItemTable(content_dim)
         self.revision = 0
@@ -122,13 +122,10 @@ class ItemMirror:
     async def start(self) -> None:
         """Returns once the whole catalogue is held."""
         await self._load()
-        self._task = asyncio.get_running_loop().create_task(self._follow_for_ever())
+        self._follower.start(self._follow_for_ever())
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._follower.close()
 
     async def wait_past(self, revision: int, *, timeout_s: float) -> None:
         """Returns once a change after `revision` is seen, or after `timeout_s`."""
@@ -173,7 +170,7 @@ class ItemMirror:
         """Until an error."""
         async with self._store.following(self._keys.item_changes) as stream:
             while True:
-                entries = await stream.after(f"{self.revision}-0", count=_CHANGES_A_READ, wait_ms=_WAIT_MS)
+                entries = await stream.after(f"{self.revision}-0", count=_CHANGES_A_READ)
                 changes = changes_of(entries, self.revision)
                 if changes is None:
                     await self._load()

@@ -78,7 +78,8 @@ def neighbours_profile(circle: Circle, table: ItemTable, now_ms: int, content_di
     for place, _, span in circle.spans():
         own = slice(bounds[place], bounds[place + 1])
         moment = min(now_ms, int(circle.time_ms[span].max()))
-        profiles[place] = unit((labels[own] * decay_weights(times[own], moment)) @ rows[own])
+        weights: FloatArray = labels[own] * decay_weights(times[own], moment)
+        profiles[place] = unit(weights @ rows[own])
     return social_profile(profiles, np.array([p.weight for p in circle.people], np.float32))
 
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from valkey.asyncio import BlockingConnectionPool, Valkey
+from valkey.asyncio import Valkey
 from valkey.asyncio.cluster import ClusterNode, PipelineCommand, ValkeyCluster
 from valkey.exceptions import (
     AskError,
@@ -32,9 +32,12 @@ from valkey.exceptions import (
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import TimeoutError as ValkeyTimeoutError
 
+from services.features.store.address import StoreAddress, connected, safe_url, single
 from services.features.store.scripts import Script
 from shared.errors import Unavailable
 
+# How long a follower waits for an entry before it asks again.
+FOLLOW_WAIT_S = 1.0
 Command = Sequence[bytes | str | int | float]
 
 _AWAY = (
@@ -56,17 +59,6 @@ _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "LOADING", 
 
 
 @dataclass(frozen=True, slots=True)
-class StoreAddress:
-    """Where the store is and how long to wait for it."""
-
-    url: str
-    cluster: bool = False
-    timeout_s: float = 5.0
-    connect_timeout_s: float = 2.0
-    max_connections: int = 64
-
-
-@dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """`WAITAOF 1 replicas timeout` after each write: on this many replicas' disks. 0 = do not wait."""
 
@@ -80,7 +72,7 @@ class Store:
     def __init__(self, address: StoreAddress, acknowledgement: Acknowledgement = Acknowledgement()) -> None:
         self.address = address
         self._acknowledgement = acknowledgement
-        self._client: Valkey | ValkeyCluster = _connect(address)
+        self._client: Valkey | ValkeyCluster = connected(address)
 
     async def run(self, commands: Sequence[Command], *, write: bool = False) -> list[Any]:
         """Replies in order. `write`: acknowledged only once as durable as the level says."""
@@ -130,9 +122,9 @@ class Store:
                 node = self._client.get_node_from_key(stream)
                 if node is None:
                     raise ValkeyConnectionError(f"no node holds {stream}")
-                client = _single(self.address, host=node.host, port=node.port)
+                client = single(self.address, node=(node.host, int(node.port)), wait_s=FOLLOW_WAIT_S)
             else:
-                client = _single(self.address)
+                client = single(self.address, wait_s=FOLLOW_WAIT_S)
         except _AWAY as error:
             raise self._away(error) from error
         try:
@@ -246,8 +238,9 @@ class Following:
     def __init__(self, store: Store, client: Valkey, stream: str) -> None:
         self._store, self._client, self._stream = store, client, stream
 
-    async def after(self, entry_id: str, *, count: int, wait_ms: int) -> list[tuple[bytes, list[bytes]]]:
-        """Entries after `entry_id`, or none after `wait_ms` milliseconds without one."""
+    async def after(self, entry_id: str, *, count: int) -> list[tuple[bytes, list[bytes]]]:
+        """Entries after `entry_id`, or none after FOLLOW_WAIT_S seconds without one."""
+        wait_ms = int(FOLLOW_WAIT_S * 1000)
         try:
             reply = await _execute(
                 self._client, "XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", self._stream, entry_id
@@ -264,54 +257,6 @@ async def _execute(client: Valkey, *command: bytes | str | int | float) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def safe_url(url: str) -> str:
-    """The address without user and password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 def _first_key(command: Command) -> str:
     key = command[3] if command[0] in ("EVALSHA", "EVAL") else command[1]
     return key.decode() if isinstance(key, bytes) else str(key)
-
-
-def _connect(address: StoreAddress) -> Valkey | ValkeyCluster:
-    if address.cluster:
-        cluster = ValkeyCluster.from_url(
-            address.url,
-            socket_timeout=address.timeout_s,
-            socket_connect_timeout=address.connect_timeout_s,
-            max_connections=address.max_connections,
-            require_full_coverage=False,
-            cluster_error_retry_attempts=1,
-        )
-        for name in [n for n in cluster.response_callbacks if not n.startswith(("CLUSTER", "COMMAND"))]:
-            del cluster.response_callbacks[name]
-        return cluster
-    pool = BlockingConnectionPool.from_url(
-        address.url,
-        max_connections=address.max_connections,
-        timeout=address.timeout_s,
-        socket_timeout=address.timeout_s,
-        socket_connect_timeout=address.connect_timeout_s,
-    )
-    return _raw(Valkey(connection_pool=pool))
-
-
-def _single(address: StoreAddress, **place: Any) -> Valkey:
-    """One connection that may wait longer than a call does."""
-    if place:
-        return _raw(Valkey(**place, socket_timeout=None, socket_connect_timeout=address.connect_timeout_s))
-    client = Valkey.from_url(
-        address.url,
-        single_connection_client=False,
-        socket_timeout=None,
-        socket_connect_timeout=address.connect_timeout_s,
-    )
-    return _raw(client)
-
-
-def _raw(client: Valkey) -> Valkey:
-    """Replies as the server sends them: no conversion to dicts and the like."""
-    client.response_callbacks.clear()
-    return client

@@ -11,12 +11,12 @@ and a crash may lose its last moment; the events themselves are never lost by th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from services.features.background import Background
 from services.features.store.connection import Store
 from services.features.store.keys import DomainKeys
 from services.features.store.scripts import script
@@ -49,7 +49,7 @@ class Trending:
         self._uncounted: list[Event] = []
         self._pending: dict[str, float] = {}
         self._flushing: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._flusher = Background()
 
     def add(self, events: Sequence[Event]) -> None:
         """Takes events in; negative ones and impressions have no part in it."""
@@ -93,14 +93,11 @@ class Trending:
             await self._store.one("ZREM", self._key, *dropped, write=True)
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._flush_for_ever())
+        self._flusher.start(self._flush_for_ever())
 
     async def close(self) -> None:
         """Adds what is still in memory."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._flusher.close()
         try:
             await self.flush()
         except Unavailable as error:

@@ -24,10 +24,16 @@ async def _write_until_away(features: Features, writer: int, acknowledged: list[
         acknowledged.append(event_id)
 
 
+@pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
 async def test_killing_the_store_loses_nothing_acknowledged_and_service_recovers_by_itself(
-    own_valkey: RunningValkey, domain: str
+    domain: str, cluster: bool
 ) -> None:
-    async with serving(own_valkey, domain) as features:
+    with running_valkey(cluster=cluster) as valkey:
+        await _kill_and_come_back(valkey, domain, cluster)
+
+
+async def _kill_and_come_back(own_valkey: RunningValkey, domain: str, cluster: bool) -> None:
+    async with serving(own_valkey, domain, store_cluster=cluster) as features:
         acknowledged: list[str] = []
         writers = [asyncio.create_task(_write_until_away(features, n, acknowledged)) for n in range(8)]
 
@@ -37,7 +43,7 @@ async def test_killing_the_store_loses_nothing_acknowledged_and_service_recovers
         await until(enough, says="200 acknowledged events")
         own_valkey.kill()
         await asyncio.gather(*writers)
-        with pytest.raises(Unavailable, match=r"store at valkey://127\.0\.0\.1"):
+        with pytest.raises(Unavailable, match=r"store at valkey://127\.0\.0\.1:\d+/0 is away"):
             await features.context("u1")
 
         own_valkey.start()

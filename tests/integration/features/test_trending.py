@@ -1,0 +1,82 @@
+"""Trending items, over gRPC."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import InvalidInput
+from tests.integration.features.client import NOW_MS, Features, event, item, until
+from tests.integration.features.conftest import Serve
+
+VIEW, LIKE, DISLIKE = 2, 4, 5
+HOUR_MS = 3600 * 1000
+YEAR_MS = 365 * 24 * HOUR_MS
+
+
+async def _trending(features: Features, **fields: int) -> list[tuple[str, float]]:
+    answer = await features.ask("ListTrendingItems", **fields)
+    return [(i.item_id, round(i.weight, 3)) for i in answer.items]
+
+
+async def test_weights_are_halved_by_each_half_life_and_negative_events_have_no_part(serve: Serve) -> None:
+    async with serve(trending_half_life_hours=1) as features:
+        await features.put(item("a"), item("b"), item("c"), item("d"))
+        await features.record(
+            event("u1", "a", LIKE, time_ms=NOW_MS),
+            event("u2", "a", LIKE, time_ms=NOW_MS - HOUR_MS),  # 1 + 1/2
+            event("u1", "b", LIKE, time_ms=NOW_MS - HOUR_MS),  # 1/2
+            event("u1", "c", VIEW, time_ms=NOW_MS),  # .3
+            event("u1", "d", DISLIKE, time_ms=NOW_MS),
+        )
+        assert await _trending(features) == [("a", 1.0), ("b", 0.333), ("c", 0.2)]
+
+
+async def test_events_sent_twice_count_once_and_years_do_not_overflow(features: Features) -> None:
+    await features.put(item("old"), item("new"))
+    twice = event("u1", "old", time_ms=NOW_MS - 28 * YEAR_MS)
+    await features.record(twice)
+    await features.record(twice)
+    assert await _trending(features) == [("old", 1.0)]
+    await features.record(*(event(f"u{n}", "old", time_ms=NOW_MS - 28 * YEAR_MS) for n in range(100)))
+    await features.record(event("u1", "new", time_ms=NOW_MS))
+    assert (await _trending(features))[0] == ("new", 1.0)
+
+
+async def test_only_available_items_of_the_catalogue_trend(features: Features) -> None:
+    await features.put(item("a"), item("b"), item("c"))
+    await features.record(*(event(f"u{n}", i) for i in ("a", "b", "x") for n in range(3)), event("u1", "c"))
+    await features.put(item("a", available=False))
+    await features.ask("DeleteItems", item_ids=["b"])
+
+    async def left() -> bool:
+        return await _trending(features) == [("c", 1.0)]
+
+    await until(left, says="only c")
+
+
+async def test_replicas_add_up(serve: Serve) -> None:
+    async with serve() as one, serve() as other:
+        await one.put(item("a"), item("b"))
+        await one.record(event("u1", "a"), event("u2", "a"), event("u1", "b"))
+        await other.record(event("u3", "b"), event("u4", "b"))
+
+        async def added() -> bool:
+            return await _trending(one) == await _trending(other) == [("b", 1.0), ("a", 0.667)]
+
+        await until(added, says="both replicas' events")
+
+
+async def test_what_was_counted_outlives_the_server(serve: Serve) -> None:
+    async with serve() as features:
+        await features.put(item("a"))
+        await features.record(event("u1", "a"))
+    async with serve() as features:
+        assert await _trending(features) == [("a", 1.0)]
+
+
+async def test_the_limit_is_kept_and_bounded(features: Features) -> None:
+    await features.put(*(item(f"i{n}") for n in range(5)))
+    await features.record(*(event("u1", f"i{n}", time_ms=NOW_MS + n) for n in range(5)))
+    assert len(await _trending(features, limit=2)) == 2
+    with pytest.raises(InvalidInput, match=r"limit must be 1\.\.1000, or 0 for 200, got 1001"):
+        await _trending(features, limit=1001)
