@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from services.training.asof import request_vectors, social_profiles, unit_rows
-from services.training.data import TrainingData, offsets_of
+from services.training.data import Int64Array, TrainingData, offsets_of
 from services.training.windows import Batch, Cuts, event_inputs, places, vary_actions
 from shared.context.labels import signed_labels
 from shared.context.profiles import PROFILE_HALF_LIFE_S
@@ -34,6 +34,7 @@ class EpisodeShape:
     query: int = 10
     early_share: float = 0.5
     early_events: int = 30
+    thin_share: float = 0.5
 
 
 def draw_episodes(
@@ -67,12 +68,31 @@ def protocol_episodes(data: TrainingData, users: IntArray, shots: int) -> Cuts:
     )
 
 
+def thin(
+    index: Int64Array, mask: FloatArray, room: Int64Array, share: float, rng: np.random.Generator
+) -> Int64Array:
+    """Support sets with gaps: of a `share` of episodes, the k events are drawn among the last 2k + 3.
+
+    People skip things and logs lose events; and one person gives many more episodes this way.
+    index, mask [B, L]: from `places`; room [B]: events that the person has before the query.
+    """
+    count = mask.sum(axis=1).astype(np.int64)
+    reach = np.minimum(2 * count + 3, room)
+    newest = index[:, -1]
+    result = index.copy()
+    for row in np.flatnonzero((rng.random(len(index)) < share) & (count > 0)):
+        back = np.sort(rng.choice(reach[row], size=count[row], replace=False))[::-1]
+        result[row, -count[row] :] = newest[row] - back
+    return result
+
+
 def episode_inputs(
     data: TrainingData,
     cuts: Cuts,
     length: int,
     *,
     action_share: float = 0.0,
+    thin_share: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Batch:
     """Model inputs as of each query's beginning, as serving would build them for a person who has done
@@ -81,6 +101,8 @@ def episode_inputs(
     action_share: see `windows.vary_actions`; needs rng.
     """
     index, mask = places(data, cuts, length)
+    if rng is not None and thin_share > 0.0:
+        index = thin(index, mask, cuts.starts + cuts.counts, thin_share, rng)
     batch = event_inputs(data, index, mask)
     if rng is None:
         batch["labels"] = signed_labels(batch["actions"], batch["values"])

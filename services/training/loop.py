@@ -61,7 +61,11 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """AdamW's settings: `slow` is the rate of ψ and φ where they start from an SVD."""
+    """AdamW's settings: `slow` is the rate of ψ and φ where they start from an SVD.
+
+    weight_decay: of the item tables alone, so that an item with few events stays near what its
+    content says.
+    """
 
     rate: float = 1e-3
     slow: float = 2e-4
@@ -119,6 +123,9 @@ class Trainer:
                     beta_2=0.98,
                     weight_decay=rates.weight_decay,
                     name=f"adam_{number}",
+                )
+                optimiser.exclude_from_weight_decay(
+                    var_list=[v for v in variables if not v.path.rsplit("/", 1)[-1].startswith("table_")]
                 )
                 optimiser.build(variables)
                 self.optimisers.append(optimiser)

@@ -120,7 +120,14 @@ def _best_so_far(state: TrainState) -> tuple[float, dict[str, Any]]:
 
 def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.random.Generator) -> Batch:
     """Model inputs of the support sets, query sets as columns of the pool, and what is masked."""
-    batch = episode_inputs(data, cuts, config.shape.max_shots, action_share=config.action_share, rng=rng)
+    batch = episode_inputs(
+        data,
+        cuts,
+        config.shape.max_shots,
+        action_share=config.action_share,
+        thin_share=config.shape.thin_share,
+        rng=rng,
+    )
     targets, there, labels = query_sets(data, cuts, config.shape.query)
     needed = np.concatenate([batch["items"].ravel(), targets.ravel()])
     pool = make_pool(data, needed, config.negatives, rng)

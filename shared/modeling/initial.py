@@ -48,8 +48,11 @@ def cosine_factors(
     table.data[:] = 1.0
     norms = np.sqrt(np.asarray(table.power(2).sum(axis=0)).ravel())
     table = table.multiply(1.0 / np.maximum(norms, 1.0)).tocsr()
-    rank = min(dim, min(table.shape) - 1)
-    _, scales, right = svds(table, k=rank, v0=np.ones(min(table.shape)), random_state=0)
+    rank = min(dim, min(table.shape))
+    if rank == min(table.shape):  # all of them: too many for the sparse solver
+        _, scales, right = np.linalg.svd(table.toarray(), full_matrices=False)
+    else:
+        _, scales, right = svds(table, k=rank, v0=np.ones(min(table.shape)), random_state=0)
     order = np.argsort(-scales)
     factors = right[order].T * scales[order]
     factors *= np.where(np.abs(factors).max(axis=0) == factors.max(axis=0), 1.0, -1.0)

@@ -1,0 +1,74 @@
+"""The exported artifact computes what the model computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.context.batch import ModelInputs
+from tests.unit.shared.modeling import twin
+
+tf = pytest.importorskip("tensorflow")
+CONFIG = twin.CONFIG
+
+
+@pytest.fixture(scope="module")
+def exported(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from shared.modeling.export import export_saved_model
+
+    directory: Path = tmp_path_factory.mktemp("saved_model")
+    export_saved_model(model, directory)
+    return tf.saved_model.load(str(directory))
+
+
+def run(exported: Any, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    found = exported.signatures[name](**{k: tf.constant(v) for k, v in inputs.items()})
+    return {k: v.numpy() for k, v in found.items()}
+
+
+def test_its_inputs_are_those_that_serving_builds(exported: Any) -> None:
+    _, names = exported.signatures["encode_adapt"].structured_input_signature
+    assert set(names) == {*ModelInputs.__dataclass_fields__, "adapt"}
+    _, names = exported.signatures["item_rows"].structured_input_signature
+    assert set(names) == {"id_rows", "id_present", "content"}
+
+
+@pytest.mark.parametrize("length", CONFIG.buckets)
+@pytest.mark.parametrize("counts", [[0], [0, 2, 4]])
+def test_queries_are_the_models_at_every_bucket_and_batch(
+    model: Any, exported: Any, length: int, counts: list[int]
+) -> None:
+    inputs = twin.inputs_of(counts, length)
+    adapt = np.ones(len(counts), np.float32)
+    found = run(exported, "encode_adapt", {**inputs, "adapt": adapt})
+    expected = model.encode_adapt(inputs, tf.constant(adapt))
+    names = ("queries", "uncertainty_factor", "uncertainty_scale")
+    for name, value in zip(names, expected, strict=True):
+        np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
+    assert found["uncertainty_factor"].shape == (len(counts), CONFIG.uncertainty_rank, CONFIG.adapt_dim)
+
+
+def test_rows_are_the_models(model: Any, exported: Any) -> None:
+    from shared.modeling.export import manifest_dims, row_arrays
+
+    arrays, dims = row_arrays(model), manifest_dims(CONFIG)
+    content = model.catalogue_content.numpy()
+    inputs = {"id_rows": arrays["id"], "id_present": np.ones(len(content), np.float32), "content": content}
+    found = run(exported, "item_rows", inputs)
+    for kind in ("input", "support", "output"):
+        np.testing.assert_allclose(found[f"{kind}_rows"], arrays[kind], atol=1e-5)
+        assert arrays[kind].shape[1] == dims[kind]
+    assert arrays["id"].shape[1] == dims["id"]
+    assert arrays["content"].dtype == np.float16
+
+
+def test_a_new_item_is_an_ordinary_row(exported: Any) -> None:
+    inputs = {
+        "id_rows": np.zeros((1, CONFIG.id_dim), np.float32),
+        "id_present": np.zeros(1, np.float32),
+        "content": np.ones((1, CONFIG.content_dim), np.float32),
+    }
+    assert all(np.isfinite(rows).all() for rows in run(exported, "item_rows", inputs).values())

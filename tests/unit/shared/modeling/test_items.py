@@ -1,0 +1,90 @@
+"""Item tower and starting values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.modeling.initial import content_projection, cosine_factors, initial_rows
+from tests.unit.shared.modeling.twin import CONFIG
+
+tf = pytest.importorskip("tensorflow")
+
+
+def test_an_item_is_its_id_on_top_of_what_its_content_says(model: Any) -> None:
+    """row(id) − row(no id) = id − absence, whatever the content."""
+    rng = np.random.default_rng(0)
+    ids = rng.normal(size=(3, CONFIG.id_dim)).astype(np.float32)
+    content = rng.normal(size=(3, CONFIG.content_dim)).astype(np.float32)
+    here, gone = (np.concatenate(model.tower(ids, np.full(3, p, np.float32), content), axis=1) for p in (1, 0))
+    np.testing.assert_allclose(here - gone, ids - model.tower.absence.numpy(), atol=1e-5)
+
+
+def test_an_absent_id_is_not_read(model: Any) -> None:
+    content = np.ones((2, CONFIG.content_dim), np.float32)
+    zeros, sevens = (np.full((2, CONFIG.id_dim), v, np.float32) for v in (0.0, 7.0))
+    one, other = (model.tower(ids, np.zeros(2, np.float32), content) for ids in (zeros, sevens))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_rows_have_the_sizes_of_the_manifest(model: Any) -> None:
+    rows = model.item_rows()
+    assert rows.input.shape == (12, CONFIG.input_dim)
+    assert rows.support.shape == (12, CONFIG.support_dim)
+    assert rows.output.shape == (12, CONFIG.output_dim)
+
+
+def test_rows_of_some_items_are_those_of_the_whole_catalogue(model: Any) -> None:
+    some = tf.constant([7, 2])
+    for one, other in zip(model.item_rows(some), model.item_rows(), strict=True):
+        np.testing.assert_allclose(one.numpy(), tf.gather(other, some).numpy(), atol=1e-6)
+
+
+def test_no_text_is_no_direction(model: Any) -> None:
+    projected = model.tower.project(np.zeros((1, CONFIG.content_dim), np.float32)).numpy()
+    assert not projected.any()
+
+
+def test_the_projection_keeps_distances_between_items() -> None:
+    """With as many components as directions, half-whitened distances rank like the real ones."""
+    rng = np.random.default_rng(1)
+    content = rng.normal(size=(40, 4)).astype(np.float32) @ rng.normal(size=(4, 30)).astype(np.float32)
+    found = content_projection(content, 8)
+    assert found.components.shape == (30, 8)
+    reduced = (content - found.centre) @ found.components
+    assert np.linalg.matrix_rank(reduced, tol=1e-2) == 4
+    assert np.abs(reduced.mean(axis=0)).max() < 1e-4
+
+
+def test_the_projection_of_a_catalogue_without_text_is_zero() -> None:
+    found = content_projection(np.zeros((5, 6), np.float32), 3)
+    assert not found.components.any()
+    assert not found.centre.any()
+
+
+def test_factors_multiply_to_cosines() -> None:
+    """Items 0 and 1 share one of their two people each: cos = 1 / (√2·√2) = 0.5; item 2 shares nobody."""
+    users, items = np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 2])
+    factors = cosine_factors(users, items, num_users=4, num_items=3, dim=5).astype(float)
+    cosines = factors @ factors.T
+    assert abs(cosines[0, 1] - 0.5) < 1e-5
+    assert abs(cosines[0, 2]) < 1e-5
+
+
+def test_factors_are_the_same_each_time() -> None:
+    rng = np.random.default_rng(2)
+    users, items = rng.integers(0, 30, 400), rng.integers(0, 20, 400)
+    one, other = (cosine_factors(users, items, num_users=30, num_items=20, dim=6) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_biases_start_from_log_popularity() -> None:
+    """Counts 3 and 0: log 4 and log 1, centred: ± log 2. Likes 1 and 0: ± log(2) / 2."""
+    found = initial_rows(
+        np.array([0, 1, 2]), np.array([0, 0, 0]), np.array([True, False, False]), num_users=3, num_items=2, dim=1
+    )
+    half = np.log(2.0)
+    np.testing.assert_allclose(found.biases, [[half, half / 2], [-half, -half / 2]], atol=1e-6)

@@ -1,0 +1,158 @@
+"""Heads, losses and the whole model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.errors import InvalidInput
+from shared.modeling.config import ModelConfig, task_infos
+from tests.unit.shared.modeling import twin
+from tests.unit.shared.modeling.conftest import shaken
+
+tf = pytest.importorskip("tensorflow")
+CONFIG = twin.CONFIG
+
+
+def queries(model: Any, inputs: dict[str, Any], adapt: float = 1.0) -> Any:
+    found, _, _ = model.encode_adapt(inputs, tf.fill([len(inputs["mask"])], adapt))
+    return found.numpy()
+
+
+def test_a_query_ends_in_the_selection_of_its_tasks_bias(model: Any) -> None:
+    found = queries(model, twin.inputs_of([0, 3], 4))
+    assert found.shape == (2, 2, CONFIG.output_dim)
+    np.testing.assert_array_equal(found[:, :, -2:], np.tile(np.eye(2, dtype=np.float32), (2, 1, 1)))
+
+
+def test_the_fast_weights_stand_at_the_adapt_offset(model: Any) -> None:
+    """Adaptation on and off differ there and nowhere else."""
+    inputs = twin.inputs_of([2, 4], 4)
+    difference = queries(model, inputs) - queries(model, inputs, adapt=0.0)
+    fast = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
+    assert np.abs(difference[..., fast]).min(axis=(1, 2)).max() > 0.0
+    difference[..., fast] = 0.0
+    assert not difference.any()
+
+
+def test_adaptation_off_has_no_uncertainty(model: Any) -> None:
+    inputs = twin.inputs_of([3], 4)
+    _, factor, scale = model.encode_adapt(inputs, tf.zeros([1]))
+    assert not factor.numpy().any()
+    assert not scale.numpy().any()
+
+
+def test_one_who_has_done_nothing_gets_queries(model: Any) -> None:
+    found = queries(model, twin.inputs_of([0], 4))
+    assert np.isfinite(found).all()
+    assert np.abs(found[..., : CONFIG.dim]).max() > 0.0
+
+
+def test_scales_are_interpolated_between_numbers_of_shots(model: Any) -> None:
+    """At k = 0 γ is that of k = 1."""
+    gamma = np.exp(model.heads.log_gamma.numpy())
+    found = model.heads.scales(tf.constant([0.0, 1.0, 2.0])).numpy()
+    np.testing.assert_allclose(found, gamma[[0, 0, 1]], rtol=1e-5)
+
+
+def test_the_fast_weights_alone_lower_what_resembles_a_dislike(model: Any) -> None:
+    """Under ridge with φ = ψ, an item with the disliked item's row loses, and gains by a like."""
+    inputs = twin.inputs_of([1], 4)
+    row = inputs["support_rows"][0, -1]
+    fast = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
+    scores = []
+    for label in (-1.0, 1.0):
+        inputs["labels"][0, -1] = label
+        scores.append(queries(model, inputs)[0, :, fast] @ row)
+    assert (scores[0] < 0).all()
+    assert (scores[1] > 0).all()
+
+
+def test_arrays_bring_a_model_back(model: Any) -> None:
+    other = shaken(seed=9)
+    inputs = twin.inputs_of([3], 4)
+    assert np.abs(queries(other, inputs) - queries(model, inputs)).max() > 0.01
+    other.load_arrays(model.state_arrays())
+    np.testing.assert_array_equal(queries(other, inputs), queries(model, inputs))
+    np.testing.assert_array_equal(other.item_rows().output.numpy(), model.item_rows().output.numpy())
+
+
+def test_the_same_seed_makes_the_same_model() -> None:
+    one, other = shaken().state_arrays(), shaken().state_arrays()
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_one_adapter_can_start_from_anothers_arrays(model: Any) -> None:
+    off = shaken(replace(CONFIG, adapter="none"), seed=5)
+    off.load_arrays(model.state_arrays())
+    inputs = twin.inputs_of([3], 4)
+    np.testing.assert_array_equal(queries(off, inputs), queries(model, inputs, adapt=0.0))
+
+
+def test_softmax_loss_by_hand() -> None:
+    """Two classes with logits 0 and log 3: −log(3/4) for the second; the second position weighs nothing."""
+    from shared.modeling.losses import softmax_loss
+
+    logits = tf.math.log([[1.0, 3.0], [1.0, 1.0]])
+    found = softmax_loss(logits, tf.constant([1, 0]), tf.constant([1.0, 0.0]))
+    assert abs(float(found) - np.log(4 / 3)) < 1e-6
+
+
+def test_set_loss_by_hand() -> None:
+    """p = (1/4, 3/4), targets both: −(log 1/4 + log 3/4) / 2; no targets at all cost nothing."""
+    from shared.modeling.losses import set_loss
+
+    logits = tf.math.log([[1.0, 3.0]])
+    both = set_loss(logits, tf.constant([[0, 1]]), tf.ones([1, 2]))
+    assert abs(float(both) + (np.log(1 / 4) + np.log(3 / 4)) / 2) < 1e-6
+    assert float(set_loss(logits, tf.constant([[0, 1]]), tf.zeros([1, 2]))) == 0.0
+
+
+def test_excluded_items_leave_the_softmax() -> None:
+    """Of three equal items one is out: each of the others has probability 1/2."""
+    from shared.modeling.losses import exclude, set_loss
+
+    logits = exclude(tf.zeros([1, 3]), tf.constant([[1, 0, 0]], tf.uint8))
+    assert abs(float(set_loss(logits, tf.constant([[1]]), tf.ones([1, 1]))) - np.log(2.0)) < 1e-6
+
+
+def test_the_logq_correction_makes_a_sample_speak_for_all() -> None:
+    """100 equal items, one wanted and 9 sampled of 99: corrected, log-sum-exp is that of all 100 again."""
+    from shared.modeling.losses import correct
+
+    log_q = np.full(10, np.log(9 / 99), np.float32)
+    log_q[0] = 0.0
+    total = tf.reduce_logsumexp(correct(tf.zeros([1, 10]), tf.constant(log_q)))
+    assert abs(float(total) - np.log(100.0)) < 1e-5
+
+
+def test_a_config_survives_the_manifest() -> None:
+    import json
+
+    assert ModelConfig.from_dict(json.loads(json.dumps(CONFIG.as_dict()))) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dim": 0}, "dim must be at least 1, got 0"),
+        ({"heads": 3}, "heads must divide dim 8, got 3"),
+        ({"dropout": 1.0}, "dropout must be in"),
+        ({"buckets": (8, 4)}, "buckets must be ascending"),
+        ({"uncertainty_rank": 7}, "uncertainty_rank must be 1..6, got 7"),
+    ],
+)
+def test_impossible_sizes_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        replace(CONFIG, **change)
+
+
+def test_tasks_for_the_manifest() -> None:
+    tasks = task_infos({"like": -6.5})
+    assert [t.name for t in tasks] == ["next", "like"]
+    assert tasks[1].offset == -6.5
