@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
@@ -131,9 +132,13 @@ class Ranking:
 
     def best_first(self) -> IntArray:
         """[n] int32: places by score, largest first; non-finite ones last; ties by item id."""
-        scores = [s if s == s and s not in (np.inf, -np.inf) else -np.inf for s in self.scores.tolist()]
-        ids = self.item_ids
-        return np.array(sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i])), np.int32)
+        scores = np.where(np.isfinite(self.scores), self.scores, -np.inf)
+        order = np.argsort(-scores, kind="stable")
+        sorted_scores = scores[order]
+        if (sorted_scores[1:] == sorted_scores[:-1]).any():
+            ids, values = self.item_ids, scores.tolist()
+            order = np.array(sorted(order.tolist(), key=lambda i: (-values[i], ids[i])), np.int32)
+        return order.astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,7 @@ class Draft:
     def with_found(self, found: tuple[Found, ...]) -> Draft:
         """Takes in what the sources found; the first source of an item is its source."""
         sources: dict[str, str] = {}
-        for part in found:
-            for item_id in part.item_ids:
-                sources.setdefault(item_id, part.source)
-        return replace(self, found=found, sources=sources, candidates=tuple(sources))
+        for part in reversed(found):
+            sources.update(dict.fromkeys(part.item_ids, part.source))
+        candidates = tuple(dict.fromkeys(chain.from_iterable(part.item_ids for part in found)))
+        return replace(self, found=found, sources=sources, candidates=candidates)

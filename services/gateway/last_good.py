@@ -43,11 +43,12 @@ class LastGoodLists:
         """
         if self._forgotten.get((domain, user_id), 0) > since:
             return
-        best = [int(i) for i in ranking.best_first()[: self._items] if np.isfinite(ranking.base[i])]
-        if not best or not self._people:
+        order = ranking.best_first()
+        best = order[np.isfinite(ranking.base[order])][: self._items]
+        if not len(best) or not self._people:
             return
         kept = Ranking(
-            tuple(ranking.item_ids[i] for i in best),
+            tuple(ranking.item_ids[i] for i in best.tolist()),
             ranking.base[best],
             ranking.base[best],
             ranking.tasks,

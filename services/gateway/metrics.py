@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class ListMetrics:
         self.lists.labels(domain, answer.rung.name).inc()
         for degradation in answer.degradations:
             self.degradations.labels(degradation.stage).inc()
-        for item in answer.items:
-            self.places.labels(item.source).inc()
+        for source, count in Tally(item.source for item in answer.items).items():
+            self.places.labels(source).inc(count)
         for timing in answer.timings:
             self.seconds.labels(timing.stage).observe(timing.micros / 1e6)

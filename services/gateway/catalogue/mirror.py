@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -21,7 +21,9 @@ class Mirror:
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
-        self._available = 0
+        self._available: set[str] = set()
+        # Asked for every candidate of every list: the set's own method, without a call of ours around it.
+        self.is_available: Callable[[str], bool] = self._available.__contains__
         self._postings: dict[_Term, set[str]] = {}
         # (−created_ms, id): newest first.
         self._by_age: list[tuple[int, str]] = []
@@ -40,14 +42,10 @@ class Mirror:
 
     @property
     def num_available(self) -> int:
-        return self._available
+        return len(self._available)
 
     def get(self, item_id: str) -> Item | None:
         return self._items.get(item_id)
-
-    def is_available(self, item_id: str) -> bool:
-        item = self._items.get(item_id)
-        return item is not None and item.available
 
     def title(self, item_id: str) -> str:
         """For people to read: the title, or the id where there is none."""
@@ -133,7 +131,8 @@ class Mirror:
     def _store(self, item: Item) -> None:
         kept = replace(item, description="")
         self._items[item.item_id] = kept
-        self._available += kept.available
+        if kept.available:
+            self._available.add(item.item_id)
         for term in _terms(kept):
             self._postings.setdefault(term, set()).add(item.item_id)
 
@@ -141,7 +140,7 @@ class Mirror:
         item = self._items.pop(item_id, None)
         if item is None:
             return None
-        self._available -= item.available
+        self._available.discard(item_id)
         for term in _terms(item):
             posting = self._postings[term]
             posting.discard(item_id)

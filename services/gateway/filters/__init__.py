@@ -17,6 +17,13 @@ class Filter(Protocol):
         ...
 
 
+def without(item_ids: Sequence[str], barred: frozenset[str]) -> tuple[str, ...]:
+    """The items that are not barred. Mostly none is, and telling so is one pass in C."""
+    if barred.isdisjoint(item_ids):
+        return tuple(item_ids)
+    return tuple(i for i in item_ids if i not in barred)
+
+
 def keep_all(
     filters: Sequence[Filter],
     draft: Draft,

@@ -15,5 +15,4 @@ class AvailableFilter:
         self._catalogue = catalogue
 
     def keep(self, draft: Draft, item_ids: Sequence[str]) -> tuple[str, ...]:
-        available = self._catalogue.of(draft.domain).is_available
-        return tuple(i for i in item_ids if available(i))
+        return tuple(filter(self._catalogue.of(draft.domain).is_available, item_ids))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.gateway.draft import Draft
+from services.gateway.filters import without
 from shared.domain import Action
 
 
@@ -18,5 +19,7 @@ class BlockedFilter:
         query, history = draft.query, draft.person.context.history
         if query.candidate_item_ids and query.include_seen:
             return tuple(item_ids)
+        if not (history.actions == Action.DISLIKE).any():
+            return tuple(item_ids)
         latest = dict(zip(history.item_ids, history.actions.tolist(), strict=True))
-        return tuple(i for i in item_ids if latest.get(i) != Action.DISLIKE)
+        return without(item_ids, frozenset(i for i, action in latest.items() if action == Action.DISLIKE))

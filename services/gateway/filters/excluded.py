@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.gateway.draft import Draft
+from services.gateway.filters import without
 
 
 class ExcludedFilter:
@@ -11,5 +12,4 @@ class ExcludedFilter:
     name = "excluded"
 
     def keep(self, draft: Draft, item_ids: Sequence[str]) -> tuple[str, ...]:
-        barred = draft.query.exclude_item_ids | draft.pinned
-        return tuple(i for i in item_ids if i not in barred) if barred else tuple(item_ids)
+        return without(item_ids, draft.query.exclude_item_ids | draft.pinned)

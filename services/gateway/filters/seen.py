@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.gateway.draft import Draft
+from services.gateway.filters import without
 
 
 class SeenFilter:
@@ -13,5 +14,4 @@ class SeenFilter:
     def keep(self, draft: Draft, item_ids: Sequence[str]) -> tuple[str, ...]:
         if draft.query.include_seen:
             return tuple(item_ids)
-        seen = draft.person.seen
-        return tuple(i for i in item_ids if i not in seen)
+        return without(item_ids, draft.person.seen)

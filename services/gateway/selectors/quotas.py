@@ -30,9 +30,10 @@ class QuotaSelector:
             source: math.floor(share * (start + size) + 1e-9) - math.floor(share * start + 1e-9)
             for source, share in self._shares.items()
         }
-        ids, scores = draft.ranking.item_ids, draft.ranking.scores
+        finite = np.isfinite(draft.ranking.scores).tolist()
+        ids = [item_id if ok else "" for item_id, ok in zip(draft.ranking.item_ids, finite, strict=True)]
         members = {
-            source: {i for i, item_id in enumerate(ids) if item_id in found and np.isfinite(scores[i])}
+            source: {i for i, item_id in enumerate(ids) if item_id in found}
             for source in wanted
             if (found := draft.members(source))
         }

@@ -7,6 +7,7 @@ from services.gateway.draft import Adapted, Draft, Found
 from services.gateway.filters import Filter, keep_all
 from services.gateway.ports import Hits, LikenessSearch, Scoring, Search, VectorSearch
 from services.gateway.posterior import explore_query
+from services.gateway.query import NO_FILTER
 from services.gateway.rng import Rng
 
 EXPLORATION = "exploration"
@@ -57,13 +58,21 @@ class ModelSource:
         limit = min(MAX_RETRIEVED, enough + len(draft.page.shown))
         while True:
             best, pool = await self._retrieve(draft, limit)
-            passing = keep_all(self._filters, draft, best.item_ids, _said_later)
+            passing = self._passing(draft, best.item_ids)
             exhausted = len(best.item_ids) < limit or limit == MAX_RETRIEVED
             if exhausted or len(passing) >= min(enough, 2 * draft.query.page_size):
                 break
             limit = min(MAX_RETRIEVED, _WIDER * limit)
         found = [Found(source, passing[:enough])]
         return [*found, Found(EXPLORATION, pool.item_ids)] if pool else found
+
+    def _passing(self, draft: Draft, item_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Those that the filters will keep; not worth a look where they surely keep most."""
+        mirror = self._catalogue.of(draft.domain)
+        mostly_available = 2 * mirror.num_available > len(mirror)
+        if draft.query.filter == NO_FILTER and not draft.page.shown and mostly_available:
+            return item_ids
+        return keep_all(self._filters, draft, item_ids, _said_later)
 
     async def _retrieve(self, draft: Draft, limit: int) -> tuple[Hits, Hits | None]:
         searches = list(self._searches(draft, limit))
