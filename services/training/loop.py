@@ -35,7 +35,9 @@ class TrainState:
 
     def save(self, path: str | Path) -> None:
         """As .npz, without pickle."""
-        np.savez(Path(path), __stage__=np.array(self.stage), __step__=np.array(self.step), **self.arrays)
+        meta = {"__stage__": np.array(self.stage), "__step__": np.array(self.step)}
+        with Path(path).open("wb") as file:
+            np.savez(file, allow_pickle=False, **meta, **self.arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> TrainState:

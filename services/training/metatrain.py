@@ -11,20 +11,18 @@ import tensorflow as tf
 
 from services.training.data import TrainingData
 from services.training.episodes import (
-    PROTOCOL_EVENTS_BEFORE,
-    PROTOCOL_QUERY,
     EpisodeShape,
     draw_episodes,
     episode_inputs,
     events_so_far,
     excluded,
-    protocol_episodes,
     query_sets,
 )
 from services.training.loop import Hooks, Rates, Trainer, TrainState, Worker, numbers
 from services.training.pretrain import distillation
+from services.training.reactions import ReactionConfig, reaction_inputs, reaction_loss
+from services.training.validate import validation_ndcg
 from services.training.windows import LIKED_LABEL, Batch, Cuts, generator, make_pool
-from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
 from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS
 from shared.modeling.losses import correct, exclude, set_loss
@@ -57,6 +55,7 @@ class MetaConfig:
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
+    reactions: ReactionConfig = field(default_factory=ReactionConfig)
     validate_every: int = 100
     validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
@@ -129,10 +128,14 @@ def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.ra
         rng=rng,
     )
     targets, there, labels = query_sets(data, cuts, config.shape.query)
+    if config.reactions.weight > 0.0:
+        batch |= reaction_inputs(data, batch, targets, config.reactions, rng)
     needed = np.concatenate([batch["items"].ravel(), targets.ravel()])
     pool = make_pool(data, needed, config.negatives, rng)
     out = excluded(events_so_far(data, cuts), data.num_items)
-    batch["items"] = pool.columns(batch["items"])
+    for name in ("items", "reaction_items", "reaction_item"):
+        if name in batch:
+            batch[name] = pool.columns(batch[name])
     batch["targets"] = pool.columns(targets)
     batch[f"{NEXT_TASK}_weight"] = there
     batch[f"{LIKE_TASK}_weight"] = there * (labels >= LIKED_LABEL)
@@ -146,7 +149,7 @@ def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.ra
 
 
 def _groups(model: WarmstartModel, config: MetaConfig) -> list[tuple[list[Any], float]]:
-    """Variables by learning rate: heads and adapter fast, encoder and sequence rows gently, ψ and φ slowly."""
+    """Variables by learning rate: scales and adapter fast, ψ and φ slowly."""
     gentle = [model.tables[name] for name in ("e", "v", "b")]
     gentle += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
     slow = [model.tables[name] for name in ("psi", "phi")] if model.adapter.learns_rows else []
@@ -180,55 +183,11 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
             )
         distil = distillation(model, content, ids)
         total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
-        return total, {"loss": total, **{f"loss_{k}": v for k, v in losses.items()}, "distil": distil}
+        metrics = {"distil": distil, **{f"loss_{k}": v for k, v in losses.items()}}
+        if config.reactions.weight > 0.0:
+            shortfall, right = reaction_loss(model, batch, rows, config.reactions)
+            total += config.reactions.weight * shortfall
+            metrics |= {"reaction_shortfall": shortfall, "reaction_right": right}
+        return total, {"loss": total, **metrics}
 
     return loss
-
-
-def validation_ndcg(
-    model: WarmstartModel, data: TrainingData, users: IntArray, shots: tuple[int, ...]
-) -> float:
-    """Mean NDCG@10 of task `next` over people and numbers of shots, by the evaluation's protocol.
-
-    0 where no person has enough events.
-    """
-    values = [ndcg_of(model, data, protocol_episodes(data, users, k)) for k in shots]
-    return float(np.mean([v.mean() if len(v) else 0.0 for v in values]))
-
-
-def ndcg_of(model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True) -> FloatArray:
-    """NDCG@10 of task `next` of each episode, whole catalogue, events so far masked. [B] float32."""
-    if not len(cuts):
-        return np.zeros(0, np.float32)
-    scores = episode_scores(model, data, cuts, adapt=adapt)[:, TASKS.index(NEXT_TASK)]
-    scores[excluded(events_so_far(data, cuts), data.num_items) > 0] = -np.inf
-    targets, there, _ = query_sets(data, cuts, PROTOCOL_QUERY)
-    return ndcg_at_10(scores, targets, there)
-
-
-def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> FloatArray:
-    """scores [B, N]; targets, there [B, Q]. Items with equal scores: the first in the catalogue first."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    wanted = np.zeros(scores.shape, bool)
-    rows, columns = np.nonzero(there)
-    wanted[rows, targets[rows, columns]] = True
-    discounts = 1.0 / np.log2(np.arange(2, 12))
-    gained = np.take_along_axis(wanted, best, axis=1) @ discounts[: best.shape[1]]
-    ideal = np.cumsum(discounts)[np.clip(wanted.sum(axis=1), 1, 10) - 1]
-    return (gained / ideal).astype(np.float32)
-
-
-def episode_scores(
-    model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True
-) -> FloatArray:
-    """Raw scores of the whole catalogue. [B, T, N] float32."""
-    length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
-    batch = episode_inputs(data, cuts, length)
-    rows = model.item_rows()
-    on = batch["mask"][..., None]
-    inputs = {name: tf.constant(value) for name, value in batch.items() if name != "items"}
-    inputs["input_rows"] = tf.gather(rows.input, batch["items"]) * on
-    inputs["support_rows"] = tf.gather(rows.support, batch["items"]) * on
-    queries, _, _ = model.encode_adapt(inputs, tf.fill([len(cuts)], 1.0 if adapt else 0.0))
-    scores: FloatArray = tf.einsum("btd,nd->btn", queries, rows.output).numpy()
-    return scores

@@ -179,10 +179,9 @@ def _with_adapter(sizes: Any, arm: Arm) -> Any:
 
 
 def _task_offsets(model: Any, data: TrainingData) -> Mapping[str, float]:
-    from services.training import metatrain
+    from services.training.validate import task_offsets
 
-    compute = getattr(metatrain, "task_offsets", None)
-    return compute(model, data) if compute else {}
+    return task_offsets(model, data)
 
 
 def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:

@@ -24,6 +24,6 @@ def ridge(
     rows Ψ [n, A]; targets y [n]; weights w [n]; noise λ. Returns ([A], [A, A]).
     """
     precision = (rows * weights[:, None]).T @ rows + noise * np.eye(rows.shape[1])
-    mean: Float64Array = np.linalg.solve(precision, rows.T @ (weights * targets))
-    covariance: Float64Array = noise * np.linalg.inv(precision)
-    return mean, covariance
+    mean = np.linalg.solve(precision, rows.T @ (weights * targets))
+    covariance = noise * np.linalg.inv(precision)
+    return mean.astype(np.float64), covariance.astype(np.float64)

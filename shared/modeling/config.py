@@ -14,7 +14,14 @@ LIKE_TASK = "like"  # what the person will like
 TASKS = (NEXT_TASK, LIKE_TASK)
 
 _SIZES = (
-    "dim", "blocks", "heads", "feed_forward", "adapt_dim", "content_dim", "content_rank", "content_hidden"
+    "dim",
+    "blocks",
+    "heads",
+    "feed_forward",
+    "adapt_dim",
+    "content_dim",
+    "content_rank",
+    "content_hidden",
 )
 
 

@@ -31,7 +31,7 @@ def set_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, log_q: Tensor) -> Tensor:
-    """Takes each column's log sampling probability off (Bengio & Senécal, 2008). log_q: [M], 0 = always in."""
+    """Takes each column's log sampling probability off (Bengio & Senécal, 2008). log_q: [M]."""
     return logits - log_q
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -38,7 +39,10 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         self.encoder = Encoder(config)
         self.heads = Heads(config)
         self.adapter = make_adapter(
-            config.adapter, adapt_dim=config.adapt_dim, rank=config.uncertainty_rank, **config.adapter_settings
+            config.adapter,
+            adapt_dim=config.adapt_dim,
+            rank=config.uncertainty_rank,
+            **config.adapter_settings,
         )
         self.tables = {
             name: self.add_weight(
@@ -98,7 +102,7 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         """All variables by path, for checkpoints."""
         return {variable.path: variable.numpy() for variable in self.variables}
 
-    def load_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    def load_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """The inverse of `state_arrays`; variables that are not named (another adapter's) stay."""
         for variable in self.variables:
             if variable.path in arrays:

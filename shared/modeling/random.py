@@ -15,13 +15,10 @@ class Noise:
     seed: [2] int32 tensor. `Noise(None)` is silence: no dropout at all.
     """
 
-    def __init__(self, seed: Tensor | None) -> None:
+    def __init__(self, seed: Tensor) -> None:
+        self.silent = seed is None
         self._seed = seed
         self._drawn = 0
-
-    @property
-    def silent(self) -> bool:
-        return self._seed is None
 
     def uniform(self, shape: Tensor) -> Tensor:
         """float32 in [0, 1)."""

@@ -127,9 +127,7 @@ def test_gradients_reach_rows_and_variables(name: str, settings: Mapping[str, An
 @adapters
 def test_it_runs_inside_a_graph_with_open_shapes(name: str, settings: Mapping[str, Any]) -> None:
     adapter, events = made(name, settings), support()
-    open_shapes = Support(
-        tf.TensorSpec([None, None, DIM]), *(tf.TensorSpec([None, None]) for _ in range(3))
-    )
+    open_shapes = Support(tf.TensorSpec([None, None, DIM]), *(tf.TensorSpec([None, None]) for _ in range(3)))
 
     @tf.function(input_signature=[open_shapes, tf.TensorSpec([None, STATE_DIM])])  # type: ignore[untyped-decorator]
     def graph(given: Support, state: Any) -> Adapted:

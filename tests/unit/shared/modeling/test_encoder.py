@@ -87,7 +87,9 @@ def test_dropout_keeps_the_mean() -> None:
 def test_knots_are_hit_exactly(count: float, expected: list[int]) -> None:
     from shared.modeling.encoder import hat_features
 
-    np.testing.assert_allclose(hat_features(tf.constant([count]), (0.0, 1.0, 3.0)).numpy()[0], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        hat_features(tf.constant([count]), (0.0, 1.0, 3.0)).numpy()[0], expected, atol=1e-6
+    )
 
 
 def test_between_knots_the_weights_sum_to_one() -> None:

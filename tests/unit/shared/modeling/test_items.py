@@ -18,7 +18,9 @@ def test_an_item_is_its_id_on_top_of_what_its_content_says(model: Any) -> None:
     rng = np.random.default_rng(0)
     ids = rng.normal(size=(3, CONFIG.id_dim)).astype(np.float32)
     content = rng.normal(size=(3, CONFIG.content_dim)).astype(np.float32)
-    here, gone = (np.concatenate(model.tower(ids, np.full(3, p, np.float32), content), axis=1) for p in (1, 0))
+    here, gone = (
+        np.concatenate(model.tower(ids, np.full(3, p, np.float32), content), axis=1) for p in (1, 0)
+    )
     np.testing.assert_allclose(here - gone, ids - model.tower.absence.numpy(), atol=1e-5)
 
 
@@ -84,7 +86,12 @@ def test_factors_are_the_same_each_time() -> None:
 def test_biases_start_from_log_popularity() -> None:
     """Counts 3 and 0: log 4 and log 1, centred: ± log 2. Likes 1 and 0: ± log(2) / 2."""
     found = initial_rows(
-        np.array([0, 1, 2]), np.array([0, 0, 0]), np.array([True, False, False]), num_users=3, num_items=2, dim=1
+        np.array([0, 1, 2]),
+        np.array([0, 0, 0]),
+        np.array([True, False, False]),
+        num_users=3,
+        num_items=2,
+        dim=1,
     )
     half = np.log(2.0)
     np.testing.assert_allclose(found.biases, [[half, half / 2], [-half, -half / 2]], atol=1e-6)

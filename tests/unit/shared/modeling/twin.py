@@ -60,7 +60,11 @@ def last_state(weights: Mapping[str, Array], inputs: Mapping[str, Array], person
     own = np.flatnonzero(inputs["mask"][person])
     x = [_start(w, inputs, person)]
     for number, place in enumerate(own):
-        gap = None if number == 0 else float(inputs["ages_s"][person, place - 1] - inputs["ages_s"][person, place])
+        gap = (
+            None
+            if number == 0
+            else float(inputs["ages_s"][person, place - 1] - inputs["ages_s"][person, place])
+        )
         x.append(_event(w, inputs, person, place, number + 1, gap))
     states = np.stack([_norm(w, "norm_in", token) for token in x])
     for block in range(CONFIG.blocks):
@@ -76,10 +80,19 @@ def _start(w: Mapping[str, Array], inputs: Mapping[str, Array], person: int) -> 
 
 
 def _event(
-    w: Mapping[str, Array], inputs: Mapping[str, Array], person: int, place: int, count: int, gap: float | None
+    w: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    person: int,
+    place: int,
+    count: int,
+    gap: float | None,
 ) -> Array:
     at = (person, place)
-    action, value, label = int(inputs["actions"][at]), float(inputs["values"][at]), float(inputs["labels"][at])
+    action, value, label = (
+        int(inputs["actions"][at]),
+        float(inputs["values"][at]),
+        float(inputs["labels"][at]),
+    )
     rating = value / 5.0 if action == 7 else 0.0
     dwell = np.log1p(value) / 5.0 if action == 9 else 0.0
     token = inputs["input_rows"][at].astype(np.float64) + w["actions"][action]
@@ -87,8 +100,7 @@ def _event(
     gap_knots = (0, 5, 30, 180, 1800, 21600, 86400, 604800, 2592000, 31536000)
     if gap is not None:
         token = token + interpolated(gap, gap_knots) @ w["gaps/kernel"]
-    token = token + interpolated(count, (0, 1, 2, 3, 5, 8, 13, 20, 40, 80, 160)) @ w["counts/kernel"]
-    return token
+    return token + interpolated(count, (0, 1, 2, 3, 5, 8, 13, 20, 40, 80, 160)) @ w["counts/kernel"]
 
 
 def interpolated(x: float, knots: tuple[int, ...]) -> Array:
