@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +43,8 @@ class RunningValkey:
     def client(self) -> Valkey:
         return Valkey.from_url(self.url)
 
-    def start(self) -> None:
-        """Returns once it answers."""
+    def start(self, *, cover_slots: bool = True) -> None:
+        """Returns once it answers; a cluster's node: once it holds all slots, unless told not to."""
         command = self.config.command()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -58,7 +58,7 @@ class RunningValkey:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"valkey did not start: {self.log.read_text()[-2000:]}") from error
                 time.sleep(0.01)
-        if self.config.cluster:
+        if self.config.cluster and cover_slots:
             self._cover_all_slots(deadline)
 
     def kill(self) -> None:
@@ -89,7 +89,9 @@ class RunningValkey:
 def running_valkey(*, cluster: bool = False, appendfsync: str = "always") -> Iterator[RunningValkey]:
     """A server on a free port; its directory is removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="valkey-"))
-    config = LocalValkey(directory, port=free_port(), cluster=cluster, appendfsync=appendfsync)
+    config = LocalValkey(
+        directory, port=free_port(), cluster=cluster, cluster_port=free_port(), appendfsync=appendfsync
+    )
     server = RunningValkey(config)
     try:
         server.start()
@@ -100,20 +102,47 @@ def running_valkey(*, cluster: bool = False, appendfsync: str = "always") -> Ite
 
 
 def replica_of(primary: RunningValkey) -> RunningValkey:
-    """A server that follows `primary`; start and stop it yourself. Its directory lies in the primary's."""
-    directory = primary.config.data_dir / "replica"
-    server = RunningValkey(replace(primary.config, data_dir=directory, port=free_port()))
-    server.start()
-    with primary.client() as client:
-        client.config_set("repl-diskless-sync-delay", 0)
-    deadline = time.monotonic() + _DEADLINE_S
-    with server.client() as client:
-        client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
-        while client.info("replication")["master_link_status"] != "up":
-            if time.monotonic() > deadline:
-                raise RuntimeError("the replica did not catch up")
-            time.sleep(0.01)
+    """A server that follows `primary` and has caught up, in its directory; stop it yourself."""
+    config = replace(
+        primary.config,
+        data_dir=primary.config.data_dir / "replica",
+        port=free_port(),
+        cluster_port=free_port(),
+    )
+    server = RunningValkey(config)
+    server.start(cover_slots=False)
+    with primary.client() as leader, server.client() as client:
+        leader.config_set("repl-diskless-sync-delay", 0)
+        if config.cluster:
+            _join(leader, client, primary.config)
+        else:
+            client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
+        _until(lambda: client.info("replication").get("master_link_status") == "up", "the replica caught up")
     return server
+
+
+def _join(leader: Valkey, client: Valkey, config: LocalValkey) -> None:
+    for each in (leader, client):
+        each.response_callbacks.pop("CLUSTER MYID", None)
+    name = leader.execute_command("CLUSTER", "MYID").decode()
+    client.execute_command("CLUSTER", "MEET", "127.0.0.1", config.port, config.cluster_port)
+
+    def follows() -> bool:
+        try:
+            client.execute_command("CLUSTER", "REPLICATE", name)
+        except ValkeyError:  # the nodes do not know each other yet
+            return False
+        return True
+
+    _until(follows, "the nodes met")
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {_DEADLINE_S:g} s: {what}")
+        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -27,6 +27,7 @@ class LocalValkey:
     appendfsync: str = "always"
     max_memory: str = "0"
     cluster: bool = False
+    cluster_port: int = 0  # of the cluster bus; 0 = port + 10000
 
     @property
     def url(self) -> str:
@@ -69,5 +70,5 @@ class LocalValkey:
         if self.socket is not None:
             options |= {"unixsocket": str(self.socket), "unixsocketperm": "700"}
         if self.cluster:
-            options |= {"cluster-enabled": "yes"}
+            options |= {"cluster-enabled": "yes", "cluster-port": str(self.cluster_port)}
         return options

@@ -34,7 +34,7 @@ class FeatureSettings(ServerSettings):
     replica_timeout_s: float = Field(
         2.5,
         gt=0,
-        description="Seconds to wait for them, then UNAVAILABLE; they report about once a second.",
+        description="Seconds to wait for them, then UNAVAILABLE.",
     )
     verify_durability: bool = Field(
         True, description="Check at start that the store is configured for the durability."

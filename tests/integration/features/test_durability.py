@@ -90,19 +90,19 @@ async def test_local_durability_is_refused_where_the_store_does_not_sync_every_w
             assert await features.record(event("ann", "a")) == [1]
 
 
-async def test_replicated_means_on_a_replicas_disk_or_unavailable(
-    own_valkey: RunningValkey, domain: str
-) -> None:
-    replica = replica_of(own_valkey)
-    try:
-        levels = {"durability": "replicated", "replica_timeout_s": 2.5}
-        async with serving(own_valkey, domain, **levels) as features:
-            assert await features.record(event("ann", "a")) == [1]
+@pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
+async def test_replicated_means_on_a_replicas_disk_or_unavailable(domain: str, cluster: bool) -> None:
+    with running_valkey(cluster=cluster) as valkey:
+        replica = replica_of(valkey)
+        try:
+            level = {"durability": "replicated", "replica_timeout_s": 1.5, "store_cluster": cluster}
+            async with serving(valkey, domain, **level) as features:
+                assert await features.record(*(event(f"u{n}", "a") for n in range(20))) == [1] * 20
+                replica.kill()
+                with pytest.raises(Unavailable, match="0 of 1 replicas had the write on disk"):
+                    await features.record(event("ann", "b"))
+        finally:
             replica.kill()
-            with pytest.raises(Unavailable, match="0 of 1 replicas had the write on disk"):
-                await features.record(event("ann", "b"))
-    finally:
-        replica.kill()
 
 
 async def test_starting_without_a_store_says_what_it_waited_for() -> None:

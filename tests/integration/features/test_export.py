@@ -6,9 +6,15 @@ import random
 
 import pytest
 
+from services.features.store.address import StoreAddress
+from services.features.store.connection import Store
+from services.features.store.export import Exporter
+from services.features.store.keys import DomainKeys
+from services.features.store.schema import open_domain
 from shared.errors import InvalidInput
 from tests.integration.features.client import NOW_MS, RECORDED, Features, event
 from tests.integration.features.conftest import Serve
+from tests.valkey import RunningValkey
 
 IMPRESSION = 1
 
@@ -58,3 +64,22 @@ async def test_a_log_at_its_cap_loses_its_oldest_entries_and_says_so(
         said = capsys.readouterr().out
         assert "log_nearly_full" in said
         assert "log_trimmed_before_export" in said
+
+
+async def test_only_what_was_exported_and_is_old_leaves_the_log(
+    session_valkey: RunningValkey, features: Features
+) -> None:
+    await features.record(*(event("ann", f"i{n}", time_ms=NOW_MS + n) for n in range(250)))
+    store = Store(StoreAddress(session_valkey.url))
+    try:
+        schema = await open_domain(store, features.domain, num_shards=8, secret="")
+        exporter = Exporter(store, DomainKeys(features.domain, 8), schema)
+        later = 10 * NOW_MS
+        assert await exporter.trim(before_ms=later) == 0  # not exported yet
+        assert len(await features.exported()) == 250
+        assert await exporter.trim(before_ms=NOW_MS) == 0  # not old yet
+        trimmed = await exporter.trim(before_ms=later)
+        assert 0 < trimmed < 250  # whole nodes of the stream
+        assert len(await features.exported()) == 250 - trimmed
+    finally:
+        await store.close()
