@@ -45,7 +45,8 @@ def list_(
         "published (UTC)",
         "adapter",
         output.Column("items", numeric=True),
-        "metrics",
+        output.Column("NDCG@10", numeric=True),
+        output.Column("item-kNN's", numeric=True),
     )
     cells = [
         (
@@ -54,7 +55,8 @@ def list_(
             _when(m.created_ms),
             m.adapter.name,
             f"{m.data.items:,}",
-            _metrics(m, 3),
+            _metric(m, "ndcg10"),
+            _metric(m, "ndcg10_item_knn"),
         )
         for m in manifests
     ]
@@ -77,7 +79,7 @@ def show(
     rows = [(name, str(value)) for name, value in _summary(manifest).items() if name != "metrics"]
     rows += [("tasks", ", ".join(t.name for t in manifest.tasks))]
     rows += [(f"metric {name}", f"{value:.4f}") for name, value in sorted(manifest.metrics.items())]
-    output.stdout().print(output.table("", ("", ""), rows))
+    output.stdout().print(output.table("", ("what", "value"), rows))
 
 
 def promote(
@@ -134,9 +136,10 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _metrics(manifest: Manifest, most: int) -> str:
-    shown = sorted(manifest.metrics.items())[:most]
-    return ", ".join(f"{name} {value:.4f}" for name, value in shown)
+def _metric(manifest: Manifest, name: str) -> str:
+    """On held-out people, as noted when the version was published."""
+    value = manifest.metrics.get(name)
+    return "" if value is None else f"{value:.4f}"
 
 
 def _when(time_ms: int) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -64,8 +64,9 @@ HeldOutUsers = Annotated[
     Path | None,
     typer.Option(help="Never train on exactly these people, one id a line.", rich_help_panel=_DATA),
 ]
-Preset = Annotated[str, typer.Option(help="tiny, small, base or large.", rich_help_panel=_MODEL)]
-Adapter = Annotated[str, typer.Option(help="ridge or none.", rich_help_panel=_MODEL)]
+PresetName = Literal["tiny", "small", "base", "large"]
+Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]
+Adapter = Annotated[Literal["ridge", "none"], typer.Option(help="How it adapts.", rich_help_panel=_MODEL)]
 Seed = Annotated[int, typer.Option(help="Makes a run repeatable.", rich_help_panel=_MODEL)]
 Steps = Annotated[int, typer.Option(help="0 = the preset's.", min=0, rich_help_panel=_MODEL)]
 Workers = Annotated[
@@ -86,7 +87,8 @@ def train(
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
     promote: Annotated[
-        str, typer.Option(help="Make it champion: auto (if the gate passes), always, never.")
+        Literal["auto", "always", "never"],
+        typer.Option(help="Make it champion; auto: if the gate passes."),
     ] = "auto",
     resume: Resume = None,
     features_target: FeaturesTarget = "",
@@ -126,7 +128,9 @@ def train(
 
 
 def evaluate(
-    protocol: Annotated[str, typer.Option(help="few-shot, new-items, feedback or all.")] = "few-shot",
+    protocol: Annotated[
+        Literal["few-shot", "new-items", "feedback", "all"], typer.Option(help="What to measure.")
+    ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     preset: Preset = "small",
     adapter: Adapter = "ridge",

@@ -18,37 +18,42 @@ from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 
 Line = dict[str, Any]
+PROGRAM = ("-m", "services.training")
 # Ray and TensorFlow need a moment to save a checkpoint and to stop their workers.
 _STOP_S = 30.0
 _TAIL_CHARS = 2000
 
 
-def run_training(arguments: Sequence[str], on_line: Callable[[Line], None]) -> Line:
+def run_training(
+    arguments: Sequence[str], on_line: Callable[[Line], None], program: Sequence[str] = PROGRAM
+) -> Line:
     """Runs the process to its end, handing each line on; returns the result line.
 
     Ctrl-C and SIGTERM stop it cleanly and raise KeyboardInterrupt. Raises CommandError with what the
     process said where it fails.
     """
-    command = [sys.executable, str(leash.__file__), "--term", sys.executable, "-m", "services.training"]
-    with tempfile.TemporaryFile() as noise:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
+    command = [sys.executable, str(leash.__file__), "--term", sys.executable, *program]
+    with (
+        tempfile.TemporaryFile() as noise,
+        interrupted_by(signal.SIGTERM, signal.SIGHUP),
+        subprocess.Popen(  # noqa: S603 - our own command line
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,
             start_new_session=True,  # Ctrl-C reaches it through us alone, once
-        )
-        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
-            try:
-                last = _follow(process, on_line)
-                code = process.wait()
-            except KeyboardInterrupt:
-                _stop(process)
-                raise
-            except BaseException:
-                _kill_tree(process)
-                raise
+        ) as process,
+    ):
+        try:
+            last = _follow(process, on_line)
+            code = process.wait()
+        except KeyboardInterrupt:
+            _stop(process)
+            raise
+        except BaseException:
+            _kill_tree(process)
+            raise
         if last.get("event") == "result" and code == 0:
             return last
         raise CommandError(last.get("message") or _unexplained(code, noise))
@@ -73,25 +78,36 @@ def _follow(process: subprocess.Popen[str], on_line: Callable[[Line], None]) -> 
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """First by asking, so that the run can be resumed; then by force."""
+    """First by asking, so that the run can be resumed; then by force. Its children go with it."""
+    family = _family(process)
     process.send_signal(signal.SIGINT)
     try:
         process.wait(_STOP_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: at once
         _kill_tree(process)
+    _kill(family)
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:
+    _kill(_family(process))
+    process.kill()
+    process.wait()
+
+
+def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Its children and theirs (Ray's daemons, training workers)."""
     try:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        return list(psutil.Process(process.pid).children(recursive=True))
     except psutil.NoSuchProcess:
-        family = []
-    for member in family:
+        return []
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
         try:
-            member.kill()
+            process.kill()  # psutil refuses a process id that was used again
         except psutil.NoSuchProcess:
             continue
-    process.wait()
 
 
 def _unexplained(code: int, noise: IO[bytes]) -> str:

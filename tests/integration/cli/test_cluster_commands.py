@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -146,10 +145,10 @@ def test_bench_measures_finds_nothing_stale_and_leaves_nobody_behind(trained: Up
     assert alone["errors"] == together["errors"] == 0
 
 
-def test_training_that_cannot_work_says_why(trained: UpProcess, tmp_path: Path):
-    failed = trained.run("train", "--preset", "enormous")
+def test_training_that_cannot_work_says_why(trained: UpProcess):
+    failed = trained.run("train", "--resume", "no-such-run")
     assert failed.code == 1
-    assert "preset must be one of tiny, small, base, large" in failed.err
+    assert "run must be a run's directory" in failed.err
     assert "Traceback" not in failed.err
 
 

@@ -1,0 +1,100 @@
+"""The training process, followed: a small program in its place says what the real one would."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from services.cli.failures import CommandError
+from services.cli.training.child import run_directory, run_training
+from services.cli.training.progress import StageBars
+
+
+def saying(*lines: dict[str, Any], then: str = "") -> tuple[str, ...]:
+    """A program that prints lines, then does something."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return ("-c", f"import sys,time\nsys.stdout.write({text!r})\nsys.stdout.flush()\n{then}")
+
+
+def test_the_result_line_comes_back_and_the_others_are_handed_on():
+    seen: list[dict[str, Any]] = []
+    lines = [{"event": "stage", "name": "pretrain"}, {"event": "log", "message": "run /somewhere"}]
+    result = run_training([], seen.append, saying(*lines, {"event": "result", "version": "v1"}))
+    assert seen == lines
+    assert result["version"] == "v1"
+    assert run_directory(lines[1]) == Path("/somewhere")
+    assert run_directory(lines[0]) is None
+
+
+def test_an_error_line_is_the_message():
+    program = saying({"event": "error", "message": "too few people"}, then="sys.exit(1)")
+    with pytest.raises(CommandError, match=r"^too few people$"):
+        run_training([], lambda _: None, program)
+
+
+def test_a_death_without_a_word_shows_the_last_words():
+    program = saying(then="sys.stderr.write('out of memory'); sys.exit(9)")
+    with pytest.raises(
+        CommandError, match=r"ended with code 9 and no result; its last words:\nout of memory"
+    ):
+        run_training([], lambda _: None, program)
+
+
+def test_a_line_that_is_no_json_is_refused():
+    with pytest.raises(CommandError, match="a line that is not JSON: 'hello"):
+        run_training([], lambda _: None, ("-c", "print('hello')"))
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_an_interrupt_stops_the_process_and_its_children(tmp_path, monkeypatch, stubborn):
+    """First by SIGINT; one that does not listen is killed with its family."""
+    monkeypatch.setattr("services.cli.training.child._STOP_S", 1.0 if stubborn else 30.0)
+    note = tmp_path / "stopped"
+    ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN)" if stubborn else "pass"
+    then = (
+        "import json,os,pathlib,signal,subprocess\n"
+        f"{ignore}\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "said = json.dumps({'event': 'log', 'message': f'{os.getpid()} {child.pid}'})\n"
+        "try:\n    print(said, flush=True)\n    time.sleep(60)\n"
+        f"except KeyboardInterrupt:\n    pathlib.Path({str(note)!r}).touch()\n"
+    )
+    family: list[psutil.Process] = []
+
+    def interrupt(line: dict[str, Any]) -> None:
+        family.extend(psutil.Process(int(pid)) for pid in line["message"].split())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training([], interrupt, saying(then=then))
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert note.exists() is not stubborn
+
+
+def test_each_stage_has_its_bar_with_its_metrics():
+    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    with StageBars(console) as bars:
+        bars.show({"event": "stage", "name": "pretrain"})
+        bars.show(
+            {
+                "event": "progress",
+                "stage": "pretrain",
+                "step": 3,
+                "total": 4,
+                "metrics": {"loss": 2.5, "x": None},
+            }
+        )
+        bars.show({"event": "log", "message": "a [bracket]"})
+        bars.show({"event": "stage", "name": "evaluate"})
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "a [bracket]" in shown
+    assert "pretrain" in shown
+    assert "loss 2.5" in shown
+    assert "4/4" in shown  # done with the next stage
