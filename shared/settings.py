@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.domain import DEFAULT_DOMAIN
@@ -69,17 +68,18 @@ def load(cls: type[S], **overrides: Any) -> S:
         return cls(**overrides)
     except ValidationError as error:
         prefix = str(cls.model_config.get("env_prefix", ""))
-        lines = [
-            f"{prefix}{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}, got {_shown(cls, e)}"
-            for e in error.errors()
-        ]
+        lines = []
+        for broken in error.errors():
+            path = [str(part) for part in broken["loc"]]
+            shown = _shown(cls, path[0] if path else "", broken["input"])
+            lines.append(f"{prefix}{'_'.join(path).upper()}: {broken['msg']}, got {shown}")
         raise SettingsError("bad settings:\n  " + "\n  ".join(lines)) from error
 
 
-def _shown(cls: type[BaseSettings], error: ErrorDetails) -> str:
-    """The refused value; a secret is not shown."""
-    field = cls.model_fields.get(str(error["loc"][0])) if error["loc"] else None
-    return "a secret" if field is not None and field.annotation is SecretStr else repr(error["input"])
+def _shown(cls: type[BaseSettings], name: str, value: object) -> str:
+    """The refused value of a field; a secret is not shown."""
+    field = cls.model_fields.get(name)
+    return "a secret" if field is not None and field.annotation is SecretStr else repr(value)
 
 
 def default_data_dir() -> Path:
