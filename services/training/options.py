@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
-from services.training.settings import PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
+from services.training.settings import MIX, PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
 from shared.errors import InvalidInput
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
 
@@ -111,7 +111,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--seed", type=int, default=0)
-    model.add_argument("--task", default="next", help="task that is measured: next, like or mix")
+    model.add_argument("--task", default=MIX, help="what is measured: next, like, or the mix that is served")
 
     where = parser.add_argument_group("where")
     where.add_argument("--domain", default="default")

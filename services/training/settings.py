@@ -12,9 +12,12 @@ from shared.domain import DEFAULT_DOMAIN
 from shared.errors import InvalidInput, Violation, violation
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
 from shared.limits import domain_rule
+from shared.modeling.config import TASKS
 
 PROMOTE = ("auto", "never", "always")
 PROTOCOLS = ("few-shot", "new-items", "feedback", "all")
+# Measured by default: what the gateway ranks by, each task's query by its default weight.
+MIX = "mix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class TrainSettings:
     held_out_share: float = HELD_OUT_SHARE
     validation_share: float = VALIDATION_SHARE
     held_out_users: str = ""
-    task: str = "next"
+    task: str = MIX
     promote: str = "auto"
     protocol: str = "few-shot"
     seeds: int = 3
@@ -95,7 +98,7 @@ class TrainSettings:
         for name in ("held_out_share", "validation_share"):
             if not 0.0 < getattr(self, name) < 1.0:
                 found.append(violation(_flag(name), "must be between 0 and 1", getattr(self, name)))
-        for name, known in (("promote", PROMOTE), ("protocol", PROTOCOLS)):
+        for name, known in (("promote", PROMOTE), ("protocol", PROTOCOLS), ("task", (*TASKS, MIX))):
             if getattr(self, name) not in known:
                 found.append(
                     violation(_flag(name), f"must be one of {', '.join(known)}", getattr(self, name))

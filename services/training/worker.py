@@ -101,13 +101,14 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     if not job.pretrained.is_file():
         model = new_model(_with_adapter(sizes, job.arms[0]), data, seed=job.seed, strategy=strategy)
         hooks = _hooks(job, "pretrain", pretraining.steps, reporter)
-        metrics = pretrain(model, data, pretraining, seed=job.seed, strategy=strategy, hooks=hooks)
+        last = pretrain(model, data, pretraining, seed=job.seed, strategy=strategy, hooks=hooks)
+        pretrained = {f"pretrain_{name}": value for name, value in last.items()}
         done = TrainState("pretrain", pretraining.steps, model.state_arrays())
         _save(done, job.pretrained, writes=reporter.writes)
         arrays = done.arrays
     else:
         arrays = TrainState.load(job.pretrained).arrays
-        metrics = {}
+        pretrained = {}
     for arm in job.arms:
         if is_exported(job, arm):
             continue
@@ -116,12 +117,9 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         model.load_arrays(dict(arrays))
         stage = f"meta-train-{arm.name}"
         hooks = _hooks(job, stage, meta_training.steps, reporter)
-        metrics = {
-            **{f"pretrain_{k}": v for k, v in metrics.items()},
-            **meta_train(model, data, meta_training, seed=job.seed, strategy=strategy, hooks=hooks),
-        }
+        metrics = meta_train(model, data, meta_training, seed=job.seed, strategy=strategy, hooks=hooks)
         if reporter.writes:
-            export(job, arm, model, data, metrics)
+            export(job, arm, model, data, {**pretrained, **metrics})
 
 
 def is_exported(job: Job, arm: Arm) -> bool:
@@ -131,6 +129,7 @@ def is_exported(job: Job, arm: Arm) -> bool:
 
 def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[str, float]) -> None:
     """Writes the files of a version and the draft of its manifest; the directory appears whole."""
+    from services.training.validate import task_offsets
     from shared.artifacts import VocabularyItem, write_items, write_rows
     from shared.modeling.config import task_infos
     from shared.modeling.export import export_saved_model, manifest_dims, row_arrays
@@ -146,7 +145,7 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     draft = {
         "dims": manifest_dims(config),
         "buckets": list(config.buckets),
-        "tasks": [asdict(task) for task in task_infos(_task_offsets(model, data))],
+        "tasks": [asdict(task) for task in task_infos(task_offsets(model, data))],
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
         "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},
@@ -176,12 +175,6 @@ def _strategy(workers: int, threads: int) -> Any:
 
 def _with_adapter(sizes: Any, arm: Arm) -> Any:
     return replace(sizes, adapter=arm.adapter, adapter_settings=dict(arm.settings))
-
-
-def _task_offsets(model: Any, data: TrainingData) -> Mapping[str, float]:
-    from services.training.validate import task_offsets
-
-    return task_offsets(model, data)
 
 
 def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:

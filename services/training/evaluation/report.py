@@ -13,6 +13,7 @@ from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
 from services.training.evaluation.metrics import Interval
 from services.training.evaluation.new_items import NewItems
+from services.training.settings import MIX
 
 REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
 
@@ -112,7 +113,8 @@ def _few_shot_markdown(table: Mapping[str, Any]) -> list[str]:
         f"{table['people']} people never trained on with at least "
         f"{protocol['first_events'] + protocol['query_events']} events; support = the last k of their first "
         f"{protocol['first_events']}, query = the next {protocol['query_events']}; whole catalogue, "
-        f"first events masked; task `{table['task']}`; {table['seeds']} seeds. NDCG@10 / HR@10:",
+        f"first events masked; ranked by {_ranked_by(table['task'])}; {table['seeds']} seeds. "
+        "NDCG@10 / HR@10:",
         "",
         "| k | " + " | ".join(names) + " | on − off | worse |",
         "|---|" + "---|" * (len(names) + 2),
@@ -165,6 +167,10 @@ def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
             f"{_interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
         )
     return [*lines, ""]
+
+
+def _ranked_by(task: str) -> str:
+    return "the mix of tasks that is served" if task == MIX else f"task `{task}`"
 
 
 def _cell(arm: Mapping[str, float] | None) -> str:

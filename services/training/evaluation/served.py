@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.training.data import TrainingData
+from services.training.settings import MIX
 from shared.artifacts import Artifact
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray, UserContext
+from shared.errors import InvalidInput
 from shared.inference.model import ADAPT_BATCHES, ServedModel
 from shared.items import ItemRows, LiveItems
 
 # People adapted in one call: the largest batch that servers use.
 _BATCH = ADAPT_BATCHES[-1]
-# The gateway's mix: each task's query by its default weight.
-MIX = "mix"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,10 @@ class ServedArtifact:
         tasks = self.artifact.manifest.tasks
         if task == MIX:
             return np.array([t.default_weight for t in tasks], np.float32)
-        return np.array([float(t.name == task) for t in tasks], np.float32)
+        names = [t.name for t in tasks]
+        if task not in names:
+            raise InvalidInput.of("task", f"must be one of {', '.join((*names, MIX))}", task)
+        return np.array([float(name == task) for name in names], np.float32)
 
 
 def scores(

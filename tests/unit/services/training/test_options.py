@@ -36,6 +36,7 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
         (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
+        (["--task", "sales"], "--task must be one of next, like, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
         (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
         (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),
