@@ -40,7 +40,7 @@ class MetaConfig:
     """steps of batch_episodes episodes; see `episodes.EpisodeShape` for how they are drawn.
 
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10
-    over `validation_shots` are kept. action_share, id_dropout, negatives, like_weight, distil_weight:
+    over `validation_shots` are kept. action_share, id_dropout, pool_items, like_weight, distil_weight:
     as in pre-training.
     """
 
@@ -50,7 +50,7 @@ class MetaConfig:
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     action_share: float = 0.5
     id_dropout: float = 0.2
-    negatives: int = 4000
+    pool_items: int = 8000
     like_weight: float = 0.5
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
@@ -131,7 +131,7 @@ def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.ra
     if config.reactions.weight > 0.0:
         batch |= reaction_inputs(data, batch, targets, config.reactions, rng)
     needed = np.concatenate([batch["items"].ravel(), targets.ravel()])
-    pool = make_pool(data, needed, config.negatives, rng)
+    pool = make_pool(data, needed, config.pool_items, rng)
     out = excluded(events_so_far(data, cuts), data.num_items)
     for name in ("items", "reaction_items", "reaction_item"):
         if name in batch:

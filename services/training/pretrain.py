@@ -44,7 +44,7 @@ class PretrainConfig:
     horizon: the target of a place is drawn among the next so many events; positions: how many
     places a task's softmax takes each step, over the whole batch; id_dropout: share of items whose
     id is hidden at a step; first_share: share of windows that begin with a person's first event;
-    action_share: share of windows whose ratings are said as other actions; negatives: sampled
+    action_share: share of windows whose ratings are said as other actions; pool_items:
     columns of the softmax where the catalogue is too large for a full one; like_weight: of the
     second task's loss.
     """
@@ -57,7 +57,7 @@ class PretrainConfig:
     id_dropout: float = 0.2
     first_share: float = 0.3
     action_share: float = 0.5
-    negatives: int = 4000
+    pool_items: int = 8000
     like_weight: float = 0.5
     distil_weight: float = 0.1
     rates: Rates = field(default_factory=Rates)
@@ -166,7 +166,7 @@ def window_batch(
     batch["request"] = request_vectors(starts)
     at, target = _targets(data, cuts, mask, config.horizon, rng)
     pool = make_pool(
-        data, np.concatenate([batch["items"].ravel(), data.items[target]]), config.negatives, rng
+        data, np.concatenate([batch["items"].ravel(), data.items[target]]), config.pool_items, rng
     )
     batch["items"] = pool.columns(batch["items"])
     batch["log_q"] = pool.log_q

@@ -57,7 +57,8 @@ def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> Floa
     discounts = 1.0 / np.log2(np.arange(2, 12))
     gained = np.take_along_axis(wanted, best, axis=1) @ discounts[: best.shape[1]]
     ideal = np.cumsum(discounts)[np.clip(wanted.sum(axis=1), 1, 10) - 1]
-    return (gained / ideal).astype(np.float32)
+    result: FloatArray = (gained / ideal).astype(np.float32)
+    return result
 
 
 def episode_scores(

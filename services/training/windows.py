@@ -67,18 +67,20 @@ def generator(seed: int, stage: int, step: int) -> np.random.Generator:
     return np.random.default_rng([seed, stage, step])
 
 
-def make_pool(data: TrainingData, needed: IntArray, num_negatives: int, rng: np.random.Generator) -> Pool:
-    """The whole catalogue, or the needed items and `num_negatives` others drawn uniformly.
+def make_pool(data: TrainingData, needed: IntArray, size: int, rng: np.random.Generator) -> Pool:
+    """The whole catalogue, or `size` items: the needed ones, filled up with others drawn uniformly.
 
-    needed: any shape, items that must be in it.
+    needed: any shape, items that must be in it; where there are more of them than `size`, all are.
+    One size for every step, so that a step is compiled once.
     """
     total = data.num_items
     if total <= FULL_SOFTMAX_ITEMS:
         return Pool(None, np.zeros(total, np.float32))
     wanted = np.unique(needed)
-    drawn = rng.choice(total, size=min(num_negatives, total), replace=False)
+    rest = np.setdiff1d(np.arange(total), wanted, assume_unique=True)
+    drawn = rng.choice(rest, size=min(max(size - len(wanted), 0), len(rest)), replace=False)
     items = np.union1d(wanted, drawn).astype(np.int32)
-    log_q = np.full(len(items), np.log(min(num_negatives, total) / total), np.float32)
+    log_q = np.full(len(items), np.log(max(len(drawn), 1) / max(len(rest), 1)), np.float32)
     log_q[np.searchsorted(items, wanted)] = 0.0
     return Pool(items, log_q)
 

@@ -1,0 +1,116 @@
+"""Meta-training: episodes teach, the best weights are kept, both arms train alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.training import windows
+from services.training.assemble import assemble
+from services.training.data import TrainingData
+from services.training.episodes import EpisodeShape, protocol_episodes
+from services.training.loop import Hooks
+from services.training.metatrain import meta_train
+from services.training.presets import preset
+from services.training.pretrain import new_model
+from services.training.roles import RoleSettings
+from services.training.validate import episode_scores, ndcg_at_10, offset_for, task_offsets, validation_ndcg
+from shared.holdout import Role
+from tests.unit.services.training import synthetic
+
+pytest.importorskip("tensorflow")
+TINY = preset("tiny")
+CONFIG = replace(TINY.meta, steps=10, validate_every=5)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return assemble(synthetic.tables(people=60, events=34, items=80), RoleSettings(0.0, 0.2))
+
+
+def model_of(data: TrainingData, adapter: str = "ridge") -> Any:
+    config = replace(TINY.model, content_dim=data.content.shape[1], adapter=adapter)
+    return new_model(config, data, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(data: TrainingData) -> tuple[Any, float, float]:
+    """A model after 120 steps, and its validation NDCG before and after."""
+    model = model_of(data)
+    judges = data.users_of(Role.VALIDATION)
+    before = validation_ndcg(model, data, judges, (1, 5))
+    config = replace(CONFIG, steps=120, validate_every=30, validation_shots=(1, 5))
+    final = meta_train(model, data, config, seed=0)
+    assert final["validation_ndcg"] == pytest.approx(validation_ndcg(model, data, judges, (1, 5)))
+    return model, before, final["validation_ndcg"]
+
+
+def test_it_learns_to_predict_validation_people(trained: tuple[Any, float, float]) -> None:
+    _, before, after = trained
+    assert after > before + 0.05
+
+
+def test_a_taste_shows_after_one_event(trained: tuple[Any, float, float], data: TrainingData) -> None:
+    """Items are of four kinds and people like one: their own kind scores above the others."""
+    model, _, _ = trained
+    cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), 1)
+    scores = episode_scores(model, data, cuts)[:, 0]
+    kinds = np.arange(data.num_items) % 4
+    tastes = np.array([int(data.user_ids[u][1:]) % 4 for u in cuts.users])
+    gaps = [s[kinds == t].mean() - s[kinds != t].mean() for s, t in zip(scores, tastes, strict=True)]
+    assert np.mean(np.array(gaps) > 0) > 0.7
+
+
+def test_offsets_make_scores_probabilities(trained: tuple[Any, float, float], data: TrainingData) -> None:
+    """Ten of the 60 items not had yet come next, so the mean probability is about 1/6."""
+    model, _, _ = trained
+    offsets = task_offsets(model, data)
+    assert set(offsets) == {"next", "like"}
+    assert offsets["like"] < offsets["next"] + 2.0
+    scores = episode_scores(model, data, protocol_episodes(data, data.users_of(Role.VALIDATION), 5))[:, 0]
+    mean = (1.0 / (1.0 + np.exp(-(scores + offsets["next"])))).mean()
+    assert 0.08 < mean < 0.3
+
+
+def test_an_offset_by_hand() -> None:
+    """Two scores of log 2 and two hits in three wanted: sigmoid(s + o) = 2/3 needs o = 0."""
+    assert offset_for(np.full(3, np.log(2.0), np.float32), 2.0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_ndcg_by_hand() -> None:
+    """Hits at places 1 and 3 of two relevant: (1 + 1/2) / (1 + 1/log2 3)."""
+    scores = np.array([[4.0, 3.0, 2.0, 1.0]], np.float32)
+    found = ndcg_at_10(scores, np.array([[0, 2]], np.int32), np.ones((1, 2), np.float32))
+    assert found[0] == pytest.approx(1.5 / (1 + 1 / np.log2(3)))
+
+
+@pytest.mark.parametrize("adapter", ["none", "ridge"])
+def test_both_arms_train_and_without_an_adapter_its_rows_stay(data: TrainingData, adapter: str) -> None:
+    model = model_of(data, adapter)
+    before = model.state_arrays()
+    final = meta_train(model, data, replace(CONFIG, steps=3), seed=0)
+    assert np.isfinite(final["loss"])
+    after = model.state_arrays()
+    moved = {name: not np.array_equal(before[name], after[name]) for name in before}
+    assert moved["warmstart/table_v"]
+    assert moved["warmstart/table_phi"] == moved["warmstart/table_psi"] == (adapter == "ridge")
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData) -> None:
+    whole, kept = model_of(data), []
+    hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=6)
+    one = meta_train(whole, data, CONFIG, seed=1, hooks=hooks)
+    resumed = model_of(data)
+    other = meta_train(resumed, data, CONFIG, seed=1, hooks=Hooks(resume=kept[0]))
+    assert one == other
+    pairs = zip(whole.state_arrays().values(), resumed.state_arrays().values(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_large_catalogue_trains_on_a_sample(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "FULL_SOFTMAX_ITEMS", 10)
+    config = replace(CONFIG, steps=2, pool_items=75, shape=EpisodeShape(max_shots=5, query=4))
+    assert np.isfinite(meta_train(model_of(data), data, config, seed=0)["loss"])

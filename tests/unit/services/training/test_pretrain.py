@@ -1,0 +1,88 @@
+"""Pre-training: the model starts from the data, learns, and goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.training import windows
+from services.training.assemble import assemble
+from services.training.data import TrainingData
+from services.training.loop import Hooks, TrainState
+from services.training.presets import PRESETS, preset
+from services.training.pretrain import new_model, pretrain, starting_rows
+from services.training.roles import RoleSettings
+from shared.errors import InvalidInput
+from shared.holdout import Role
+from tests.unit.services.training import synthetic
+
+pytest.importorskip("tensorflow")
+TINY = preset("tiny")
+CONFIG = replace(TINY.pretrain, steps=12)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return assemble(synthetic.tables(people=60, events=34, items=80), RoleSettings(0.0, 0.2))
+
+
+def model_of(data: TrainingData, seed: int = 0) -> Any:
+    return new_model(replace(TINY.model, content_dim=data.content.shape[1]), data, seed=seed)
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = zip(one.state_arrays().values(), other.state_arrays().values(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_starting_rows_do_not_know_validation_people(data: TrainingData) -> None:
+    trained = data.select_users(data.roles == Role.TRAIN)
+    config = replace(TINY.model, content_dim=data.content.shape[1])
+    for one, other in zip(starting_rows(config, data), starting_rows(config, trained), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_it_learns_and_says_how_far_it_is(data: TrainingData) -> None:
+    model, told = model_of(data), []
+    hooks = Hooks(
+        on_step=lambda step, total, metrics: told.append((step, total, metrics["loss_next"])), report_every=5
+    )
+    final = pretrain(model, data, replace(CONFIG, steps=30), seed=0, hooks=hooks)
+    assert [(step, total) for step, total, _ in told] == [(n, 30) for n in (5, 10, 15, 20, 25, 30)]
+    assert final["loss_next"] == told[-1][2] < told[0][2]
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData, tmp_path: Path) -> None:
+    whole, kept = model_of(data), []
+    pretrain(whole, data, CONFIG, seed=3, hooks=Hooks(on_checkpoint=kept.append, checkpoint_every=7))
+    assert [state.step for state in kept] == [7]
+    kept[0].save(tmp_path / "state.npz")
+    resumed = model_of(data, seed=9)
+    pretrain(resumed, data, CONFIG, seed=3, hooks=Hooks(resume=TrainState.load(tmp_path / "state.npz")))
+    assert same(whole, resumed)
+
+
+def test_the_seed_decides(data: TrainingData) -> None:
+    models = [model_of(data) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        pretrain(model, data, replace(CONFIG, steps=3), seed=seed)
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def test_a_large_catalogue_trains_on_a_sample(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "FULL_SOFTMAX_ITEMS", 10)
+    final = pretrain(model_of(data), data, replace(CONFIG, steps=2, pool_items=75), seed=0)
+    assert np.isfinite(final["loss"])
+
+
+def test_every_preset_is_whole() -> None:
+    assert set(PRESETS) == {"tiny", "small", "base", "large"}
+    for chosen in PRESETS.values():
+        assert chosen.model.max_length >= chosen.pretrain.window
+    with pytest.raises(InvalidInput, match="preset must be one of tiny, small, base, large, got 'huge'"):
+        preset("huge")
