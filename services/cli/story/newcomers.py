@@ -114,21 +114,29 @@ async def check_newcomers(
 
 
 async def add_items(client: GatewayClient, items: Sequence[Item], prober: str) -> float:
-    """Stores items and waits until all of them can be ranked; milliseconds from sending to that."""
+    """Stores items and waits until all of them can be ranked; milliseconds from sending to that.
+
+    prober: a throw-away person who asks; erased at the end.
+    """
     wanted = {item.item_id for item in items}
     sent = time.perf_counter()
     refused = [r for r in await client.upsert_items(items) if r.status == item_pb2.ITEM_STATUS_REJECTED]
     if refused:
         raise CommandError(f"a new item was not stored: {refused[0].reason}")
     deadline = time.monotonic() + _TAKEN_UP_S
-    while True:
-        ranking = await rank_catalogue(client, Asker(prober), sorted(wanted))
-        if wanted <= ranking.ranks.keys():
-            return (time.perf_counter() - sent) * 1000.0
-        if time.monotonic() > deadline:
-            missing = len(wanted - ranking.ranks.keys())
-            raise CommandError(f"{missing} new items cannot be ranked {_TAKEN_UP_S:g} s after being stored")
-        await asyncio.sleep(_POLL_S)
+    try:
+        while True:
+            ranking = await rank_catalogue(client, Asker(prober), sorted(wanted))
+            if wanted <= ranking.ranks.keys():
+                return (time.perf_counter() - sent) * 1000.0
+            if time.monotonic() > deadline:
+                missing = len(wanted - ranking.ranks.keys())
+                raise CommandError(
+                    f"{missing} new items cannot be ranked {_TAKEN_UP_S:g} s after being stored"
+                )
+            await asyncio.sleep(_POLL_S)
+    finally:
+        await client.delete_user(prober)
 
 
 async def _rankings(
