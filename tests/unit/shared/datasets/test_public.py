@@ -49,7 +49,10 @@ def test_the_real_movielens_100k_is_whole():
         881250949000,
     )
     toy_story = items[0].value
-    assert (toy_story.title, toy_story.categories) == ("Toy Story", ("Animation", "Children's", "Comedy"))
+    assert (toy_story.title, toy_story.categories) == (
+        "Toy Story (1995)",
+        ("Animation", "Children's", "Comedy"),
+    )
     assert toy_story.created_ms == 788918400000  # 1995-01-01
     assert users[0].value.attributes == {
         "gender": "M",
@@ -107,7 +110,7 @@ def test_movielens_1m_reads_the_original_files(tmp_path):
     assert (short.number, short.reason) == (3, "row must have 4 columns, got 2")
     first, second = accepted(dataset.items())
     assert (first.title, first.attributes, first.categories, first.description) == (
-        "Misérables, Les",
+        "Misérables, Les (1995)",
         {"year": "1995"},
         ("Drama", "Musical"),
         "A man: pursued.",
