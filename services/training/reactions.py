@@ -36,8 +36,8 @@ class ReactionConfig:
     raw score; nearest: how many items must move, by cosine of output rows without their biases."""
 
     episodes: int = 16
-    weight: float = 0.3
-    margin: float = 0.5
+    weight: float = 0.1
+    margin: float = 0.1
     nearest: int = 20
 
 

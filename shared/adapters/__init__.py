@@ -1,7 +1,7 @@
 """Adapters: one file per algorithm. An adapter turns a person's support events into fast weights.
 
     adapter = make_adapter("ridge", adapt_dim=128, rank=16)
-    adapted = adapter(Support(rows, labels, ages_s, mask), state)
+    adapted = adapter(Support(rows, actions, labels, ages_s, mask), state)
 
 A new algorithm is one new file, one line in `ADAPTERS` and one row in the conformance table of
 `tests/contract/test_adapters.py`; no server changes.

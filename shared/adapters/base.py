@@ -11,15 +11,17 @@ NUM_TASKS = 2
 
 
 class Support(NamedTuple):
-    """The events adapted on, padded on the left; all float32.
+    """The events adapted on, padded on the left.
 
-    rows   [B, L, adapt_dim]  ψ of the events' items, zeros in padding
-    labels [B, L]             signed labels in [-1, 1]
-    ages_s [B, L]             seconds from the event to the request
-    mask   [B, L]             1 = event, 0 = padding
+    rows    [B, L, adapt_dim] float32  ψ of the events' items, zeros in padding
+    actions [B, L]            int32    `Action` numbers, 0 in padding
+    labels  [B, L]            float32  signed labels in [-1, 1]
+    ages_s  [B, L]            float32  seconds from the event to the request
+    mask    [B, L]            float32  1 = event, 0 = padding
     """
 
     rows: Tensor
+    actions: Tensor
     labels: Tensor
     ages_s: Tensor
     mask: Tensor

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from shared.adapters.base import NUM_TASKS, Adapted, Adapter, Support
+from shared.domain import NUM_ACTIONS, Action
 
 Tensor = Any
 _DAY_S = 24 * 3600.0
@@ -24,8 +26,11 @@ class RidgeAdapter(Adapter):
     """δ = Ψᵀ (ΨΨᵀ + λ W⁻¹)⁻¹ y: the posterior mean of δ ~ N(0, s²I) given y = Ψδ + noise.
 
     W = diag(w), w = exp(−α·log(1 + age in days) − β·places from the end / 10), ages counted from
-    the newest event, so that a history never fades as a whole. y_t = label + c_t with learned
-    c_t in (0, max_shift): having acted at all pulls a little for a task, and a dislike still pushes.
+    the newest event, so that a history never fades as a whole.
+
+    y_t = label + c_t(action): to have chosen an item at all, even one that disappoints, foretells more
+    of its kind (on MovieLens the mere fact of a rating predicts the next film better than its value). c_t
+    is learned by task and action, never negative, and 0 for dislikes and skips, which push as they are.
 
     With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
     s²(I − FᵀF). The first rows of F are the factor of the newest events alone, so cutting it at
@@ -33,19 +38,27 @@ class RidgeAdapter(Adapter):
     """
 
     def __init__(
-        self, *, adapt_dim: int, rank: int, noise: float = 1.0, max_shift: tuple[float, float] = (0.5, 0.1)
+        self, *, adapt_dim: int, rank: int, noise: float = 1.0, pull: tuple[float, float] = (1.2, 0.3)
     ) -> None:
+        """noise: λ at the start; pull: c at the start, by task (next, like)."""
         super().__init__(adapt_dim=adapt_dim, rank=rank, name="ridge")
-        self.noise_at_start = noise
-        self.max_shift = max_shift
+        self.noise_at_start, self.pull_at_start = noise, pull
 
     def build(self, input_shape: Any = None) -> None:
         constant = keras.initializers.Constant
-        raw_noise = float(tf.math.log(tf.math.expm1(self.noise_at_start)))
-        self.noise = self.add_weight(name="noise", shape=(), initializer=constant(raw_noise))
+        self.noise = self.add_weight(
+            name="noise", shape=(), initializer=constant(_before_softplus(self.noise_at_start))
+        )
         self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
-        self.shift = self.add_weight(name="shift", shape=(NUM_TASKS,), initializer=constant(0.0))
+        self.pull = self.add_weight(name="pull", shape=(NUM_ACTIONS, NUM_TASKS), initializer="zeros")
+        self.pull.assign([[_before_softplus(c) for c in self.pull_at_start]] * NUM_ACTIONS)
         self.built = True
+
+    def pulls(self, actions: Tensor) -> Tensor:
+        """c_t(action). [B, L] → [B, L, T]."""
+        chosen = np.ones((NUM_ACTIONS, 1), np.float32)
+        chosen[[0, Action.IMPRESSION, Action.DISLIKE, Action.SKIP]] = 0.0
+        return tf.gather(tf.nn.softplus(self.pull.value) * chosen, actions)
 
     def age_weights(self, ages_s: Tensor, mask: Tensor) -> Tensor:
         """w(age) in (0, 1]. [B, L] → [B, L], 1 in padding."""
@@ -56,14 +69,14 @@ class RidgeAdapter(Adapter):
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         weights = self.age_weights(support.ages_s, support.mask)
+        targets = support.labels[..., None] + self.pulls(support.actions)
         # Newest first; padding last, with rows of zeros and a diagonal of one.
-        rows, labels, mask, weights = (
-            tf.reverse(x, axis=[1]) for x in (support.rows, support.labels, support.mask, weights)
+        rows, targets, mask, weights = (
+            tf.reverse(x, axis=[1]) for x in (support.rows, targets, support.mask, weights)
         )
         rows *= mask[..., None]
         diagonal = mask * tf.nn.softplus(self.noise.value) / weights + (1.0 - mask)
-        shift = tf.constant(self.max_shift) * tf.sigmoid(self.shift.value)
-        targets = (labels[..., None] + shift) * mask[..., None]
+        targets *= mask[..., None]
         gram = tf.matmul(rows, rows, transpose_b=True) + tf.linalg.diag(diagonal)
         solved = tf.linalg.triangular_solve(tf.linalg.cholesky(gram), tf.concat([rows, targets], axis=-1))
         factor, white = solved[..., : self.adapt_dim], solved[..., self.adapt_dim :]
@@ -80,3 +93,8 @@ class RidgeAdapter(Adapter):
         """Posterior mean of s, from how large the whitened labels are (empirical Bayes). [B]."""
         energy = tf.reduce_sum(white**2, axis=1)
         return tf.sqrt((energy + _PRIOR_EVENTS) / (tf.reduce_sum(mask, axis=1) + _PRIOR_EVENTS))
+
+
+def _before_softplus(value: float) -> float:
+    """The x with log(1 + eˣ) = value."""
+    return float(np.log(np.expm1(max(value, 1e-6))))

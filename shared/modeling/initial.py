@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 
 from shared.domain import FloatArray
@@ -41,13 +41,16 @@ def cosine_factors(
 ) -> FloatArray:
     """F [num_items, dim] float32 with F Fᵀ ≈ the cosine between items' columns of users.
 
-    The cosine matrix is RᵀR with columns of unit length, so its eigenvectors are R's right singular
+    A person of n events weighs 1/√n: one who has had everything says little of what is alike. The
+    cosine matrix is RᵀR with columns of unit length, so its eigenvectors are R's right singular
     vectors and F = V·S. The sign of a column is fixed, so that the same data give the same F.
     """
     table = csr_matrix((np.ones(len(users)), (users, items)), shape=(num_users, num_items))
     table.data[:] = 1.0
+    events = np.asarray(table.sum(axis=1)).ravel()
+    table = diags(1.0 / np.sqrt(np.maximum(events, 1.0))) @ table
     norms = np.sqrt(np.asarray(table.power(2).sum(axis=0)).ravel())
-    table = table.multiply(1.0 / np.maximum(norms, 1.0)).tocsr()
+    table = (table @ diags(1.0 / np.maximum(norms, 1e-12))).tocsr()
     rank = min(dim, min(table.shape))
     if rank == min(table.shape):  # all of them: too many for the sparse solver
         _, scales, right = np.linalg.svd(table.toarray(), full_matrices=False)

@@ -91,7 +91,8 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         mask = inputs["mask"]
         state = last_state(self.encoder(inputs, noise=noise), mask)
         support = noise.dropout(inputs["support_rows"], self.config.adapt_dropout)
-        adapted = self.adapter(Support(support, inputs["labels"], inputs["ages_s"], mask), state)
+        events = Support(support, *(inputs[name] for name in ("actions", "labels", "ages_s", "mask")))
+        adapted = self.adapter(events, state)
         shots = tf.reduce_sum(mask, axis=1)
         queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], shots)
         # The posterior is of the fast weights as they stand in a query, so it is scaled like them.

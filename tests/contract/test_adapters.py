@@ -10,6 +10,7 @@ import pytest
 
 from shared.adapters import ADAPTERS, Adapted, Support, make_adapter
 from shared.adapters.base import NUM_TASKS
+from shared.domain import Action
 from shared.errors import InvalidInput
 from shared.modeling.config import TASKS
 
@@ -19,7 +20,7 @@ tf = pytest.importorskip("tensorflow")
 TABLE: list[tuple[str, Mapping[str, Any]]] = [
     ("none", {}),
     ("ridge", {}),
-    ("ridge", {"noise": 0.1, "max_shift": (0.0, 0.0)}),
+    ("ridge", {"noise": 0.1, "pull": (0.0, 0.0)}),
 ]
 DIM, RANK, BATCH, STATE_DIM = 6, 4, 3, 5
 adapters = pytest.mark.parametrize(("name", "settings"), TABLE)
@@ -39,7 +40,10 @@ def support(length: int = 7) -> Support:
     ages = np.sort(rng.uniform(0, 1e6, (BATCH, length)))[:, ::-1] * on
     rows = rng.normal(size=(BATCH, length, DIM)) * on[..., None]
     labels = rng.uniform(-1, 1, (BATCH, length)) * on
-    return Support(*(tf.constant(x, tf.float32) for x in (rows, labels, ages, on)))
+    actions = tf.constant(rng.integers(2, 10, (BATCH, length)) * mask, tf.int32)
+    floats = (tf.constant(x, tf.float32) for x in (rows, labels, ages, on))
+    rows, *others = floats
+    return Support(rows, actions, *others)
 
 
 def run(adapter: Any, events: Support) -> Adapted:
@@ -100,9 +104,10 @@ def test_a_dislike_scores_an_item_lower_than_a_like(name: str, settings: Mapping
     """φ = ψ of the newest item: its score under the fast weights follows its label."""
     adapter, events = made(name, settings), support()
     scores = []
-    for label in (1.0, -1.0):
+    for action, label in ((Action.LIKE, 1.0), (Action.DISLIKE, -1.0)):
         labels = tf.concat([events.labels[:, :-1], tf.fill([BATCH, 1], label) * events.mask[:, -1:]], axis=1)
-        fast = run(adapter, events._replace(labels=labels)).fast_weights
+        actions = tf.concat([events.actions[:, :-1], tf.fill([BATCH, 1], int(action))], axis=1)
+        fast = run(adapter, events._replace(labels=labels, actions=actions)).fast_weights
         scores.append(tf.einsum("bta,ba->bt", fast, events.rows[:, -1]).numpy()[1:])
     if ADAPTERS[name].learns_rows:
         assert (scores[0] > scores[1]).all()
@@ -127,7 +132,8 @@ def test_gradients_reach_rows_and_variables(name: str, settings: Mapping[str, An
 @adapters
 def test_it_runs_inside_a_graph_with_open_shapes(name: str, settings: Mapping[str, Any]) -> None:
     adapter, events = made(name, settings), support()
-    open_shapes = Support(tf.TensorSpec([None, None, DIM]), *(tf.TensorSpec([None, None]) for _ in range(3)))
+    floats = [tf.TensorSpec([None, None])] * 3
+    open_shapes = Support(tf.TensorSpec([None, None, DIM]), tf.TensorSpec([None, None], tf.int32), *floats)
 
     @tf.function(input_signature=[open_shapes, tf.TensorSpec([None, STATE_DIM])])  # type: ignore[untyped-decorator]
     def graph(given: Support, state: Any) -> Adapted:

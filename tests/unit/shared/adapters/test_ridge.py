@@ -9,6 +9,7 @@ import pytest
 
 from shared.adapters import Support, make_adapter
 from shared.adapters.plain import age_weights, ridge
+from shared.domain import Action
 
 tf = pytest.importorskip("tensorflow")
 
@@ -22,11 +23,13 @@ def support(count: int, length: int = LENGTH, seed: int = 0) -> Support:
     mask[0, length - count :] = 1.0
     rows = np.zeros((1, length, DIM), np.float32)
     rows[0, length - count :] = rng.normal(size=(count, DIM))
+    actions = np.zeros((1, length), np.int32)
+    actions[0, length - count :] = rng.integers(2, 10, size=count)
     labels = np.zeros((1, length), np.float32)
     labels[0, length - count :] = rng.uniform(-1, 1, size=count)
     ages = np.zeros((1, length), np.float32)
     ages[0, length - count :] = np.sort(rng.uniform(10, 9e5, size=count))[::-1]
-    return Support(*(tf.constant(x) for x in (rows, labels, ages, mask)))
+    return Support(*(tf.constant(x) for x in (rows, actions, labels, ages, mask)))
 
 
 def adapter(**settings: Any) -> Any:
@@ -35,42 +38,53 @@ def adapter(**settings: Any) -> Any:
     return made
 
 
-def parameters(made: Any) -> tuple[float, float, float, np.ndarray[Any, Any]]:
-    """λ, decay by age, decay by place, label shift by task."""
+def parameters(made: Any) -> tuple[float, float, float]:
+    """λ, decay by age, decay by place."""
     noise = float(tf.nn.softplus(made.noise.value))
     by_age, by_place = tf.nn.softplus(made.decay.value).numpy().astype(float)
-    shift = np.array(made.max_shift) / (1.0 + np.exp(-made.shift.numpy()))
-    return noise, by_age, by_place, shift
+    return noise, by_age, by_place
 
 
 def test_one_event_moves_the_weights_along_its_row() -> None:
-    """ψ = (2, 0, …), y = 1 + shift, λ = 1: δ = ψ·y / (ψ·ψ + λ) = (2y/5, 0, …)."""
-    made = adapter(noise=1.0, max_shift=(0.0, 0.0))
+    """ψ = (2, 0, …), a dislike of y = −1, λ = 1: δ = ψ·y / (ψ·ψ + λ) = (−2/5, 0, …)."""
+    made = adapter(noise=1.0)
     rows = np.zeros((1, 1, DIM), np.float32)
     rows[0, 0, 0] = 2.0
     one = np.ones((1, 1), np.float32)
-    found = made(Support(rows, one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
-    np.testing.assert_allclose(found[0, 0], [0.4, 0, 0, 0, 0, 0], atol=1e-6)
+    disliked = np.full((1, 1), int(Action.DISLIKE), np.int32)
+    found = made(Support(rows, disliked, -one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
+    np.testing.assert_allclose(found[0], [[-0.4, 0, 0, 0, 0, 0]] * 2, atol=1e-6)
 
 
-def test_a_dislike_pushes_as_far_as_a_like_pulls() -> None:
-    made = adapter(max_shift=(0.0, 0.0))
-    events = support(1)
-    liked = made(events._replace(labels=events.mask), tf.zeros([1, 3])).fast_weights
-    disliked = made(events._replace(labels=-events.mask), tf.zeros([1, 3])).fast_weights
-    np.testing.assert_allclose(liked.numpy(), -disliked.numpy(), atol=1e-6)
-    assert np.abs(liked.numpy()).max() > 0.01
+def test_to_have_chosen_an_item_pulls_whatever_was_thought_of_it() -> None:
+    """λ = 1, ψ = (1, 0, …): a rating of label −0.6 with a pull of 1.2 gives 0.6 / 2 for `next`; with 0.3
+    it pushes for `like`; a dislike of the same label pushes for both alike."""
+    made = adapter(noise=1.0, pull=(1.2, 0.3))
+    rows = np.zeros((1, 1, DIM), np.float32)
+    rows[0, 0, 0] = 1.0
+    one = np.ones((1, 1), np.float32)
+    found = {}
+    for action in (Action.RATING, Action.DISLIKE):
+        acted = np.full((1, 1), int(action), np.int32)
+        events = Support(rows, acted, -0.6 * one, one, one)
+        found[action] = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0, :, 0]
+    np.testing.assert_allclose(found[Action.RATING], [0.3, -0.15], atol=1e-5)
+    np.testing.assert_allclose(found[Action.DISLIKE], [-0.3, -0.3], atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, LENGTH])
 def test_the_dual_solution_is_the_primal_one(count: int) -> None:
     made, events = adapter(noise=0.7), support(count)
-    noise, by_age, by_place, shift = parameters(made)
-    rows, labels, ages = (np.asarray(x)[0, LENGTH - count :].astype(float) for x in events[:3])
+    noise, by_age, by_place = parameters(made)
+    own = slice(LENGTH - count, None)
+    rows, labels, ages = (
+        np.asarray(x)[0, own].astype(float) for x in (events.rows, events.labels, events.ages_s)
+    )
+    pulls = made.pulls(events.actions).numpy()[0, own].astype(float)
     found = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
     weights = age_weights(ages, by_age, by_place)
     for task in range(2):
-        expected, _ = ridge(rows, labels + shift[task], weights, noise)
+        expected, _ = ridge(rows, labels + pulls[:, task], weights, noise)
         np.testing.assert_allclose(found[task], expected, atol=1e-5)
 
 
@@ -78,7 +92,7 @@ def test_the_dual_solution_is_the_primal_one(count: int) -> None:
 def test_the_factor_gives_the_posterior_covariance(count: int) -> None:
     """I − FᵀF = λ(ΨᵀWΨ + λI)⁻¹ where the rank holds all events."""
     made, events = adapter(), support(count)
-    noise, by_age, by_place, _ = parameters(made)
+    noise, by_age, by_place = parameters(made)
     rows, ages = (np.asarray(x)[0, LENGTH - count :].astype(float) for x in (events.rows, events.ages_s))
     factor = made(events, tf.zeros([1, 3])).factor.numpy()[0].astype(float)
     _, covariance = ridge(rows, np.zeros(count), age_weights(ages, by_age, by_place), noise)

@@ -68,12 +68,12 @@ def test_the_projection_of_a_catalogue_without_text_is_zero() -> None:
 
 
 def test_factors_multiply_to_cosines() -> None:
-    """Items 0 and 1 share one of their two people each: cos = 1 / (√2·√2) = 0.5; item 2 shares nobody."""
+    """Items 0 and 1 share person 1 of their two each, who has two events and so weighs 1/√2:
+    columns (1, 1/√2) and (1/√2, 1), cosine = (1/2) / (3/2) = 1/3. Item 2 shares nobody."""
     users, items = np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 2])
     factors = cosine_factors(users, items, num_users=4, num_items=3, dim=5).astype(float)
     cosines = factors @ factors.T
-    assert abs(cosines[0, 1] - 0.5) < 1e-5
-    assert abs(cosines[0, 2]) < 1e-5
+    np.testing.assert_allclose(cosines, [[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]], atol=1e-5)
 
 
 def test_factors_are_the_same_each_time() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.domain import Action
 from shared.errors import InvalidInput
 from shared.modeling.config import ModelConfig, task_infos
 from tests.unit.shared.modeling import twin
@@ -64,8 +65,8 @@ def test_the_fast_weights_alone_lower_what_resembles_a_dislike(model: Any) -> No
     row = inputs["support_rows"][0, -1]
     fast = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
     scores = []
-    for label in (-1.0, 1.0):
-        inputs["labels"][0, -1] = label
+    for action, label in ((Action.DISLIKE, -1.0), (Action.LIKE, 1.0)):
+        inputs["actions"][0, -1], inputs["labels"][0, -1] = action, label
         scores.append(queries(model, inputs)[0, :, fast] @ row)
     assert (scores[0] < 0).all()
     assert (scores[1] > 0).all()
