@@ -17,7 +17,7 @@ _OF_ANY_MODEL = {
 
 def test_the_story_is_told_and_leaves_nothing_behind(trained: UpProcess):
     before = trained.run("items", "list", "-n", "1", "--json").json()["total_items"]
-    told = trained.run("story", "--new-items", "5", "--json")
+    told = trained.run("story", "--new-items", "5", "--people", "12", "--json")
     claims = {claim["text"]: claim for claim in told.json()["claims"]}
     assert len(claims) == 7
     assert all(claims[text]["holds"] for text in _OF_ANY_MODEL)

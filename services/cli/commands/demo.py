@@ -22,6 +22,7 @@ from services.cli.commands import story as storytelling
 from services.cli.commands.cluster import BasePort, FreePorts, announce, hold, port_choice
 from services.cli.failures import CommandError
 from services.cli.importing.rejects import RejectsFile
+from services.cli.story.tell import StoryOptions
 from shared.artifacts import Registry
 from shared.datasets import load
 
@@ -62,9 +63,7 @@ def demo(
             cluster.wait_until_healthy(_HEALTHY_S, output.stderr(), need_model=True)
         gateway = cluster.ports.target("gateway")
         told = asyncio.run(
-            storytelling.run_story(
-                gateway, options.DOMAIN, _DATASET, None, console, new_items=new_items, seed=0
-            )
+            storytelling.run_story(gateway, options.DOMAIN, _DATASET, None, console, StoryOptions(new_items))
         )
         console.print(f"All of it took {time.monotonic() - began:,.0f} s.")
         if stay:

@@ -15,7 +15,7 @@ from services.cli.clients import open_gateway
 from services.cli.failures import CommandError
 from services.cli.story.claims import failures
 from services.cli.story.newcomers import NEW_ITEMS
-from services.cli.story.tell import Story, tell
+from services.cli.story.tell import Story, StoryOptions, tell
 from services.cli.target import gateway_target
 from shared.datasets import load
 
@@ -27,7 +27,8 @@ def story(
     dataset: Annotated[str, typer.Option(help="The data set that was imported.")] = DATASET,
     path: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None,
     new_items: Annotated[int, typer.Option(help="Items added by text alone.", min=1)] = NEW_ITEMS,
-    seed: Annotated[int, typer.Option(help="Chooses these items.")] = 0,
+    people: Annotated[int, typer.Option(help="Held-out people who rank them; 0 = all.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Chooses items and people.")] = 0,
     as_json: options.Json = False,
     gateway: options.Gateway = "",
     domain: options.Domain = options.DOMAIN,
@@ -40,7 +41,12 @@ def story(
     console = output.stderr() if as_json else output.stdout()
     told = asyncio.run(
         run_story(
-            gateway_target(gateway, data_dir), domain, dataset, path, console, new_items=new_items, seed=seed
+            gateway_target(gateway, data_dir),
+            domain,
+            dataset,
+            path,
+            console,
+            StoryOptions(new_items, people, seed),
         )
     )
     if as_json:
@@ -54,13 +60,11 @@ async def run_story(
     dataset: str,
     path: Path | None,
     console: Console,
-    *,
-    new_items: int = NEW_ITEMS,
-    seed: int = 0,
+    how: StoryOptions,
 ) -> Story:
     """Tells it to the gateway at `target`."""
     async with open_gateway(target, domain) as client:
-        return await tell(client, load(dataset, path), console, new_items=new_items, seed=seed)
+        return await tell(client, load(dataset, path), console, how)
 
 
 def judge(told: Story) -> None:

@@ -11,7 +11,7 @@ from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 from services.cli.clients import GatewayClient
 from services.cli.failures import CommandError
 from services.cli.story.claims import Claim
-from services.cli.story.ranking import Asker, rank_catalogue
+from services.cli.story.ranking import Asker, adapted_list, rank_catalogue
 from shared.domain import Action, Event
 
 LIST_SIZE = 10
@@ -103,7 +103,7 @@ async def _ask(client: GatewayClient, user_id: str) -> pb.RecommendResponse:
     request = pb.RecommendRequest(
         user_id=user_id, page_size=LIST_SIZE, include_items=True, exploration_rate=0.0
     )
-    response = await client.recommend(request)
+    response = await adapted_list(client, request)
     if len(response.items) < LIST_SIZE:
         raise CommandError(f"the catalogue is too small for a story: {len(response.items)} items in the list")
     return response
