@@ -9,6 +9,7 @@ rank high for the people who came to like the item it resembles, and not for oth
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from shared.domain import Item, User
 
 NEW_ITEMS = 100
 _TOP_SHARE = 0.2
+_END_OF_TITLE = re.compile(r"((?: \(\d{4}\))?)$")
 _TAKEN_UP_S = 15.0
 _POLL_S = 0.05
 # People whose rankings are asked for at once.
@@ -74,7 +76,8 @@ def sequel_of(item: item_pb2.Item, new_id: str) -> Item:
     """A new item of the same kind under an invented title."""
     return Item(
         new_id,
-        title=f"{item.title} II" if item.title else "",
+        # "Alien (1979)" → "Alien II (1979)"
+        title=_END_OF_TITLE.sub(r" II\1", item.title, count=1) if item.title else "",
         description=item.description,
         categories=tuple(item.categories),
         attributes=dict(item.attributes),

@@ -185,10 +185,13 @@ def test_models_are_drawn_among_what_somebody_came_to_like():
         choose_models(people, items, 3, 0)
 
 
-def test_a_sequel_has_the_kind_and_another_title():
-    model = item_pb2.Item(item_id="1", title="Alien", categories=["Horror"], attributes={"year": "1979"})
+@pytest.mark.parametrize(
+    ("title", "sequel"), [("Alien", "Alien II"), ("Alien (1979)", "Alien II (1979)"), ("", "")]
+)
+def test_a_sequel_has_the_kind_and_another_title(title, sequel):
+    model = item_pb2.Item(item_id="1", title=title, categories=["Horror"], attributes={"year": "1979"})
     assert sequel_of(model, "new") == Item(
-        "new", title="Alien II", categories=("Horror",), attributes={"year": "1979"}
+        "new", title=sequel, categories=("Horror",), attributes={"year": "1979"}
     )
 
 
