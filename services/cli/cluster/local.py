@@ -96,11 +96,11 @@ def local_cluster(
             data_dir=data_dir,
             ports=ports,
             domains=domains,
-            socket=socket_path(),
+            socket=socket_path(data_dir),
             mark=uuid.uuid4().hex,
         )
         with interrupted_by(signal.SIGTERM, signal.SIGHUP):
-            supervisor = Supervisor(config_file(), variables, data_dir / "logs" / "supervisord.out")
+            supervisor = Supervisor(config_file(), variables, data_dir)
             try:
                 yield LocalCluster(data_dir, ports, supervisor, domains)
             finally:

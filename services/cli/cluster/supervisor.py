@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,9 @@ from services.cli.cluster.layout import CLUSTER_MARK
 _POLL_S = 0.05
 # Five programs, each at most stopwaitsecs, one after the other.
 _STOP_S = 110.0
+# sun_path holds 108 bytes on Linux, 104 on macOS; supervisord first binds "<path>.<pid>".
+_MAX_SOCKET_BYTES = 103
+_SUPERVISOR_SUFFIX_BYTES = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,13 @@ class Supervisor:
     """A supervisord in the foreground, in a session of its own: Ctrl-C reaches `up` alone, which then stops
     everything in order."""
 
-    def __init__(self, config: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, config: Path, environment: Mapping[str, str], data_dir: Path) -> None:
+        self._data_dir = data_dir
         self.mark = environment[CLUSTER_MARK]
         self._socket = Path(environment["WARMSTART_UP_SOCKET"])
         leash = environment["WARMSTART_UP_LEASH"]
         command = [sys.executable, leash, "--term", sys.executable, "-m", "supervisor.supervisord"]
-        with log.open("ab") as output:
+        with (data_dir / "logs" / "supervisord.out").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [*command, "--nodaemon", "--configuration", str(config)],
                 env=dict(environment),
@@ -89,7 +94,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self.kill_leftovers()
-        shutil.rmtree(self._socket.parent, ignore_errors=True)
+        self._socket.unlink(missing_ok=True)
+        if self._socket.parent != self._data_dir:
+            shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     def kill(self) -> None:
         """Stops everything at once, without order or mercy."""
@@ -116,8 +123,11 @@ class Supervisor:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
 
-def socket_path() -> Path:
-    """A fresh place for the socket: the data directory's path may be too long for one (108 bytes)."""
+def socket_path(data_dir: Path) -> Path:
+    """In the data directory, or in a fresh one of its own where that path is too long for a socket."""
+    path = data_dir / "up.sock"
+    if len(os.fsencode(path)) + _SUPERVISOR_SUFFIX_BYTES <= _MAX_SOCKET_BYTES:
+        return path
     return Path(tempfile.mkdtemp(prefix="warmstart-")) / "up.sock"
 
 

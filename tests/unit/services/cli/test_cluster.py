@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
 from services.cli.cluster.ports import Ports, base_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
+from services.cli.cluster.supervisor import socket_path
 from services.cli.failures import CommandError
 from services.cli.target import DEFAULT_GATEWAY, gateway_target
 
@@ -139,3 +141,13 @@ def test_the_leash_becomes_the_program():
     program = [sys.executable, "-c", "import sys; sys.exit(7)"]
     done = subprocess.run([sys.executable, leash.__file__, "--term", *program], check=False)
     assert done.returncode == 7
+
+
+def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_path):
+    assert socket_path(Path("/srv/warmstart/var")) == Path("/srv/warmstart/var/up.sock")
+    elsewhere = socket_path(tmp_path / ("long" * 30))
+    try:
+        assert len(str(elsewhere)) < 100
+        assert elsewhere.parent.is_dir()
+    finally:
+        elsewhere.parent.rmdir()
