@@ -97,6 +97,7 @@ class Rooms:
                 ports.features,
                 queue=settings.impression_queue,
                 batch=settings.impression_batch,
+                linger_s=settings.impression_linger_s,
                 flush_timeout_s=settings.flush_timeout_s,
             ),
             ListMetrics.create(),

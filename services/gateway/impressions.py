@@ -21,10 +21,13 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 class ImpressionLog:
     """`offer` never waits. Event ids come from list and position, so trying again logs nothing twice."""
 
-    def __init__(self, features: Features, *, queue: int, batch: int, flush_timeout_s: float) -> None:
+    def __init__(
+        self, features: Features, *, queue: int, batch: int, linger_s: float, flush_timeout_s: float
+    ) -> None:
         self._features = features
         self._limit = queue
         self._batch = batch
+        self._linger_s = linger_s
         self._flush_timeout_s = flush_timeout_s
         self._waiting: deque[tuple[str, Event]] = deque()
         self._arrived = asyncio.Event()
@@ -76,6 +79,8 @@ class ImpressionLog:
     async def _work(self) -> None:
         while True:
             await self._arrived.wait()
+            # More will come: one call and one disk write for many lists, away from the next request.
+            await asyncio.sleep(self._linger_s)
             self._arrived.clear()
             while self._waiting:
                 await self._send_until_done()

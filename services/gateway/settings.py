@@ -89,6 +89,9 @@ class GatewaySettings(ServerSettings):
     impression_queue: int = Field(
         50_000, ge=1, description="Impressions waiting to be logged; more are dropped and counted."
     )
+    impression_linger_s: float = Field(
+        0.1, ge=0, description="Seconds for which impressions wait for others to be logged with."
+    )
     impression_batch: int = Field(500, ge=1, le=5000, description="Impressions logged in one call.")
     flush_timeout_s: float = Field(
         5.0, ge=0, description="Seconds given to logging the waiting impressions at the stop."

@@ -55,22 +55,25 @@ def draw_places(
     """
     places: list[Place] = []
     placed: set[str] = set()
+    unplaced = dict.fromkeys(pool if rate > 0.0 else ())  # keeps the pool's order
     waiting = iter(exploit)
     best = next(waiting, None)
     while len(places) < count:
         while best is not None and best in placed:
             best = next(waiting, None)
-        left = [i for i in pool if i not in placed and i != best] if rate > 0.0 else []
+        left = len(unplaced) - (best in unplaced)
         if best is None and not left:
             break
         explore = rate if best is not None else 1.0
         if left and rng.random() < explore:
-            place = Place(left[int(rng.integers(len(left)))], EXPLORATION, explore / len(left))
+            choices = [i for i in unplaced if i != best]
+            place = Place(choices[int(rng.integers(left))], EXPLORATION, explore / left)
         else:
-            assert best is not None  # noqa: S101 - else explore is 1 and left is not empty
+            assert best is not None  # noqa: S101 - else explore is 1 and something is left
             place = Place(best, sources[best], 1.0 - explore if left else 1.0)
         places.append(place)
         placed.add(place.item_id)
+        unplaced.pop(place.item_id, None)
     return places
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from services.gateway.draft import Draft, Rung
 from services.gateway.selectors import free_places
+
+T = TypeVar("T", bound=Hashable)
 
 
 class QuotaSelector:
@@ -30,20 +33,22 @@ class QuotaSelector:
             source: math.floor(share * (start + size) + 1e-9) - math.floor(share * start + 1e-9)
             for source, share in self._shares.items()
         }
-        finite = np.isfinite(draft.ranking.scores).tolist()
-        ids = [item_id if ok else "" for item_id, ok in zip(draft.ranking.item_ids, finite, strict=True)]
-        members = {
-            source: {i for i, item_id in enumerate(ids) if item_id in found}
-            for source in wanted
-            if (found := draft.members(source))
-        }
-        order = with_quotas(draft.order.tolist(), free_places(draft), wanted, members)
-        return replace(draft, order=np.array(order, np.int32))
+        ids, scores = draft.ranking.item_ids, draft.ranking.scores
+        order = draft.order.tolist()
+        # Items that nothing could score are no source's best.
+        unscored = {ids[i] for i in np.flatnonzero(~np.isfinite(scores)).tolist()}
+        members = {source: draft.members(source) - unscored for source in wanted}
+        ordered = [ids[i] for i in order]
+        changed = with_quotas(ordered, free_places(draft), wanted, members)
+        if changed == ordered:
+            return draft
+        place_of = dict(zip(ordered, order, strict=True))
+        return replace(draft, order=np.array([place_of[i] for i in changed], np.int32))
 
 
 def with_quotas(
-    order: Sequence[int], places: int, wanted: Mapping[str, int], members: Mapping[str, set[int]]
-) -> list[int]:
+    order: Sequence[T], places: int, wanted: Mapping[str, int], members: Mapping[str, Set[T]]
+) -> list[T]:
     """The order with its first `places` changed so that each source has its number there, if it can.
 
     order: candidates, best first. wanted: places by source; members: the candidates of each source. The order
@@ -51,12 +56,13 @@ def with_quotas(
     next after the page.
     """
     page, rest = list(order[:places]), list(order[places:])
-    needed: set[int] = set()
+    needed: set[T] = set()
     for source, count in wanted.items():
-        own = members.get(source, set())
+        own: Set[T] = members.get(source, frozenset())
         here = [i for i in page if i in own][:count]
         needed.update(here)
-        coming = [i for i in rest if i in own][: count - len(here)]
+        short = count - len(here)
+        coming = [i for i in rest if i in own][:short] if short > 0 else []
         for candidate in coming:
             going = next((i for i in reversed(page) if i not in needed), None)
             if going is None:

@@ -18,7 +18,7 @@ def shown(count: int, user_id: str = "ann", list_id: str = "list") -> list[Event
 
 
 def log_of(features: FakeFeatures, **settings: int | float) -> ImpressionLog:
-    fields: dict[str, int | float] = {"queue": 100, "batch": 10, "flush_timeout_s": 5.0}
+    fields: dict[str, int | float] = {"queue": 100, "batch": 10, "linger_s": 0.0, "flush_timeout_s": 5.0}
     return ImpressionLog(features, **(fields | settings))  # type: ignore[arg-type]
 
 
@@ -116,3 +116,29 @@ async def test_an_erased_person_leaves_nothing_waiting() -> None:
     features.down = None
     await log.stop()
     assert sorted(features.recorded) == ["l2:0", "l2:1", "nl4:0"]
+
+
+async def test_lists_shortly_after_one_another_are_logged_in_one_call() -> None:
+    features = FakeFeatures()
+    log = log_of(features, linger_s=0.05)
+    log.start()
+    log.offer("default", shown(2))
+    await asyncio.sleep(0)  # the worker has seen the first
+    log.offer("default", shown(2, list_id="second"))
+
+    async def done() -> bool:
+        return len(features.recorded) == 4
+
+    await until(done)
+    assert features.record_calls == 1
+    await log.stop()
+
+
+async def test_the_stop_does_not_linger() -> None:
+    features = FakeFeatures()
+    log = log_of(features, linger_s=3600.0)
+    log.start()
+    log.offer("default", shown(2))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(log.stop(), 2)
+    assert len(features.recorded) == 2
