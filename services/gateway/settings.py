@@ -40,7 +40,7 @@ class GatewaySettings(ServerSettings):
         0.5, gt=0, description="Seconds between looks at which models adaptation and scoring hold."
     )
 
-    candidates: int = Field(250, ge=10, le=5000, description="Items the model retrieves for one list.")
+    candidates: int = Field(200, ge=10, le=5000, description="Items the model retrieves for one list.")
     trending_items: int = Field(
         500, ge=10, le=1000, description="Trending items kept in memory, for the ladder's last rung."
     )
