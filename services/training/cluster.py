@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.errors import Unavailable
+
 _LOOPBACK = "127.0.0.1"
+_CONNECT_S = 5.0
 _OBJECT_STORE_BYTES = 512 << 20
 # Unix socket paths end at 107 bytes and Ray adds about 60 of its own.
 _MAX_TEMP_DIR_BYTES = 45
@@ -68,6 +72,7 @@ def ray_session(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
     import ray  # takes a second: not for those who only ask for --help
 
     if not settings.local:
+        _require_answer(settings.address)
         ray.init(settings.address, log_to_driver=False, logging_level="ERROR", runtime_env=_runtime_env())
         try:
             yield
@@ -92,6 +97,18 @@ def ray_session(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
         ray.shutdown()
         _keep_logs(temp_dir, log_dir)
         shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes. Raises Unavailable where nothing listens at a "host:port"."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" and the like: Ray knows
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            return
+    except (OSError, OverflowError) as error:
+        raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def _short_temp_dir() -> str:
