@@ -57,9 +57,10 @@ class Questions:
 
 
 def fitting_protocol(data: TrainingData, users: IntArray) -> Protocol:
-    """The longest protocol that at least 30 of the people have events for; else the shortest."""
+    """The longest protocol that 30 of the people have events for, or half of them where they are few."""
+    enough = min(_ENOUGH_PEOPLE, max(1, (len(users) + 1) // 2))
     for first, query in _SHAPES:
-        if np.count_nonzero(data.lengths[users] >= first + query) >= _ENOUGH_PEOPLE:
+        if np.count_nonzero(data.lengths[users] >= first + query) >= enough:
             return Protocol(first, query)
     return Protocol(*_SHAPES[-1])
 

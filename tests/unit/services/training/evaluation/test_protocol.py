@@ -55,6 +55,13 @@ def test_a_small_data_set_gets_a_shorter_protocol(data: TrainingData) -> None:
     assert fitting_protocol(data, np.zeros(0, np.int32)) == Protocol(1, 1)
 
 
+def test_a_few_people_with_many_events_get_the_long_protocol() -> None:
+    data = assemble(synthetic.tables(people=12, events=34, items=60), RoleSettings())
+    people = data.users_of(Role.HELD_OUT)
+    assert 0 < len(people) < 30
+    assert fitting_protocol(data, people) == Protocol(20, 10)
+
+
 def test_a_context_knows_the_support_and_nothing_else_of_the_past(data: TrainingData) -> None:
     questions = ask(data, data.users_of(Role.HELD_OUT), Protocol(5, 5))
     context = contexts(data, questions, 2)[0]
