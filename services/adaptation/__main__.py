@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from shared.inference.threads import one_blas_thread
+from shared.rpc.threads import one_blas_thread
 
 if __name__ == "__main__":
     one_blas_thread()

@@ -7,4 +7,5 @@ codec/           common messages ↔ domain types
 serving.py       the request being served: id and deadline
 status.py        our errors ↔ google.rpc.Status
 health.py        waiting for a server
+threads.py       how many threads numpy uses
 """

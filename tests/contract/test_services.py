@@ -88,12 +88,16 @@ def test_default_ports_differ() -> None:
     assert len(set(ports)) == len(SERVERS)
 
 
+# They set variables for TensorFlow and OpenBLAS, which know no other way.
+_TELL_LIBRARIES = ("shared.inference", "shared.rpc.threads")
+
+
 def test_no_module_reads_the_environment_by_itself() -> None:
-    """Settings do. The command line and training pass it on to what they start; TensorFlow is told by it."""
+    """Settings do. The command line and training pass it on to what they start; libraries are told by it."""
     broken = [
         f"{m.name}:{node.lineno}"
         for m in modules("services", "shared")
-        if not m.within("services.cli", "services.training", "shared.settings", "shared.inference")
+        if not m.within("services.cli", "services.training", "shared.settings", *_TELL_LIBRARIES)
         for node in ast.walk(m.tree)
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv")
