@@ -40,12 +40,12 @@ class GatewaySettings(ServerSettings):
         0.5, gt=0, description="Seconds between looks at which models adaptation and scoring hold."
     )
 
-    candidates: int = Field(200, ge=10, le=5000, description="Items the model retrieves for one list.")
+    candidates: int = Field(120, ge=10, le=5000, description="Items the model retrieves for one list.")
     trending_items: int = Field(
         500, ge=10, le=1000, description="Trending items kept in memory, for the ladder's last rung."
     )
     trending_candidates: int = Field(
-        50, ge=0, le=1000, description="Trending items that become candidates of a list."
+        30, ge=0, le=1000, description="Trending items that become candidates of a list."
     )
     trending_refresh_s: float = Field(1.0, gt=0, description="Seconds between looks at what is trending.")
     fresh_candidates: int = Field(

@@ -8,4 +8,5 @@ serving.py       the request being served: id and deadline
 status.py        our errors ↔ google.rpc.Status
 health.py        waiting for a server
 threads.py       how many threads numpy uses
+heap.py          how often Python looks for garbage
 """

@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
 from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import Admission, ServiceInterceptor
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
@@ -127,6 +128,7 @@ async def serve(component: Component, settings: ServerSettings, *, name: str) ->
         if not await _started(component, settings, name, stop):
             return
         async with bound.opened(component):
+            settle_heap()
             await stop.wait()
             _LOG.info("draining", name=name, drain_s=settings.drain_s)
         with suppress(TimeoutError):
