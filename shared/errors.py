@@ -63,6 +63,10 @@ class InvalidInput(WarmstartError):
         self.violations = tuple(violations)
         super().__init__("; ".join(v.description for v in self.violations))
 
+    def __reduce__(self) -> tuple[type[InvalidInput], tuple[tuple[Violation, ...]]]:
+        """Training's workers are processes of their own: what they raise arrives whole."""
+        return type(self), (self.violations,)
+
     @classmethod
     def of(cls, field: str, rule: str, value: object) -> InvalidInput:
         return cls([violation(field, rule, value)])
@@ -97,12 +101,15 @@ class ModelNotHeld(WarmstartError):
     reason = "MODEL_NOT_HELD"
 
     def __init__(self, domain: str, version: str, held: Iterable[str]) -> None:
-        self.held = tuple(held)
+        self.domain, self.version, self.held = domain, version, tuple(held)
         names = ", ".join(self.held) or "none"
         super().__init__(
             f"model_version {version!r} of domain {domain!r} is not held here; held: {names}",
             metadata={"domain": domain, "version": version, "held": ",".join(self.held)},
         )
+
+    def __reduce__(self) -> tuple[type[ModelNotHeld], tuple[str, str, tuple[str, ...]]]:
+        return type(self), (self.domain, self.version, self.held)
 
 
 class Unavailable(WarmstartError):

@@ -15,6 +15,10 @@ from shared.limits import domain_rule
 from shared.modeling.config import TASKS
 
 PROMOTE = ("auto", "never", "always")
+# Names of `presets.PRESETS` and `shared.adapters.ADAPTERS`, which cannot be asked without TensorFlow; a test
+# compares them.
+PRESET_NAMES = ("tiny", "small", "base", "large")
+ADAPTER_NAMES = ("ridge", "none")
 PROTOCOLS = ("few-shot", "new-items", "feedback", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
@@ -98,7 +102,7 @@ class TrainSettings:
         for name in ("held_out_share", "validation_share"):
             if not 0.0 < getattr(self, name) < 1.0:
                 found.append(violation(_flag(name), "must be between 0 and 1", getattr(self, name)))
-        for name, known in (("promote", PROMOTE), ("protocol", PROTOCOLS), ("task", (*TASKS, MIX))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 found.append(
                     violation(_flag(name), f"must be one of {', '.join(known)}", getattr(self, name))
@@ -133,6 +137,15 @@ class TrainSettings:
             lines = Path(self.held_out_users).read_text(encoding="utf-8").splitlines()
             ids = frozenset(line.strip() for line in lines if line.strip())
         return RoleSettings(self.held_out_share, self.validation_share, ids)
+
+
+_CHOICES = {
+    "preset": PRESET_NAMES,
+    "adapter": ADAPTER_NAMES,
+    "promote": PROMOTE,
+    "protocol": PROTOCOLS,
+    "task": (*TASKS, MIX),
+}
 
 
 def _flag(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import grpc
 import pytest
@@ -46,6 +47,18 @@ def test_a_model_that_is_not_held_names_those_that_are() -> None:
     assert str(error) == "model_version 'v3' of domain 'default' is not held here; held: v2, v1"
     assert error.metadata == {"domain": "default", "version": "v3", "held": "v2,v1"}
     assert "held: none" in str(ModelNotHeld("default", "v3", []))
+
+
+def test_errors_travel_between_processes_whole() -> None:
+    for error in (InvalidInput.of("a", "must be 1", 2), TooLarge.of("b", "must be 3", 4)):
+        arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        assert (type(arrived), str(arrived), arrived.violations) == (
+            type(error),
+            str(error),
+            error.violations,
+        )
+    arrived = pickle.loads(pickle.dumps(ModelNotHeld("shop", "v3", ["v2"])))  # noqa: S301
+    assert (str(arrived), arrived.held) == (str(ModelNotHeld("shop", "v3", ["v2"])), ("v2",))
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)

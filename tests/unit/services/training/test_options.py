@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.training.options import parse
+from services.training.settings import ADAPTER_NAMES, PRESET_NAMES
 from shared.errors import InvalidInput
 from shared.holdout import Role, role_of
 
@@ -36,6 +37,8 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
         (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
+        (["--preset", "huge"], "--preset must be one of tiny, small, base, large, got 'huge'"),
+        (["--adapter", "magic"], "--adapter must be one of ridge, none, got 'magic'"),
         (["--task", "sales"], "--task must be one of next, like, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
         (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
@@ -87,3 +90,12 @@ def test_bad_options_end_with_2_and_one_error_line_without_tensorflow_or_ray(tmp
     said = json.loads(line)
     assert said["event"] == "error"
     assert "--workers must be at least 1, got 0" in said["message"]
+
+
+def test_the_names_offered_are_those_that_exist() -> None:
+    pytest.importorskip("tensorflow")
+    from services.training.presets import PRESETS
+    from shared.adapters import ADAPTERS
+
+    assert set(PRESET_NAMES) == set(PRESETS)
+    assert set(ADAPTER_NAMES) == set(ADAPTERS)
