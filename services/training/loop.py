@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from services.training.windows import Batch
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
+
+B = TypeVar("B")
 
 Tensor = Any
 
@@ -100,58 +103,85 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return self.rate * tf.minimum((now + 1.0) / self.warmup, cosine)
 
 
-class Trainer:
-    """Variables, their optimisers, and a compiled step.
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """A loss and the variables that follow it.
 
-    loss: (batch, noise) → (scalar, metrics). groups: (variables, learning rate), disjoint.
+    loss: (batch, noise) → (scalar, metrics); groups: (variables, learning rate), disjoint between all
+    objectives of a trainer; prefix: of this objective's fields in the batch and of its metrics.
     """
 
+    loss: Callable[[Mapping[str, Tensor], Noise], tuple[Tensor, dict[str, Tensor]]]
+    groups: Sequence[tuple[list[Any], float]]
+    prefix: str = ""
+
+    def part(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Its fields of a batch, without the prefix."""
+        if not self.prefix:
+            return dict(batch)
+        return {n.removeprefix(self.prefix): v for n, v in batch.items() if n.startswith(self.prefix)}
+
+
+class Trainer:
+    """Variables, their optimisers, and a compiled step that follows all objectives at once."""
+
     def __init__(
-        self,
-        model: WarmstartModel,
-        loss: Callable[[Mapping[str, Tensor], Noise], tuple[Tensor, dict[str, Tensor]]],
-        groups: Sequence[tuple[list[Any], float]],
-        rates: Rates,
-        total: int,
-        worker: Worker,
+        self, model: WarmstartModel, objectives: Sequence[Objective], rates: Rates, total: int, worker: Worker
     ) -> None:
-        self.model, self.worker, self.total = model, worker, total
-        self.groups = [(variables, rate) for variables, rate in groups if variables and rate > 0.0]
-        with worker.strategy.scope():
-            self.optimisers = []
-            for number, (variables, rate) in enumerate(self.groups):
-                optimiser = keras.optimizers.AdamW(
-                    WarmupCosine(rate, rates.warmup, total),
-                    beta_2=0.98,
-                    weight_decay=rates.weight_decay,
-                    name=f"adam_{number}",
-                )
-                optimiser.exclude_from_weight_decay(
-                    var_list=[v for v in variables if not v.path.rsplit("/", 1)[-1].startswith("table_")]
-                )
-                optimiser.build(variables)
-                self.optimisers.append(optimiser)
-        trained = [v for variables, _ in self.groups for v in variables]
+        self.model, self.worker = model, worker
+        self.optimisers: list[Any] = []
+        updates = [self._update(objective, rates, total) for objective in objectives]
 
         def replica(batch: Mapping[str, Tensor], seed: Tensor) -> dict[str, Tensor]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([v.value for v in trained])
-                value, metrics = loss(batch, Noise(seed))
-                value /= worker.count
-            gradients = tape.gradient(value, [v.value for v in trained], unconnected_gradients="zero")
-            gradients = [tf.convert_to_tensor(g) for g in gradients]
-            gradients, norm = tf.clip_by_global_norm(gradients, rates.clip_norm / worker.count)
-            at = 0
-            for optimiser, (variables, _) in zip(self.optimisers, self.groups, strict=True):
-                optimiser.apply(gradients[at : at + len(variables)], variables)
-                at += len(variables)
-            return {**metrics, "gradient_norm": norm * worker.count}
+            found: dict[str, Tensor] = {}
+            for update in updates:
+                found |= update(batch, seed)
+            return found
 
         @tf.function(autograph=False, reduce_retracing=True)
         def step(batch: Mapping[str, Tensor], seed: Tensor) -> Any:
             return worker.strategy.run(replica, args=(batch, seed))
 
         self._step = step
+
+    def _update(self, objective: Objective, rates: Rates, total: int) -> Callable[..., dict[str, Tensor]]:
+        """Makes the objective's optimisers; returns one step of it, in replica context."""
+        count = self.worker.count
+        groups = [(variables, rate) for variables, rate in objective.groups if variables and rate > 0.0]
+        optimisers = [self._optimiser(variables, rate, rates, total) for variables, rate in groups]
+        trained = [v for variables, _ in groups for v in variables]
+
+        def update(batch: Mapping[str, Tensor], seed: Tensor) -> dict[str, Tensor]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([v.value for v in trained])
+                value, metrics = objective.loss(objective.part(batch), Noise(seed))
+                value /= count
+            gradients = tape.gradient(value, [v.value for v in trained], unconnected_gradients="zero")
+            gradients = [tf.convert_to_tensor(g) for g in gradients]
+            gradients, norm = tf.clip_by_global_norm(gradients, rates.clip_norm / count)
+            at = 0
+            for optimiser, (variables, _) in zip(optimisers, groups, strict=True):
+                optimiser.apply(gradients[at : at + len(variables)], variables)
+                at += len(variables)
+            metrics["gradient_norm"] = norm * count
+            return {objective.prefix + name: metric for name, metric in metrics.items()}
+
+        return update
+
+    def _optimiser(self, variables: list[Any], rate: float, rates: Rates, total: int) -> Any:
+        """AdamW of one group; only tables decay."""
+        with self.worker.strategy.scope():
+            optimiser = keras.optimizers.AdamW(
+                WarmupCosine(rate, rates.warmup, total),
+                beta_2=0.98,
+                weight_decay=rates.weight_decay,
+                name=f"adam_{len(self.optimisers)}",
+            )
+            others = [v for v in variables if not v.path.rsplit("/", 1)[-1].startswith("table_")]
+            optimiser.exclude_from_weight_decay(var_list=others)
+            optimiser.build(variables)
+        self.optimisers.append(optimiser)
+        return optimiser
 
     def step(self, batch: Batch, seed: int, number: int) -> Mapping[str, Tensor]:
         """One update; the metrics stay tensors until someone wants them."""
@@ -176,3 +206,17 @@ class Trainer:
 def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     """Metrics as plain numbers."""
     return {name: float(value) for name, value in metrics.items()}
+
+
+def ahead(make: Callable[[int], B], steps: range) -> Iterator[tuple[int, B]]:
+    """(step, make(step)) in order, each made in a thread while the step before it is in work.
+
+    TensorFlow lets go of Python while it computes, so the second core prepares.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        coming = pool.submit(make, steps[0]) if steps else None
+        for step in steps:
+            assert coming is not None  # noqa: S101 - there is a step
+            made = coming.result()
+            coming = pool.submit(make, step + 1) if step + 1 in steps else None
+            yield step, made

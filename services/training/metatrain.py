@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,21 @@ from services.training.episodes import (
     excluded,
     query_sets,
 )
-from services.training.loop import Hooks, Rates, Trainer, TrainState, Worker, numbers
+from services.training.loop import Hooks, Objective, Rates, Trainer, TrainState, Worker, ahead, numbers
 from services.training.pretrain import distillation
 from services.training.reactions import ReactionConfig, reaction_inputs, reaction_loss
-from services.training.validate import validation_ndcg
+from services.training.validate import Look, look
 from services.training.windows import LIKED_LABEL, Batch, Cuts, generator, make_pool
 from shared.holdout import Role
 from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS
 from shared.modeling.losses import correct, exclude, set_loss
 from shared.modeling.model import WarmstartModel
-from shared.modeling.random import Noise
+from shared.modeling.random import SILENCE, Noise
 
 Tensor = Any
 _STAGE = 2
+# Prefix of the fields and metrics of the scales' objective.
+_SCALES = "scales_"
 # Where a checkpoint keeps the best validated weights so far.
 _BEST = "best"
 
@@ -54,6 +56,8 @@ class MetaConfig:
     like_weight: float = 0.5
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
+    adapt_share: float = 1.0
+    scale_episodes: int = 32
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
     validate_every: int = 100
@@ -80,7 +84,8 @@ def meta_train(
     """
     worker = Worker(strategy)
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
-    trainer = Trainer(model, _loss(model, config), _groups(model, config), config.rates, config.steps, worker)
+    trainer = Trainer(model, _objectives(model, config), config.rates, config.steps, worker)
+    scale_users = judges if np.any(data.lengths[judges] > 1) else users
     first = 0
     best, best_arrays = -1.0, model.state_arrays()
     if hooks.resume is not None:
@@ -88,18 +93,24 @@ def meta_train(
         first = hooks.resume.step
         best, best_arrays = _best_so_far(hooks.resume)
     metrics: Mapping[str, Tensor] = {}
-    for step in range(first, config.steps):
+
+    def make(step: int) -> Batch:
         rng = generator(seed, _STAGE, step)
         cuts = draw_episodes(data, users, config.batch_episodes, config.shape, rng)
         batch = episode_batch(data, cuts.part(worker.number, worker.count), config, rng)
+        cuts = draw_episodes(data, scale_users, config.scale_episodes, config.shape, rng)
+        part = episode_batch(data, cuts.part(worker.number, worker.count), _without_extras(config), rng)
+        return batch | {_SCALES + name: column for name, column in part.items()}
+
+    for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
         report = dict(numbers(metrics)) if done % hooks.report_every == 0 or done == config.steps else {}
         if done % config.validate_every == 0 or done == config.steps:
-            value = validation_ndcg(model, data, judges, config.validation_shots)
-            report = {**numbers(metrics), "validation_ndcg": value}
-            if value > best:
-                best, best_arrays = value, model.state_arrays()
+            seen = look(model, data, judges, config.validation_shots)
+            report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
+            if seen.ndcg > best:
+                best, best_arrays = seen.ndcg, _with_gamma(model, seen)
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
         if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
@@ -108,6 +119,15 @@ def meta_train(
             hooks.on_checkpoint(TrainState("meta-train", done, arrays))
     model.load_arrays(best_arrays)
     return {**numbers(metrics), "validation_ndcg": best}
+
+
+def _with_gamma(model: WarmstartModel, seen: Look) -> dict[str, Any]:
+    """The model's arrays with γ as validation people want it."""
+    arrays = model.state_arrays()
+    arrays[model.heads.log_gamma.path] = arrays[model.heads.log_gamma.path] + np.log(
+        np.array(seen.factors, np.float32)
+    )
+    return arrays
 
 
 def _best_so_far(state: TrainState) -> tuple[float, dict[str, Any]]:
@@ -148,14 +168,28 @@ def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.ra
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in batch.items()}
 
 
-def _groups(model: WarmstartModel, config: MetaConfig) -> list[tuple[list[Any], float]]:
-    """Variables by learning rate: scales and adapter fast, ψ and φ slowly."""
-    gentle = [model.tables[name] for name in ("e", "v", "b")]
-    gentle += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
+def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:
+    """Rows and encoder learn from training people; τ and the adapter's few numbers from validation people.
+
+    Rows have seen the very events that training episodes ask for, so on training people scores look surer
+    and fast weights better than they are on a stranger. For γ see `validate.look`.
+    """
+    rows = [model.tables[name] for name in ("e", "v", "b")]
+    rows += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
+    rows += model.heads.maps.trainable_variables
     slow = [model.tables[name] for name in ("psi", "phi")] if model.adapter.learns_rows else []
-    scales = [model.heads.log_tau, model.heads.log_gamma, *model.adapter.trainable_variables]
-    gentle += model.heads.maps.trainable_variables
-    return [(scales, config.scale_rate), (gentle, config.rates.rate), (slow, config.rates.slow)]
+    scales = [model.heads.log_tau, *model.adapter.trainable_variables]
+    quiet = _loss(model, _without_extras(config))
+    return [
+        Objective(_loss(model, config), [(rows, config.rates.rate), (slow, config.rates.slow)]),
+        Objective(lambda batch, _: quiet(batch, SILENCE), [(scales, config.scale_rate)], _SCALES),
+    ]
+
+
+def _without_extras(config: MetaConfig) -> MetaConfig:
+    """The plain loss of a stranger's episode: as in serving, no item loses its id."""
+    silent = replace(config.reactions, weight=0.0)
+    return replace(config, id_dropout=0.0, distil_weight=0.0, reactions=silent)
 
 
 def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
@@ -164,7 +198,9 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
 
     def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         ids, content = model.id_rows(batch.get("pool")), model.content_rows(batch.get("pool"))
-        present = tf.cast(noise.uniform(tf.shape(batch["log_q"])) >= config.id_dropout, tf.float32)
+        present = tf.ones_like(batch["log_q"])
+        if config.id_dropout > 0.0:
+            present = tf.cast(noise.uniform(tf.shape(present)) >= config.id_dropout, tf.float32)
         rows = model.tower.fuse(ids, present, content)
         on = batch["mask"][..., None]
         inputs = {
@@ -172,7 +208,10 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
             "input_rows": tf.gather(rows.input, batch["items"]) * on,
             "support_rows": tf.gather(rows.support, batch["items"]) * on,
         }
-        queries, _, _ = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]), noise)
+        adapt = tf.ones(tf.shape(on)[:1]) * config.adapt_share
+        if not noise.silent:
+            adapt = tf.cast(noise.uniform(tf.shape(on)[:1]) < config.adapt_share, tf.float32)
+        queries, _, _ = model.encode_adapt(inputs, adapt, noise)
         v, phi, b = tf.split(rows.output, [dim, adapt_dim, len(TASKS)], axis=1)
         output = tf.concat([v, noise.dropout(phi, model.config.adapt_dropout), b], axis=1)
         losses = {}

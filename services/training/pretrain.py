@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from services.training.asof import content_profiles, request_vectors, social_profiles
 from services.training.data import TrainingData
-from services.training.loop import Hooks, Rates, Trainer, TrainState, Worker, numbers
+from services.training.loop import Hooks, Objective, Rates, Trainer, TrainState, Worker, ahead, numbers
 from services.training.windows import (
     LIKED_LABEL,
     Batch,
@@ -121,24 +121,21 @@ def pretrain(
     """
     worker = Worker(strategy)
     users = data.users_of(Role.TRAIN)
-    trainer = Trainer(
-        model,
-        _loss(model, config),
-        [(_variables(model), config.rates.rate)],
-        config.rates,
-        config.steps,
-        worker,
-    )
+    objective = Objective(_loss(model, config), [(_variables(model), config.rates.rate)])
+    trainer = Trainer(model, [objective], config.rates, config.steps, worker)
     first = 0
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         first = hooks.resume.step
     metrics: Mapping[str, Tensor] = {}
-    for step in range(first, config.steps):
+
+    def make(step: int) -> Batch:
         rng = generator(seed, _STAGE, step)
         counts = np.full(config.batch_windows, config.window, np.int64)
         cuts = draw_cuts(data, users, counts, after=1, first_share=config.first_share, rng=rng)
-        batch = window_batch(data, cuts.part(worker.number, worker.count), config, rng, worker.count)
+        return window_batch(data, cuts.part(worker.number, worker.count), config, rng, worker.count)
+
+    for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
         if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -24,18 +25,60 @@ from shared.modeling.config import NEXT_TASK, TASKS
 from shared.modeling.model import WarmstartModel
 
 _CALIBRATION_SHOTS = (0, 1, 2, 5, 10, 20)
-_CALIBRATION_PEOPLE = 500
+_PEOPLE_LOOKED_AT = 500
+GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 
 
-def validation_ndcg(
-    model: WarmstartModel, data: TrainingData, users: IntArray, shots: tuple[int, ...]
-) -> float:
-    """Mean NDCG@10 of task `next` over people and numbers of shots, by the evaluation's protocol.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What validation people say of a model.
 
-    0 where no person has enough events.
+    ndcg: mean NDCG@10 of task `next` over people and numbers of shots, with the factors applied;
+    factors: by task, what γ should be multiplied by.
     """
-    values = [ndcg_of(model, data, protocol_episodes(data, users, k)) for k in shots]
-    return float(np.mean([v.mean() if len(v) else 0.0 for v in values]))
+
+    ndcg: float
+    factors: tuple[float, ...]
+
+
+def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Look:
+    """NDCG@10 by the evaluation's protocol, and the best factor of γ out of `GAMMA_FACTORS` for it.
+
+    A loss on training people would make γ too large (rows have seen their events), and likelihood
+    makes it too small (it goes by the whole catalogue, not by the first ten). Neighbouring factors are
+    averaged before the best is taken. ndcg is 0 where no person has enough events.
+    """
+    users = users[:_PEOPLE_LOOKED_AT]
+    found = [_by_factor(model, data, protocol_episodes(data, users, k)) for k in shots]
+    tables = [f for f in found if f is not None] or [np.zeros((len(TASKS), 1), np.float32)]
+    table: FloatArray = np.mean(tables, axis=0)
+    if not model.adapter.learns_rows or table.shape[1] == 1:
+        return Look(float(table[0, -1]), (1.0,) * len(TASKS))
+    padded = np.pad(table, [(0, 0), (1, 1)], mode="edge")
+    smooth = (padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]) / 4.0
+    best = smooth.argmax(axis=1)
+    return Look(float(table[0, best[0]]), tuple(GAMMA_FACTORS[place] for place in best))
+
+
+def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray | None:
+    """Mean NDCG@10 of each task at each factor; one column alone without an adapter. [T, factors]."""
+    if not len(cuts):
+        return None
+    on = episode_scores(model, data, cuts)
+    off = episode_scores(model, data, cuts, adapt=False) if model.adapter.learns_rows else on
+    factors = GAMMA_FACTORS if model.adapter.learns_rows else (1.0,)
+    had = excluded(events_so_far(data, cuts), data.num_items) > 0
+    targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
+    table = np.zeros((len(TASKS), len(factors)), np.float32)
+    for task, wanted in enumerate((there, there * (labels >= LIKED_LABEL))):
+        some = wanted.any(axis=1)
+        for place, factor in enumerate(factors):
+            scores = off[:, task] + factor * (on[:, task] - off[:, task])
+            scores[had] = -np.inf
+            table[task, place] = (
+                ndcg_at_10(scores[some], targets[some], wanted[some]).mean() if some.any() else 0
+            )
+    return table
 
 
 def ndcg_of(model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True) -> FloatArray:
@@ -90,7 +133,7 @@ def task_offsets(model: WarmstartModel, data: TrainingData) -> Mapping[str, floa
     scores: list[list[FloatArray]] = [[] for _ in TASKS]
     hits = np.zeros(len(TASKS))
     for shots in _CALIBRATION_SHOTS:
-        cuts = protocol_episodes(data, users[:_CALIBRATION_PEOPLE], shots)
+        cuts = protocol_episodes(data, users[:_PEOPLE_LOOKED_AT], shots)
         if not len(cuts):
             return dict.fromkeys(TASKS, 0.0)
         found = episode_scores(model, data, cuts)

@@ -12,7 +12,7 @@ from shared.modeling.config import TASKS, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
-GAMMA_AT_START = 2.0
+GAMMA_AT_START = 4.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
@@ -29,14 +29,17 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, input_shape: Any = None) -> None:
         shape = (len(COUNT_KNOTS), len(TASKS))
-        constant = keras.initializers.Constant
         # Logarithms, so that a step changes a scale by a share of itself.
         self.log_tau = self.add_weight(name="log_tau", shape=shape, initializer="zeros")
         self.log_gamma = self.add_weight(
             name="log_gamma",
             shape=(shape[0] - 1, shape[1]),
-            initializer=constant(math.log(GAMMA_AT_START)),
+            initializer="zeros",
         )
+        # δ grows with the number of events; so much of its growth is taken back that k alike events
+        # say as much as √k.
+        logs = [math.log(GAMMA_AT_START) - 0.5 * math.log(k) for k in COUNT_KNOTS[1:]]
+        self.log_gamma.assign([[value] * shape[1] for value in logs])
         self.maps.build((None, self.config.dim))
         self.built = True
 
