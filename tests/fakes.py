@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import numpy as np
 
-from services.gateway.draft import Likeness, Person
+from services.gateway.draft import Likeness, Person, Scores
 from services.gateway.ports import (
     CatalogueChanges,
     Hits,
     Refusal,
     Retrieved,
-    Scores,
+    ScoreAlso,
     Search,
     VectorSearch,
 )
@@ -157,7 +157,13 @@ class FakeScoring:
         return next(iter(self.rows.values()))
 
     async def retrieve(
-        self, domain: str, searches: Sequence[Search], *, version: str, exclude: Sequence[str]
+        self,
+        domain: str,
+        searches: Sequence[Search],
+        *,
+        version: str,
+        exclude: Sequence[str],
+        also: ScoreAlso | None = None,
     ) -> Retrieved:
         self.retrievals.append((tuple(searches), tuple(exclude)))
         model = self._check(domain, version)
@@ -170,7 +176,10 @@ class FakeScoring:
                 scores = self._cosines(search.like, ids)
             best = sorted(zip(ids, scores, strict=True), key=lambda p: (-p[1], p[0]))[: search.limit]
             hits.append(Hits(tuple(i for i, _ in best), np.array([s for _, s in best], np.float32)))
-        return Retrieved(tuple(hits), model)
+        if also is None:
+            return Retrieved(tuple(hits), model)
+        wanted = dict.fromkeys((*(i for one in hits for i in one.item_ids), *also.item_ids))
+        return Retrieved(tuple(hits), model, self._scores(tuple(wanted), model, also.user, also.like))
 
     async def score(
         self,
@@ -182,7 +191,11 @@ class FakeScoring:
         like: Likeness | None = None,
     ) -> Scores:
         self.scored.append(tuple(item_ids))
-        model = self._check(domain, version)
+        return self._scores(item_ids, self._check(domain, version), user, like)
+
+    def _scores(
+        self, item_ids: Sequence[str], model: ModelRef, user: AdaptedUser | None, like: Likeness | None
+    ) -> Scores:
         ids = tuple(i for i in item_ids if i in self.rows)
         tasks: tuple[str, ...] = ()
         columns: list[list[float]] = []
@@ -195,7 +208,7 @@ class FakeScoring:
         raw = np.array(columns, np.float32).T.reshape(len(ids), len(tasks))
         raw[[i in self.spoiled for i in ids]] = np.nan
         sketches = np.array([unit(self.rows[i]) for i in ids], np.float32).reshape(len(ids), -1)
-        return Scores(ids, tasks, raw, sketches, model)
+        return Scores(ids, tasks, raw, sketches, model, tuple(i for i in item_ids if i not in self.rows))
 
     async def serving(self, domain: str) -> Sequence[HeldModel]:
         if self.down is not None:

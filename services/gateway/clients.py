@@ -18,14 +18,14 @@ from warmstart.scoring.v1 import scoring_service_pb2 as scoring_pb
 from warmstart.scoring.v1.scoring_service_pb2_grpc import ScoringServiceStub
 
 from services.gateway.breaker import Breaker
-from services.gateway.draft import Likeness, Person
+from services.gateway.draft import Likeness, Person, Scores
 from services.gateway.ports import (
     CatalogueChanges,
     Hits,
     LikenessSearch,
     Refusal,
     Retrieved,
-    Scores,
+    ScoreAlso,
     Search,
 )
 from services.gateway.settings import GatewaySettings
@@ -180,13 +180,20 @@ class ScoringClient:
     timeout_s: float
 
     async def retrieve(
-        self, domain: str, searches: Sequence[Search], *, version: str, exclude: Sequence[str]
+        self,
+        domain: str,
+        searches: Sequence[Search],
+        *,
+        version: str,
+        exclude: Sequence[str],
+        also: ScoreAlso | None = None,
     ) -> Retrieved:
         message = scoring_pb.RetrieveItemsRequest(
             domain=domain,
             model_version=version,
             queries=[_search(search) for search in searches],
             exclude_item_ids=exclude,
+            score_also=_score_also(also) if also is not None else None,
         )
         answer = await self.breaker.run(
             lambda: call(
@@ -196,6 +203,7 @@ class ScoringClient:
         return Retrieved(
             tuple(Hits(tuple(r.item_ids), np.array(r.scores, np.float32)) for r in answer.results),
             decode_model_ref(answer.model, field="model"),
+            _scores(answer.scored) if also is not None else None,
         )
 
     async def score(
@@ -217,17 +225,7 @@ class ScoringClient:
         answer = await self.breaker.run(
             lambda: call(self.stub.ScoreItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
         )
-        shape = (len(answer.item_ids), len(answer.tasks))
-        # Not only finite ones: a bad row must sort last, not cost the whole list.
-        raw = decode_tensor(answer.scores, field="scores", shape=shape).astype(np.float32, copy=False)
-        sketches = decode_tensor(answer.sketches, field="sketches", shape=(shape[0], None))
-        return Scores(
-            tuple(answer.item_ids),
-            tuple(answer.tasks),
-            raw,
-            np.nan_to_num(sketches.astype(np.float32, copy=False)),
-            decode_model_ref(answer.model, field="model"),
-        )
+        return _scores(answer)
 
     async def serving(self, domain: str) -> Sequence[HeldModel]:
         """Also the probe that tells whether scoring is there."""
@@ -252,6 +250,29 @@ def _search(search: Search) -> scoring_pb.RetrievalQuery:
     if isinstance(search, LikenessSearch):
         return scoring_pb.RetrievalQuery(items=_items_query(search.like), limit=search.limit)
     return scoring_pb.RetrievalQuery(vector=encode_tensor(search.vector), limit=search.limit)
+
+
+def _score_also(also: ScoreAlso) -> scoring_pb.ScoreAlso:
+    return scoring_pb.ScoreAlso(
+        queries=encode_queries(also.user.tasks, also.user.queries) if also.user is not None else (),
+        item_ids=also.item_ids,
+        similar_to=_items_query(also.like) if also.like is not None else None,
+    )
+
+
+def _scores(answer: scoring_pb.ScoreItemsResponse) -> Scores:
+    shape = (len(answer.item_ids), len(answer.tasks))
+    # Not only finite ones: a bad row must sort last, not cost the whole list.
+    raw = decode_tensor(answer.scores, field="scores", shape=shape).astype(np.float32, copy=False)
+    sketches = decode_tensor(answer.sketches, field="sketches", shape=(shape[0], None))
+    return Scores(
+        tuple(answer.item_ids),
+        tuple(answer.tasks),
+        raw,
+        np.nan_to_num(sketches.astype(np.float32, copy=False)),
+        decode_model_ref(answer.model, field="model"),
+        tuple(answer.missing_item_ids),
+    )
 
 
 def _items_query(like: Likeness) -> scoring_pb.ItemsQuery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import chain
@@ -81,13 +81,34 @@ class Likeness:
 Taste = Adapted | Likeness
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Items with rows (n of them), in the order asked; `missing`: those asked for that have none.
+
+    raw: [n, T] float32, columns named by `tasks`; sketches: [n, d] float32, unit length.
+    """
+
+    item_ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+    raw: FloatArray
+    sketches: FloatArray
+    model: ModelRef
+    missing: tuple[str, ...] = ()
+
+    def cover(self, item_ids: Iterable[str]) -> bool:
+        """Whether scores of all of these were asked for."""
+        return set(self.item_ids).union(self.missing).issuperset(item_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one source found, best first. `reasons`: by item id, where the source knows one."""
+    """What one source found, best first. `reasons`: by item id, where the source knows one; `scores`: where
+    it has them already."""
 
     source: str
     item_ids: tuple[str, ...]
     reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)

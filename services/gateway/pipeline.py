@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from services.gateway.answers import Answer, impressions, listed
 from services.gateway.catalogue.details import ItemDetails
@@ -144,15 +145,19 @@ class Pipeline:
         return await step(await self.recent_items.hydrate(draft), notes)
 
     async def _find(self, draft: Draft, notes: Notes) -> Draft:
-        """All sources side by side."""
+        """All sources, side by side but for those that come last. An item is of the first that found it."""
+        found: dict[str, Sequence[Found]] = {}
 
-        async def find(source: Source) -> Sequence[Found]:
+        async def find(source: Source, draft: Draft) -> None:
             with notes.stage(source.name, passing=(ModelNotHeld,)):
-                return await source.find(draft)
-            return ()
+                found[source.name] = await source.find(draft)
 
-        found = await asyncio.gather(*(find(source) for source in self.stages.sources))
-        return draft.with_found(tuple(part for parts in found for part in parts))
+        for last in (False, True):
+            sources = [source for source in self.stages.sources if source.comes_last is last]
+            await asyncio.gather(*(find(source, draft) for source in sources))
+            parts = (found.get(source.name, ()) for source in self.stages.sources)
+            draft = draft.with_found(tuple(chain.from_iterable(parts)))
+        return draft
 
     async def _score(self, draft: Draft, notes: Notes) -> Draft:
         for scorer in self.stages.scorers:

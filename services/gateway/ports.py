@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.gateway.draft import Likeness, Person
+from services.gateway.draft import Likeness, Person, Scores
 from shared.domain import (
     AdaptedUser,
     Event,
@@ -66,24 +66,20 @@ class Hits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
-    """One `Hits` per search, in order."""
+    """One `Hits` per search, in order. scores: where they were asked for, too."""
 
     hits: tuple[Hits, ...]
     model: ModelRef
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Items with rows, in the order asked (n of them).
-
-    raw: [n, T] float32, columns named by `tasks`; sketches: [n, d] float32, unit length.
-    """
+class ScoreAlso:
+    """Scores for what is retrieved and for these items: by a person's queries, or by likeness."""
 
     item_ids: tuple[str, ...]
-    tasks: tuple[str, ...]
-    raw: FloatArray
-    sketches: FloatArray
-    model: ModelRef
+    user: AdaptedUser | None = None
+    like: Likeness | None = None
 
 
 class Features(Protocol):
@@ -122,9 +118,15 @@ class Adaptation(Protocol):
 
 class Scoring(Protocol):
     async def retrieve(
-        self, domain: str, searches: Sequence[Search], *, version: str, exclude: Sequence[str]
+        self,
+        domain: str,
+        searches: Sequence[Search],
+        *,
+        version: str,
+        exclude: Sequence[str],
+        also: ScoreAlso | None = None,
     ) -> Retrieved:
-        """Raises ModelNotHeld."""
+        """`also`: what is retrieved is scored in the same call. Raises ModelNotHeld."""
         ...
 
     async def score(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from warmstart.scoring.v1 import scoring_service_pb2 as pb
 
-from services.scoring.index import Hits
 from services.scoring.scorer import (
     SIMILAR_TASK,
     ItemsQuery,
     RetrievalQuery,
+    Retrieved,
     RetrieveJob,
     ScoreJob,
     Scores,
@@ -42,28 +42,40 @@ def decode_retrieve(request: pb.RetrieveItemsRequest, version: ScoringVersion) -
     )
     # Unknown ids are ignored, so their rules are not looked at either: there may be 20,000.
     check_count(len(request.exclude_item_ids), MAX_EXCLUDED, field="exclude_item_ids")
-    return RetrieveJob(version, queries, tuple(request.exclude_item_ids))
+    score_also = None
+    if request.HasField("score_also"):
+        most = MAX_SCORED - sum(query.limit for query in queries)
+        score_also = decode_score(request.score_also, version, field="score_also.", most=most)
+    return RetrieveJob(version, queries, tuple(request.exclude_item_ids), score_also)
 
 
-def encode_retrieved(hits: list[Hits], ref: ModelRef) -> pb.RetrieveItemsResponse:
+def encode_retrieved(found: Retrieved, ref: ModelRef) -> pb.RetrieveItemsResponse:
     return pb.RetrieveItemsResponse(
-        results=[pb.RetrievedItems(item_ids=h.item_ids, scores=h.scores.tolist()) for h in hits],
+        results=[pb.RetrievedItems(item_ids=h.item_ids, scores=h.scores.tolist()) for h in found.hits],
         model=encode_model_ref(ref),
+        scored=encode_scores(found.scores, ref) if found.scores is not None else None,
     )
 
 
-def decode_score(request: pb.ScoreItemsRequest, version: ScoringVersion) -> ScoreJob:
-    item_ids = decode_ids(request.item_ids, field="item_ids", max_count=MAX_SCORED)
+def decode_score(
+    request: pb.ScoreItemsRequest | pb.ScoreAlso,
+    version: ScoringVersion,
+    *,
+    field: str = "",
+    most: int = MAX_SCORED,
+) -> ScoreJob:
+    """field: path of the message, with its dot; most: items it may name."""
+    item_ids = decode_ids(request.item_ids, field=f"{field}item_ids", max_count=max(most, 0))
     similar_to = None
     if request.HasField("similar_to"):
-        similar_to = _items_query(request.similar_to, "similar_to")
+        similar_to = _items_query(request.similar_to, f"{field}similar_to")
     if not request.queries and similar_to is not None:
         return ScoreJob(version, item_ids, (), np.zeros((0, version.output_dim), np.float32), similar_to)
-    tasks, queries = decode_queries(request.queries, field="queries")
-    _check_width(queries.shape[1], version.output_dim, "queries[0].vector")
+    tasks, queries = decode_queries(request.queries, field=f"{field}queries")
+    _check_width(queries.shape[1], version.output_dim, f"{field}queries[0].vector")
     if similar_to is not None and SIMILAR_TASK in tasks:
-        field = f"queries[{tasks.index(SIMILAR_TASK)}].task"
-        raise InvalidInput.of(field, "must not be the name of similar_to's column", SIMILAR_TASK)
+        name = f"{field}queries[{tasks.index(SIMILAR_TASK)}].task"
+        raise InvalidInput.of(name, "must not be the name of similar_to's column", SIMILAR_TASK)
     return ScoreJob(version, item_ids, tasks, queries, similar_to)
 
 

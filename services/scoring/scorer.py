@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -73,12 +74,23 @@ class RetrievalQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrieveJob:
+    """score_also: scores what is retrieved, too, and its own items."""
+
     version: ScoringVersion
     queries: tuple[RetrievalQuery, ...]
     excluded: tuple[str, ...] = ()
+    score_also: ScoreJob | None = None
 
-    def run(self) -> list[Hits]:
-        """One result a query, in order; an ItemsQuery none of whose items has a row finds nothing."""
+    def run(self) -> Retrieved:
+        """See `Retrieved`; raises what `ScoreJob.run` raises."""
+        hits = self._search()
+        if self.score_also is None:
+            return Retrieved(hits)
+        retrieved = chain.from_iterable(one.item_ids for one in hits)
+        item_ids = tuple(dict.fromkeys(chain(retrieved, self.score_also.item_ids)))
+        return Retrieved(hits, replace(self.score_also, item_ids=item_ids).run())
+
+    def _search(self) -> list[Hits]:
         view = self.version.items.view
         slots = view.slots_of(self.excluded)
         excluded = slots[slots >= 0]
@@ -114,6 +126,14 @@ class Scores:
     tasks: tuple[str, ...]
     scores: FloatArray
     sketches: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retrieved:
+    """One result a query, in order; an ItemsQuery none of whose items has a row finds nothing."""
+
+    hits: list[Hits]
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +178,7 @@ class ScoreJob:
 
 
 ScoringJob = RetrieveJob | ScoreJob
-ScoringResult = list[Hits] | Scores
+ScoringResult = Retrieved | Scores
 
 
 def run_jobs(jobs: Sequence[ScoringJob]) -> list[ScoringResult | Exception]:

@@ -10,8 +10,7 @@ from warmstart.scoring.v1 import scoring_service_pb2 as pb
 from warmstart.scoring.v1 import scoring_service_pb2_grpc as rpc
 
 from services.scoring.codec import decode_retrieve, decode_score, encode_retrieved, encode_scores
-from services.scoring.index import Hits
-from services.scoring.scorer import Scores, ScoringJob, ScoringResult, ScoringVersion
+from services.scoring.scorer import Retrieved, Scores, ScoringJob, ScoringResult, ScoringVersion
 from shared.inference.hosting import ModelHost
 from shared.rpc.codec import check_domain, encode_held_model
 
@@ -33,8 +32,8 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         self, request: pb.RetrieveItemsRequest, context: Context
     ) -> pb.RetrieveItemsResponse:
         version = self._version(request.domain, request.model_version)
-        hits = await self._host.submit(decode_retrieve(request, version))
-        return encode_retrieved(cast(list[Hits], hits), version.ref)
+        found = await self._host.submit(decode_retrieve(request, version))
+        return encode_retrieved(cast(Retrieved, found), version.ref)
 
     async def ScoreItems(self, request: pb.ScoreItemsRequest, context: Context) -> pb.ScoreItemsResponse:
         version = self._version(request.domain, request.model_version)

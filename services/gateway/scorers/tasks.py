@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.gateway.draft import Adapted, Draft, Ranking
-from services.gateway.ports import Scores, Scoring
+from services.gateway.draft import Adapted, Draft, Ranking, Scores, Taste
+from services.gateway.ports import Scoring
 from shared.domain import FloatArray, Link, TaskInfo
 
 _MAX_SCORED = 5000  # the contract's limit of ScoreItems
@@ -15,7 +15,7 @@ _MAX_SCORED = 5000  # the contract's limit of ScoreItems
 class TaskScorer:
     """Raw scores of every task from scoring; links make values of them, weights the mix that ranks.
 
-    The same call brings the sketches for diversity, and those of recently liked items for reasons.
+    With them come the sketches for diversity, and those of recently liked items for reasons.
     """
 
     name = "scoring"
@@ -31,19 +31,26 @@ class TaskScorer:
         taste = draft.taste
         adapted = isinstance(taste, Adapted)
         candidates = draft.candidates[: _MAX_SCORED - len(draft.liked)]
-        answer = await self._scoring.score(
-            draft.domain,
-            tuple(dict.fromkeys((*candidates, *draft.liked))),
-            version=draft.model.version if draft.model else "",
-            user=taste.user if isinstance(taste, Adapted) else None,
-            like=None if isinstance(taste, Adapted) else taste,
-        )
+        answer = await self._scores(draft, tuple(dict.fromkeys((*candidates, *draft.liked))), taste)
         tasks = taste.tasks if isinstance(taste, Adapted) else tuple(TaskInfo(t) for t in answer.tasks)
         weights = taste.weights if isinstance(taste, Adapted) else np.ones(len(tasks), np.float32)
         ranking = ranked(candidates, answer, tasks, weights)
         liked, sketches = _sketches_of(draft.liked, answer)
         scored = replace(draft, candidates=candidates, ranking=ranking, liked=liked, liked_sketches=sketches)
         return scored if adapted else replace(scored, model=answer.model)
+
+    async def _scores(self, draft: Draft, item_ids: tuple[str, ...], taste: Taste) -> Scores:
+        """Those that came with what was found, where they are of all items; else asked for now."""
+        for found in draft.found:
+            if found.scores is not None and found.scores.cover(item_ids):
+                return found.scores
+        return await self._scoring.score(
+            draft.domain,
+            item_ids,
+            version=draft.model.version if draft.model else "",
+            user=taste.user if isinstance(taste, Adapted) else None,
+            like=None if isinstance(taste, Adapted) else taste,
+        )
 
 
 def ranked(

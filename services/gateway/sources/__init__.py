@@ -1,4 +1,4 @@
-"""Where candidates come from. Sources run side by side; one that fails is skipped."""
+"""Where candidates come from. Sources run side by side, in one or two rounds; one that fails is skipped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from services.gateway.draft import Draft, Found
 class Source(Protocol):
     @property
     def name(self) -> str: ...
+
+    @property
+    def comes_last(self) -> bool:
+        """Whether it is asked after the others, with what they found as the draft's candidates."""
+        ...
 
     async def find(self, draft: Draft) -> Sequence[Found]:
         """Candidates, best first, none of `draft.hidden`; empty where the source has nothing to say."""

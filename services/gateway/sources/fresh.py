@@ -13,6 +13,7 @@ class FreshSource:
     """The newest items of the last `window_s` seconds; scoring orders them by fit."""
 
     name = "fresh"
+    comes_last = False
 
     def __init__(self, catalogue: Catalogue, *, limit: int, window_s: float) -> None:
         self._catalogue = catalogue

@@ -9,6 +9,7 @@ class FriendsSource:
     """What the people someone is related to liked of late, strongest first."""
 
     name = "friends"
+    comes_last = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.gateway.catalogue.follower import Catalogue
-from services.gateway.draft import Adapted, Draft, Found
+from services.gateway.draft import Adapted, Draft, Found, Scores
 from services.gateway.filters import Filter, keep_all
-from services.gateway.ports import Hits, LikenessSearch, Scoring, Search, VectorSearch
+from services.gateway.ports import Hits, LikenessSearch, ScoreAlso, Scoring, Search, VectorSearch
 from services.gateway.posterior import explore_query
 from services.gateway.query import NO_FILTER
 from services.gateway.rng import Rng
@@ -17,16 +17,20 @@ MAX_EXCLUDED = 20_000
 # Candidates kept for each place, so that diversity and quotas have something to choose from.
 _HEADROOM = 3
 _WIDER = 4
+# Scores come along with a retrieval of so many items at most; of more, the filters may keep few.
+_MOST_SCORED = 1000
 
 
 class ModelSource:
     """What the model thinks best: retrieved by the person's taste, or all matches of a narrow filter.
 
-    A wide filter is met by fetching more, again and wider while too little of it passes. In the same call, an
-    exploration pool is retrieved by a query drawn from the adapter's posterior.
+    A wide filter is met by fetching more, again and wider while too little of it passes. The same call
+    retrieves an exploration pool by a query drawn from the adapter's posterior, and scores all candidates,
+    also those that other sources found before.
     """
 
     name = "model"
+    comes_last = True  # its one call also scores what the others found
 
     def __init__(
         self,
@@ -56,14 +60,16 @@ class ModelSource:
             return [Found(source, matches)]
         enough = min(MAX_RETRIEVED, max(self._candidates, _HEADROOM * draft.query.page_size))
         limit = min(MAX_RETRIEVED, enough + len(draft.page.shown))
+        also: ScoreAlso | None = self._score_also(draft)
         while True:
-            best, pool = await self._retrieve(draft, limit)
+            best, pool, scores = await self._retrieve(draft, limit, also)
             passing = self._passing(draft, best.item_ids)
             exhausted = len(best.item_ids) < limit or limit == MAX_RETRIEVED
             if exhausted or len(passing) >= min(enough, 2 * draft.query.page_size):
                 break
             limit = min(MAX_RETRIEVED, _WIDER * limit)
-        found = [Found(source, passing[:enough])]
+            also = None  # most of what is found from here on will be left out: the scorer asks for the rest
+        found = [Found(source, passing[:enough], scores=scores)]
         return [*found, Found(EXPLORATION, pool.item_ids)] if pool else found
 
     def _passing(self, draft: Draft, item_ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,12 +80,25 @@ class ModelSource:
             return item_ids
         return keep_all(self._filters, draft, item_ids, _said_later)
 
-    async def _retrieve(self, draft: Draft, limit: int) -> tuple[Hits, Hits | None]:
+    def _score_also(self, draft: Draft) -> ScoreAlso:
+        """What the scorer will want: scores of all candidates, and sketches of the liked items."""
+        taste, others = draft.taste, (*draft.candidates, *draft.liked)
+        if isinstance(taste, Adapted):
+            return ScoreAlso(others, user=taste.user)
+        return ScoreAlso(others, like=taste)
+
+    async def _retrieve(
+        self, draft: Draft, limit: int, also: ScoreAlso | None
+    ) -> tuple[Hits, Hits | None, Scores | None]:
         searches = list(self._searches(draft, limit))
         version = draft.model.version if draft.model else ""
         exclude = sorted(draft.hidden)[:MAX_EXCLUDED]
-        answer = await self._scoring.retrieve(draft.domain, searches, version=version, exclude=exclude)
-        return answer.hits[0], answer.hits[1] if len(searches) > 1 else None
+        if also and sum(s.limit for s in searches) + len(also.item_ids) > _MOST_SCORED:
+            also = None
+        answer = await self._scoring.retrieve(
+            draft.domain, searches, version=version, exclude=exclude, also=also
+        )
+        return answer.hits[0], answer.hits[1] if len(searches) > 1 else None, answer.scores
 
     def _searches(self, draft: Draft, limit: int) -> Sequence[Search]:
         taste = draft.taste

@@ -9,6 +9,7 @@ class RequestSource:
     """The candidates that the request names. Where it does, no other source speaks."""
 
     name = "request"
+    comes_last = False
 
     async def find(self, draft: Draft) -> Sequence[Found]:
         named = draft.query.candidate_item_ids

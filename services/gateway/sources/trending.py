@@ -11,6 +11,7 @@ class TrendingSource:
     """What is popular now and new to the person."""
 
     name = "trending"
+    comes_last = False
 
     def __init__(self, trending: TrendingSnapshot, limit: int) -> None:
         self._trending = trending

@@ -150,6 +150,28 @@ async def test_scores_and_sketches_of_given_items(artifact: Artifact, registry: 
     assert not decode_floats(similar_only.scores, field="scores").any()
 
 
+async def test_a_retrieval_brings_the_scores_that_a_second_call_would(
+    artifact: Artifact, registry: Registry
+) -> None:
+    """Of what it retrieved, each item once, and of the items asked for besides."""
+    queries = [
+        model_pb2.TaskQuery(task=task, vector=encode_tensor(some_query(artifact, seed)))
+        for seed, task in enumerate(("next", "like"))
+    ]
+    like = pb.ItemsQuery(item_ids=["item-0001"])
+    others = ["item-0005", "never heard of", "item-0001"]
+    request = pb.RetrieveItemsRequest(
+        queries=[vector_query(some_query(artifact), 7), items_query("item-0003", "item-0007")],
+        score_also=pb.ScoreAlso(queries=queries, item_ids=others, similar_to=like),
+    )
+    async with served(registry) as client:
+        response = await call(client.stub.RetrieveItems, request, timeout_s=10)
+        found = dict.fromkeys(i for result in response.results for i in result.item_ids)
+        wanted = await client.score(list(dict.fromkeys((*found, *others))), queries=queries, similar_to=like)
+    assert list(wanted.missing_item_ids) == ["never heard of"]
+    assert response.scored == wanted
+
+
 async def test_a_new_item_by_text_is_retrievable_within_a_second(
     artifact: Artifact, registry: Registry
 ) -> None:
@@ -249,6 +271,21 @@ BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...]
         pb.RetrieveItemsRequest(queries=[items_query("a")] * 17),
         TooLarge,
         "queries must hold at most 16, got 17",
+    ),
+    (
+        pb.RetrieveItemsRequest(
+            queries=[vector_query(GOOD, 4999)],
+            score_also=pb.ScoreAlso(
+                queries=[model_pb2.TaskQuery(task="t", vector=encode_tensor(GOOD))], item_ids=["a", "b"]
+            ),
+        ),
+        TooLarge,
+        r"score_also\.item_ids must hold at most 1, got 2",
+    ),
+    (
+        pb.RetrieveItemsRequest(queries=[vector_query(GOOD, 3)], score_also=pb.ScoreAlso(item_ids=["a"])),
+        InvalidInput,
+        r"score_also\.queries must hold at least 1",
     ),
     (
         pb.RetrieveItemsRequest(queries=[pb.RetrievalQuery(limit=3)]),

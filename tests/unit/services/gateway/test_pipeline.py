@@ -93,6 +93,22 @@ async def test_a_wide_filter_is_met_by_fetching_wider() -> None:
         assert limits == [9, 36]
 
 
+async def test_one_call_retrieves_and_scores() -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        answer = await w.recommend(page_size=12)
+        assert {item.source for item in answer.items} == {"model"}
+        assert len(w.scoring.retrievals) == 1
+        assert not w.scoring.scored
+
+
+async def test_what_did_not_come_with_the_retrieval_is_scored_after_it() -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        assert await w.ids(candidate_item_ids=("b1", "a2")) == ["a2", "b1"]
+        assert [set(ids) for ids in w.scoring.scored] == [{"b1", "a2", "a3"}]
+
+
 async def test_boosts_multiply_odds() -> None:
     async with world() as w:
         w.acts(event("a3"))

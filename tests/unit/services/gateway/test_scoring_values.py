@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.gateway.ports import Scores
+from services.gateway.draft import Scores
 from services.gateway.query import Boost
 from services.gateway.scorers.tasks import ranked, task_values
 from services.gateway.selectors.boosts import log_factor
