@@ -26,6 +26,7 @@ from services.training.runs import Run
 from services.training.settings import TrainSettings
 from shared.domain import Action
 from shared.holdout import Role
+from shared.modeling.config import NEXT_TASK
 
 FEW_SHOT, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "new-items", "feedback", "all"
 _NEW_ITEMS_JOB = "new-items"
@@ -50,7 +51,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     lines.stage("evaluate")
     report: dict[str, Any] = {"domain": settings.domain, "preset": settings.preset, "seeds": len(plan.seeds)}
     if settings.protocol in (FEW_SHOT, ALL):
-        report["few_shot"] = few_shot_report(settings, run, plan, data, lines)
+        report |= few_shot_reports(settings, run, plan, data, lines)
     if settings.protocol in (NEW_ITEMS, ALL):
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
@@ -97,9 +98,11 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
     )
 
 
-def few_shot_report(
+def few_shot_reports(
     settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData, lines: Lines
 ) -> Mapping[str, Any]:
+    """The table of the protocol, which asks for the next items and so ranks by task `next`; and, where lists
+    are ranked by something else, the same by that."""
     from services.training.evaluation.few_shot import few_shot
     from services.training.evaluation.protocol import ask, fitting_protocol
     from services.training.evaluation.report import few_shot_dict
@@ -110,8 +113,12 @@ def few_shot_report(
         OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
         ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
     }
-    table = few_shot(data, questions, models, task=settings.task, progress=telling(lines))
-    return few_shot_dict(table, settings.task)
+    tables = {}
+    for name, task in (("few_shot", NEXT_TASK), ("few_shot_as_ranked", settings.task)):
+        if name == "few_shot" or task != NEXT_TASK:
+            table = few_shot(data, questions, models, task=task, progress=telling(lines))
+            tables[name] = few_shot_dict(table, task)
+    return tables
 
 
 def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -201,6 +202,38 @@ class Trainer:
         for optimiser in self.optimisers:
             for variable in optimiser.variables:
                 variable.assign(arrays[f"{optimiser.name}/{variable.path}"])
+
+
+class Average:
+    """The exponential moving average of a model's weights, which generalises better than the last ones
+    (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging").
+
+    momentum: share that stays at each `follow`, less in the first ones, which know little; 0 is the
+    weights as they are.
+    """
+
+    def __init__(self, model: WarmstartModel, momentum: float) -> None:
+        self._model, self._momentum = model, momentum
+        self.arrays = model.state_arrays()
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Goes on from these."""
+        self.arrays = {path: arrays[path] for path in self.arrays}
+
+    def follow(self, times: float) -> None:
+        """times: how often it has been followed before."""
+        momentum = min(self._momentum, (1.0 + times) / (10.0 + times))
+        now = self._model.state_arrays()
+        # New arrays each time: a checkpoint may still hold the last ones.
+        self.arrays = {path: old + (1.0 - momentum) * (now[path] - old) for path, old in self.arrays.items()}
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model is the average meanwhile."""
+        now = self._model.state_arrays()
+        self._model.load_arrays(self.arrays)
+        yield
+        self._model.load_arrays(now)
 
 
 def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:

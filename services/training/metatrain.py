@@ -18,7 +18,17 @@ from services.training.episodes import (
     excluded,
     query_sets,
 )
-from services.training.loop import Hooks, Objective, Rates, Trainer, TrainState, Worker, ahead, numbers
+from services.training.loop import (
+    Average,
+    Hooks,
+    Objective,
+    Rates,
+    Trainer,
+    TrainState,
+    Worker,
+    ahead,
+    numbers,
+)
 from services.training.pretrain import distillation
 from services.training.reactions import ReactionConfig, reaction_inputs, reaction_loss
 from services.training.validate import Look, look
@@ -35,6 +45,10 @@ _STAGE = 2
 _SCALES = "scales_"
 # Where a checkpoint keeps the best validated weights so far.
 _BEST = "best"
+# … and the average of the weights.
+_AVERAGE = "average"
+# Steps from one look at the weights to be averaged to the next.
+_FOLLOW_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +56,11 @@ class MetaConfig:
     """steps of batch_episodes episodes; see `episodes.EpisodeShape` for how they are drawn.
 
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10
-    over `validation_shots` are kept. action_share, id_dropout, pool_items, like_weight, distil_weight:
-    as in pre-training.
+    over `validation_shots` are kept. average: momentum, by five steps, of the moving average of the
+    weights, which is what is validated and kept. action_share, id_dropout, pool_items, like_weight,
+    distil_weight: as in pre-training. adapt_share: share of episodes with fast weights; without them in
+    the others, the encoder does not lean on them (chosen on validation people out of 0, 0.5 and 1).
+    scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
     """
 
     steps: int = 1000
@@ -56,10 +73,11 @@ class MetaConfig:
     like_weight: float = 0.5
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
-    adapt_share: float = 1.0
+    adapt_share: float = 0.5
     scale_episodes: int = 32
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
+    average: float = 0.95
     validate_every: int = 100
     validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
@@ -86,12 +104,14 @@ def meta_train(
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
     trainer = Trainer(model, _objectives(model, config), config.rates, config.steps, worker)
     scale_users = judges if np.any(data.lengths[judges] > 1) else users
+    average = Average(model, config.average)
     first = 0
     best, best_arrays = -1.0, model.state_arrays()
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         first = hooks.resume.step
-        best, best_arrays = _best_so_far(hooks.resume)
+        average.load(_unmarked(hooks.resume.arrays, _AVERAGE))
+        best, best_arrays = float(hooks.resume.arrays[_BEST]), _unmarked(hooks.resume.arrays, _BEST)
     metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
@@ -105,16 +125,19 @@ def meta_train(
     for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
+        if done % _FOLLOW_EVERY == 0 or done == config.steps:
+            average.follow(done / _FOLLOW_EVERY)
         report = dict(numbers(metrics)) if done % hooks.report_every == 0 or done == config.steps else {}
         if done % config.validate_every == 0 or done == config.steps:
-            seen = look(model, data, judges, config.validation_shots)
+            with average.in_place():
+                seen = look(model, data, judges, config.validation_shots)
+                if seen.ndcg > best:
+                    best, best_arrays = seen.ndcg, _with_gamma(model, seen)
             report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
-            if seen.ndcg > best:
-                best, best_arrays = seen.ndcg, _with_gamma(model, seen)
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
         if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
-            kept = {f"{_BEST}/{path}": array for path, array in best_arrays.items()}
+            kept = _marked(best_arrays, _BEST) | _marked(average.arrays, _AVERAGE)
             arrays = {**trainer.arrays(), **kept, _BEST: np.array(best)}
             hooks.on_checkpoint(TrainState("meta-train", done, arrays))
     model.load_arrays(best_arrays)
@@ -130,11 +153,14 @@ def _with_gamma(model: WarmstartModel, seen: Look) -> dict[str, Any]:
     return arrays
 
 
-def _best_so_far(state: TrainState) -> tuple[float, dict[str, Any]]:
-    """The best validated weights that a checkpoint carries, and their validation NDCG."""
-    marked = f"{_BEST}/"
-    arrays = {path.removeprefix(marked): a for path, a in state.arrays.items() if path.startswith(marked)}
-    return float(state.arrays[_BEST]), arrays
+def _marked(arrays: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """As a checkpoint keeps them beside the weights themselves."""
+    return {f"{mark}/{path}": array for path, array in arrays.items()}
+
+
+def _unmarked(arrays: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """The inverse, from all arrays of a checkpoint."""
+    return {path.removeprefix(f"{mark}/"): a for path, a in arrays.items() if path.startswith(f"{mark}/")}
 
 
 def episode_batch(data: TrainingData, cuts: Cuts, config: MetaConfig, rng: np.random.Generator) -> Batch:
@@ -187,9 +213,9 @@ def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:
 
 
 def _without_extras(config: MetaConfig) -> MetaConfig:
-    """The plain loss of a stranger's episode: as in serving, no item loses its id."""
+    """The plain loss of a stranger's episode: as in serving, adapted to, and no item loses its id."""
     silent = replace(config.reactions, weight=0.0)
-    return replace(config, id_dropout=0.0, distil_weight=0.0, reactions=silent)
+    return replace(config, adapt_share=1.0, id_dropout=0.0, distil_weight=0.0, reactions=silent)
 
 
 def _loss(model: WarmstartModel, config: MetaConfig) -> Any:

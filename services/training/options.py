@@ -111,7 +111,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--seed", type=int, default=0)
-    model.add_argument("--task", default=MIX, help="what is measured: next, like, or the mix that is served")
+    model.add_argument(
+        "--task", default=MIX, help="what lists are ranked by: next, like, or the mix that is served"
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument("--domain", default="default")

@@ -63,6 +63,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [f"# Evaluation of domain {report['domain']}", ""]
     if "few_shot" in report:
         parts += _few_shot_markdown(report["few_shot"])
+    if "few_shot_as_ranked" in report:
+        parts += _few_shot_markdown(report["few_shot_as_ranked"], "The same people, as lists are ranked")
     if "new_items" in report:
         parts += _new_items_markdown(report["new_items"])
     if "feedback" in report:
@@ -102,13 +104,13 @@ def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _few_shot_markdown(table: Mapping[str, Any]) -> list[str]:
+def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> list[str]:
     protocol = table["protocol"]
     if not table["people"]:
-        return ["## Few shots", "", "No held-out person has enough events.", ""]
+        return [f"## {title}", "", "No held-out person has enough events.", ""]
     names = list(table["rows"][-1]["arms"])
     lines = [
-        "## Few shots",
+        f"## {title}",
         "",
         f"{table['people']} people never trained on with at least "
         f"{protocol['first_events'] + protocol['query_events']} events; support = the last k of their first "

@@ -149,6 +149,7 @@ def test_the_report_is_written_for_programs_and_people(
     report = {
         "domain": "default",
         "few_shot": few_shot_dict(table, "next"),
+        "few_shot_as_ranked": few_shot_dict(table, "mix"),
         "new_items": new_items_dict(evaluate_new_items(rest, taken, cold, task="next")),
         "feedback": feedback_dict(
             [
@@ -162,5 +163,6 @@ def test_the_report_is_written_for_programs_and_people(
     text = Path(files["markdown"]).read_text()
     assert text == markdown(report)
     assert f"| 5 | {table.ndcg(POPULARITY, 5):.4f} /" in text
+    assert text.index("ranked by task `next`") < text.index("ranked by the mix of tasks that is served")
     assert "| dislike |" in text
     assert Path(files["plot"]).read_bytes().startswith(b"\x89PNG")
