@@ -59,7 +59,7 @@ class MetaConfig:
     over `validation_shots` are kept. average: momentum, by five steps, of the moving average of the
     weights, which is what is validated and kept. action_share, id_dropout, pool_items, like_weight,
     distil_weight: as in pre-training. adapt_share: share of episodes with fast weights; without them in
-    the others, the encoder does not lean on them (chosen on validation people out of 0, 0.5 and 1).
+    the others, the encoder does not lean on them.
     scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
     """
 
