@@ -42,6 +42,13 @@ def violation(field: str, rule: str, value: object) -> Violation:
     return Violation(field, f"{field} {rule}, got {shown}")
 
 
+def _arrived(cls: type[WarmstartError], args: tuple[object, ...]) -> WarmstartError:
+    """An error without its `__init__`; unpickling adds its attributes."""
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
 class WarmstartError(Exception):
     """Base of every error we raise on purpose. `code` is the name of its gRPC status."""
 
@@ -51,6 +58,11 @@ class WarmstartError(Exception):
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.metadata = dict(metadata or {})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Training's workers are processes of their own: what they raise arrives whole, however a subclass is
+        made."""
+        return _arrived, (type(self), self.args), self.__dict__
 
 
 class InvalidInput(WarmstartError):
@@ -62,10 +74,6 @@ class InvalidInput(WarmstartError):
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations = tuple(violations)
         super().__init__("; ".join(v.description for v in self.violations))
-
-    def __reduce__(self) -> tuple[type[InvalidInput], tuple[tuple[Violation, ...]]]:
-        """Training's workers are processes of their own: what they raise arrives whole."""
-        return type(self), (self.violations,)
 
     @classmethod
     def of(cls, field: str, rule: str, value: object) -> InvalidInput:
@@ -101,15 +109,12 @@ class ModelNotHeld(WarmstartError):
     reason = "MODEL_NOT_HELD"
 
     def __init__(self, domain: str, version: str, held: Iterable[str]) -> None:
-        self.domain, self.version, self.held = domain, version, tuple(held)
+        self.held = tuple(held)
         names = ", ".join(self.held) or "none"
         super().__init__(
             f"model_version {version!r} of domain {domain!r} is not held here; held: {names}",
             metadata={"domain": domain, "version": version, "held": ",".join(self.held)},
         )
-
-    def __reduce__(self) -> tuple[type[ModelNotHeld], tuple[str, str, tuple[str, ...]]]:
-        return type(self), (self.domain, self.version, self.held)
 
 
 class Unavailable(WarmstartError):

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import numpy as np
 
-from services.gateway.draft import Likeness, Person, Scores
+from services.gateway.draft import Likeness, Person, Scores, Taste
 from services.gateway.ports import (
     CatalogueChanges,
     Hits,
@@ -179,32 +179,20 @@ class FakeScoring:
         if also is None:
             return Retrieved(tuple(hits), model)
         wanted = dict.fromkeys((*(i for one in hits for i in one.item_ids), *also.item_ids))
-        return Retrieved(tuple(hits), model, self._scores(tuple(wanted), model, also.user, also.like))
+        return Retrieved(tuple(hits), model, self._scores(tuple(wanted), model, also.taste))
 
-    async def score(
-        self,
-        domain: str,
-        item_ids: Sequence[str],
-        *,
-        version: str,
-        user: AdaptedUser | None = None,
-        like: Likeness | None = None,
-    ) -> Scores:
+    async def score(self, domain: str, item_ids: Sequence[str], *, version: str, taste: Taste) -> Scores:
         self.scored.append(tuple(item_ids))
-        return self._scores(item_ids, self._check(domain, version), user, like)
+        return self._scores(item_ids, self._check(domain, version), taste)
 
-    def _scores(
-        self, item_ids: Sequence[str], model: ModelRef, user: AdaptedUser | None, like: Likeness | None
-    ) -> Scores:
+    def _scores(self, item_ids: Sequence[str], model: ModelRef, taste: Taste) -> Scores:
         ids = tuple(i for i in item_ids if i in self.rows)
-        tasks: tuple[str, ...] = ()
-        columns: list[list[float]] = []
-        if user is not None:
-            tasks = user.tasks
-            columns = [[float(self.rows[i] @ q) for i in ids] for q in user.queries]
-        if like is not None:
-            tasks = (*tasks, "similar")
-            columns.append(self._cosines(like, ids))
+        tasks: tuple[str, ...] = ("similar",)
+        if isinstance(taste, Likeness):
+            columns = [self._cosines(taste, ids)]
+        else:
+            tasks = taste.user.tasks
+            columns = [[float(self.rows[i] @ q) for i in ids] for q in taste.user.queries]
         raw = np.array(columns, np.float32).T.reshape(len(ids), len(tasks))
         raw[[i in self.spoiled for i in ids]] = np.nan
         sketches = np.array([unit(self.rows[i]) for i in ids], np.float32).reshape(len(ids), -1)

@@ -18,7 +18,7 @@ from warmstart.scoring.v1 import scoring_service_pb2 as scoring_pb
 from warmstart.scoring.v1.scoring_service_pb2_grpc import ScoringServiceStub
 
 from services.gateway.breaker import Breaker
-from services.gateway.draft import Likeness, Person, Scores
+from services.gateway.draft import Adapted, Likeness, Person, Scores, Taste
 from services.gateway.ports import (
     CatalogueChanges,
     Hits,
@@ -206,21 +206,13 @@ class ScoringClient:
             _scores(answer.scored) if also is not None else None,
         )
 
-    async def score(
-        self,
-        domain: str,
-        item_ids: Sequence[str],
-        *,
-        version: str,
-        user: AdaptedUser | None = None,
-        like: Likeness | None = None,
-    ) -> Scores:
+    async def score(self, domain: str, item_ids: Sequence[str], *, version: str, taste: Taste) -> Scores:
         message = scoring_pb.ScoreItemsRequest(
             domain=domain,
             model_version=version,
-            queries=encode_queries(user.tasks, user.queries) if user is not None else (),
             item_ids=item_ids,
-            similar_to=_items_query(like) if like is not None else None,
+            queries=_queries(taste),
+            similar_to=_similar_to(taste),
         )
         answer = await self.breaker.run(
             lambda: call(self.stub.ScoreItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
@@ -254,10 +246,16 @@ def _search(search: Search) -> scoring_pb.RetrievalQuery:
 
 def _score_also(also: ScoreAlso) -> scoring_pb.ScoreAlso:
     return scoring_pb.ScoreAlso(
-        queries=encode_queries(also.user.tasks, also.user.queries) if also.user is not None else (),
-        item_ids=also.item_ids,
-        similar_to=_items_query(also.like) if also.like is not None else None,
+        item_ids=also.item_ids, queries=_queries(also.taste), similar_to=_similar_to(also.taste)
     )
+
+
+def _queries(taste: Taste) -> Sequence[model_pb2.TaskQuery]:
+    return encode_queries(taste.user.tasks, taste.user.queries) if isinstance(taste, Adapted) else ()
+
+
+def _similar_to(taste: Taste) -> scoring_pb.ItemsQuery | None:
+    return _items_query(taste) if isinstance(taste, Likeness) else None
 
 
 def _scores(answer: scoring_pb.ScoreItemsResponse) -> Scores:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.gateway.draft import Likeness, Person, Scores
+from services.gateway.draft import Likeness, Person, Scores, Taste
 from shared.domain import (
     AdaptedUser,
     Event,
@@ -75,11 +75,10 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreAlso:
-    """Scores for what is retrieved and for these items: by a person's queries, or by likeness."""
+    """Scores for what is retrieved and for these items, as `Scoring.score` gives them."""
 
     item_ids: tuple[str, ...]
-    user: AdaptedUser | None = None
-    like: Likeness | None = None
+    taste: Taste
 
 
 class Features(Protocol):
@@ -129,15 +128,7 @@ class Scoring(Protocol):
         """`also`: what is retrieved is scored in the same call. Raises ModelNotHeld."""
         ...
 
-    async def score(
-        self,
-        domain: str,
-        item_ids: Sequence[str],
-        *,
-        version: str,
-        user: AdaptedUser | None = None,
-        like: Likeness | None = None,
-    ) -> Scores:
+    async def score(self, domain: str, item_ids: Sequence[str], *, version: str, taste: Taste) -> Scores:
         """By a person's queries, or by likeness as the task "similar". Raises ModelNotHeld."""
         ...
 

@@ -79,7 +79,7 @@ class SimilarItemsFinder:
         barred = {*query.item_ids, *query.exclude_item_ids}
         wanted = [item_id for item_id in matches if item_id not in barred]
         # With no match left the question is still which model would have answered.
-        answer = await self.scoring.score(query.domain, wanted or query.item_ids[:1], version="", like=like)
+        answer = await self.scoring.score(query.domain, wanted or query.item_ids[:1], version="", taste=like)
         scores = answer.raw[:, 0].tolist()
         pairs = (
             [(i, s) for i, s in zip(answer.item_ids, scores, strict=True) if np.isfinite(s)] if wanted else []

@@ -103,7 +103,7 @@ def few_shot_reports(
 ) -> Mapping[str, Any]:
     """The table of the protocol, which asks for the next items and so ranks by task `next`; and, where lists
     are ranked by something else, the same by that."""
-    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.few_shot import few_shot_by_task
     from services.training.evaluation.protocol import ask, fitting_protocol
     from services.training.evaluation.report import few_shot_dict
 
@@ -113,12 +113,10 @@ def few_shot_reports(
         OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
         ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
     }
-    tables = {}
-    for name, task in (("few_shot", NEXT_TASK), ("few_shot_as_ranked", settings.task)):
-        if name == "few_shot" or task != NEXT_TASK:
-            table = few_shot(data, questions, models, task=task, progress=telling(lines))
-            tables[name] = few_shot_dict(table, task)
-    return tables
+    tasks = dict.fromkeys((NEXT_TASK, settings.task))
+    tables = few_shot_by_task(data, questions, models, tasks=tasks, progress=telling(lines))
+    names = {settings.task: "few_shot_as_ranked", NEXT_TASK: "few_shot"}
+    return {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
 
 
 def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:

@@ -234,8 +234,8 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
             "input_rows": tf.gather(rows.input, batch["items"]) * on,
             "support_rows": tf.gather(rows.support, batch["items"]) * on,
         }
-        adapt = tf.ones(tf.shape(on)[:1]) * config.adapt_share
-        if not noise.silent:
+        adapt = tf.ones(tf.shape(on)[:1])
+        if config.adapt_share < 1.0:
             adapt = tf.cast(noise.uniform(tf.shape(on)[:1]) < config.adapt_share, tf.float32)
         queries, _, _ = model.encode_adapt(inputs, adapt, noise)
         v, phi, b = tf.split(rows.output, [dim, adapt_dim, len(TASKS)], axis=1)

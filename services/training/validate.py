@@ -21,7 +21,7 @@ from services.training.episodes import (
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
-from shared.modeling.config import NEXT_TASK, TASKS
+from shared.modeling.config import TASKS
 from shared.modeling.model import WarmstartModel
 
 _CALIBRATION_SHOTS = (0, 1, 2, 5, 10, 20)
@@ -52,7 +52,7 @@ def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequ
     found = [_by_factor(model, data, protocol_episodes(data, users, k)) for k in shots]
     tables = [f for f in found if f is not None] or [np.zeros((len(TASKS), 1), np.float32)]
     table: FloatArray = np.mean(tables, axis=0)
-    if not model.adapter.learns_rows or table.shape[1] == 1:
+    if table.shape[1] == 1:
         return Look(float(table[0, -1]), (1.0,) * len(TASKS))
     padded = np.pad(table, [(0, 0), (1, 1)], mode="edge")
     smooth = (padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]) / 4.0
@@ -79,16 +79,6 @@ def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatAr
                 ndcg_at_10(scores[some], targets[some], wanted[some]).mean() if some.any() else 0
             )
     return table
-
-
-def ndcg_of(model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True) -> FloatArray:
-    """NDCG@10 of task `next` of each episode, whole catalogue, events so far masked. [B] float32."""
-    if not len(cuts):
-        return np.zeros(0, np.float32)
-    scores = episode_scores(model, data, cuts, adapt=adapt)[:, TASKS.index(NEXT_TASK)]
-    scores[excluded(events_so_far(data, cuts), data.num_items) > 0] = -np.inf
-    targets, there, _ = query_sets(data, cuts, PROTOCOL_QUERY)
-    return ndcg_at_10(scores, targets, there)
 
 
 def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> FloatArray:

@@ -44,13 +44,8 @@ class TaskScorer:
         for found in draft.found:
             if found.scores is not None and found.scores.cover(item_ids):
                 return found.scores
-        return await self._scoring.score(
-            draft.domain,
-            item_ids,
-            version=draft.model.version if draft.model else "",
-            user=taste.user if isinstance(taste, Adapted) else None,
-            like=None if isinstance(taste, Adapted) else taste,
-        )
+        version = draft.model.version if draft.model else ""
+        return await self._scoring.score(draft.domain, item_ids, version=version, taste=taste)
 
 
 def ranked(

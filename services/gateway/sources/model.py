@@ -60,7 +60,8 @@ class ModelSource:
             return [Found(source, matches)]
         enough = min(MAX_RETRIEVED, max(self._candidates, _HEADROOM * draft.query.page_size))
         limit = min(MAX_RETRIEVED, enough + len(draft.page.shown))
-        also: ScoreAlso | None = self._score_also(draft)
+        # What the scorer will want: scores of all candidates, and sketches of the liked items.
+        also: ScoreAlso | None = ScoreAlso((*draft.candidates, *draft.liked), draft.taste)
         while True:
             best, pool, scores = await self._retrieve(draft, limit, also)
             passing = self._passing(draft, best.item_ids)
@@ -79,13 +80,6 @@ class ModelSource:
         if draft.query.filter == NO_FILTER and not draft.page.shown and mostly_available:
             return item_ids
         return keep_all(self._filters, draft, item_ids, _said_later)
-
-    def _score_also(self, draft: Draft) -> ScoreAlso:
-        """What the scorer will want: scores of all candidates, and sketches of the liked items."""
-        taste, others = draft.taste, (*draft.candidates, *draft.liked)
-        if isinstance(taste, Adapted):
-            return ScoreAlso(others, user=taste.user)
-        return ScoreAlso(others, like=taste)
 
     async def _retrieve(
         self, draft: Draft, limit: int, also: ScoreAlso | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,27 +83,47 @@ def few_shot(
     task: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FewShot:
-    """Runs every arm.
+    """The table with models' lists ranked by one task; see `few_shot_by_task`."""
+    return few_shot_by_task(data, questions, models, tasks=(task,), progress=progress)[task]
+
+
+def few_shot_by_task(
+    data: TrainingData,
+    questions: Questions,
+    models: Mapping[str, Sequence[ServedArtifact]],
+    *,
+    tasks: Collection[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, FewShot]:
+    """Runs every arm: the baselines once, the models for each task (or the mix) that ranks their lists.
 
     progress: told how many of all arms and seeds are done. models: arm → one model a seed. data: with the
     held-out people; baselines are fitted on training people and tuned on validation people by the same
     protocol.
     """
     tuned: dict[int, baselines.Knn] = {}
-    arms: dict[str, dict[int, ArmScores]] = {
+    baseline_arms: dict[str, dict[int, ArmScores]] = {
         POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
         KNN: _knn_arm(data, questions, tuned),
     }
-    done, total = len(arms), len(arms) + sum(len(served) for served in models.values())
+    done = len(baseline_arms)
+    total = done + len(tasks) * sum(len(served) for served in models.values())
     progress(done, total)
-    for name, seeds in models.items():
-        ranked = []
-        for served in seeds:
-            ranked.append({k: _ranked(data, questions, served, task, k) for k in questions.protocol.shots})
-            done += 1
-            progress(done, total)
-        arms[name] = {k: _scored(questions, [r[k] for r in ranked]) for k in questions.protocol.shots}
-    return FewShot(questions, arms, tuned, max((len(s) for s in models.values()), default=0))
+    most_seeds = max((len(s) for s in models.values()), default=0)
+    tables = {}
+    for task in tasks:
+        arms = dict(baseline_arms)
+        for name, seeds in models.items():
+            ranked = []
+            for served in seeds:
+                ranked.append(
+                    {k: _ranked(data, questions, served, task, k) for k in questions.protocol.shots}
+                )
+                done += 1
+                progress(done, total)
+            arms[name] = {k: _scored(questions, [r[k] for r in ranked]) for k in questions.protocol.shots}
+        tables[task] = FewShot(questions, arms, tuned, most_seeds)
+    return tables
 
 
 def _by_shots(questions: Questions, seeds: Sequence[Rank]) -> dict[int, ArmScores]:
