@@ -24,7 +24,7 @@ from services.training.metatrain import meta_train
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
-from services.training.validate import episode_scores, ndcg_at_10, ndcg_of, offset_for, task_offsets
+from services.training.validate import episode_scores, ndcg_at_10, offset_for, task_offsets
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
 
@@ -45,8 +45,14 @@ def model_of(data: TrainingData, adapter: str = "ridge") -> Any:
 
 def served_ndcg(model: Any, data: TrainingData) -> float:
     """Mean NDCG@10 of validation people with the model as it is."""
-    judges = data.users_of(Role.VALIDATION)
-    return float(np.mean([ndcg_of(model, data, protocol_episodes(data, judges, k)).mean() for k in (1, 5)]))
+    found = []
+    for shots in (1, 5):
+        cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), shots)
+        scores = episode_scores(model, data, cuts)[:, 0]
+        scores[excluded(events_so_far(data, cuts), data.num_items) > 0] = -np.inf
+        targets, there, _ = query_sets(data, cuts, PROTOCOL_QUERY)
+        found.append(ndcg_at_10(scores, targets, there).mean())
+    return float(np.mean(found))
 
 
 def trained_from(model: Any, data: TrainingData) -> tuple[float, float]:
@@ -105,6 +111,29 @@ def test_offsets_make_scores_probabilities(trained: tuple[Any, float, float], da
         foretold += float((1.0 / (1.0 + np.exp(-(scores + offsets["next"])))).sum())
         came += float(query_sets(data, cuts, PROTOCOL_QUERY)[1].sum())
     assert foretold == pytest.approx(came, rel=1e-3)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="one offset a task serves all shots, and γ chosen by NDCG spreads them"
+)
+def test_offsets_make_scores_probabilities_at_five_shots_alone(
+    trained: tuple[Any, float, float], data: TrainingData
+) -> None:
+    """Ten of the 60 items not had yet come next, so the mean probability is about 1/6."""
+    model, _, _ = trained
+    offsets = task_offsets(model, data)
+    scores = episode_scores(model, data, protocol_episodes(data, data.users_of(Role.VALIDATION), 5))[:, 0]
+    mean = (1.0 / (1.0 + np.exp(-(scores + offsets["next"])))).mean()
+    assert 0.08 < mean < 0.3
+
+
+@pytest.mark.xfail(strict=True, reason="an offset undoes the scale of its task's scores, which differ")
+def test_the_offset_of_likes_is_not_far_above_that_of_next(
+    trained: tuple[Any, float, float], data: TrainingData
+) -> None:
+    model, _, _ = trained
+    offsets = task_offsets(model, data)
+    assert offsets["like"] < offsets["next"] + 2.0
 
 
 def test_an_offset_by_hand() -> None:
