@@ -216,13 +216,27 @@ class Link(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """value = link(scale · raw score + offset) for a person adapted to by so many shots; scale > 0."""
+
+    shots: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """One task of a model: value = link(raw score + offset); `default_weight` in a mix that names none."""
+    """One task of a model: how raw scores become values; `default_weight` in a mix that names none.
+
+    calibration: by ascending numbers of shots, see `shared.calibration`; where there is none,
+    value = link(raw score + offset).
+    """
 
     name: str
     offset: float = 0.0
     link: Link = Link.IDENTITY
     default_weight: float = 1.0
+    calibration: tuple[Calibration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

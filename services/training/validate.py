@@ -1,8 +1,8 @@
-"""Looks at validation people: NDCG for early stopping, and the offsets that make scores probabilities."""
+"""Looks at validation people: NDCG for early stopping, and the best γ for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,10 @@ from services.training.episodes import (
 )
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
-from shared.holdout import Role
 from shared.modeling.config import TASKS
 from shared.modeling.model import WarmstartModel
 
-_CALIBRATION_SHOTS = (0, 1, 2, 5, 10, 20)
-_PEOPLE_LOOKED_AT = 500
+PEOPLE_LOOKED_AT = 500
 GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 
 
@@ -48,7 +46,7 @@ def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequ
     makes it too small (it goes by the whole catalogue, not by the first ten). Neighbouring factors are
     averaged before the best is taken. ndcg is 0 where no person has enough events.
     """
-    users = users[:_PEOPLE_LOOKED_AT]
+    users = users[:PEOPLE_LOOKED_AT]
     found = [_by_factor(model, data, protocol_episodes(data, users, k)) for k in shots]
     tables = [f for f in found if f is not None] or [np.zeros((len(TASKS), 1), np.float32)]
     table: FloatArray = np.mean(tables, axis=0)
@@ -108,40 +106,3 @@ def episode_scores(
     queries, _, _ = model.encode_adapt(inputs, tf.fill([len(cuts)], 1.0 if adapt else 0.0))
     scores: FloatArray = tf.einsum("btd,nd->btn", queries, rows.output).numpy()
     return scores
-
-
-def task_offsets(model: WarmstartModel, data: TrainingData) -> Mapping[str, float]:
-    """The offset of each task that makes sigmoid(raw score + offset) a probability: that of the person
-    doing it to the item among their next ten events.
-
-    Right on average over the validation people's episodes (training people's where there are no
-    validation people with enough events), at 0 to 20 shots, over all items that they have not had.
-    """
-    users = data.users_of(Role.VALIDATION)
-    if not len(protocol_episodes(data, users, 0)):
-        users = data.users_of(Role.TRAIN)
-    scores: list[list[FloatArray]] = [[] for _ in TASKS]
-    hits = np.zeros(len(TASKS))
-    for shots in _CALIBRATION_SHOTS:
-        cuts = protocol_episodes(data, users[:_PEOPLE_LOOKED_AT], shots)
-        if not len(cuts):
-            return dict.fromkeys(TASKS, 0.0)
-        found = episode_scores(model, data, cuts)
-        unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
-        _, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
-        for number, done in enumerate((there, there * (labels >= LIKED_LABEL))):
-            scores[number].append(found[:, number][unseen])
-            hits[number] += done.sum()
-    return {
-        task: offset_for(np.concatenate(scores[number]), hits[number]) for number, task in enumerate(TASKS)
-    }
-
-
-def offset_for(scores: FloatArray, hits: float) -> float:
-    """The o with Σ sigmoid(score + o) = hits, by bisection; hits between 0 and the number of scores."""
-    low, high = -40.0 - float(scores.max()), 40.0 - float(scores.min())
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        total = np.sum(1.0 / (1.0 + np.exp(-(scores.astype(np.float64) + middle))))
-        low, high = (middle, high) if total < hits else (low, middle)
-    return (low + high) / 2.0

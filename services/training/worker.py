@@ -129,7 +129,7 @@ def is_exported(job: Job, arm: Arm) -> bool:
 
 def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[str, float]) -> None:
     """Writes the files of a version and the draft of its manifest; the directory appears whole."""
-    from services.training.validate import task_offsets
+    from services.training.calibrate import calibrate
     from shared.artifacts import VocabularyItem, write_items, write_rows
     from shared.modeling.config import task_infos
     from shared.modeling.export import export_saved_model, manifest_dims, row_arrays
@@ -145,7 +145,7 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     draft = {
         "dims": manifest_dims(config),
         "buckets": list(config.buckets),
-        "tasks": [asdict(task) for task in task_infos(task_offsets(model, data))],
+        "tasks": [asdict(task) for task in task_infos(calibrate(model, data))],
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
         "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},

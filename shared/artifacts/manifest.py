@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from shared.calibration import broken_rule
 from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
 
@@ -152,6 +153,9 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     names = [t.name for t in m.tasks]
     yield "tasks", "must have at least one", names, bool(names)
     yield "tasks", "must have distinct, non-empty names", names, len(set(names)) == len(names) and all(names)
+    for task in m.tasks:
+        rule = broken_rule(task.calibration)
+        yield f"tasks[{task.name}].calibration", rule, task.calibration, not rule
     yield "uncertainty_rank", "must be at least 0", m.uncertainty_rank, m.uncertainty_rank >= 0
     for path, digest in m.files.items():
         yield "files", "must have paths inside the version", path, _inside(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shared.domain import Link, TaskInfo
+from shared.domain import Calibration, Link, TaskInfo
 from shared.errors import InvalidInput
 
 NEXT_TASK = "next"  # what the person consumes next
@@ -113,9 +113,12 @@ class ModelConfig:
         return cls(**{**values, "buckets": tuple(values["buckets"])})
 
 
-def task_infos(offsets: Mapping[str, float]) -> tuple[TaskInfo, ...]:
-    """The tasks for the manifest. offsets: by task, see `services.training.metatrain.task_offsets`.
+def task_infos(calibrations: Mapping[str, tuple[Calibration, ...]]) -> tuple[TaskInfo, ...]:
+    """The tasks for the manifest. calibrations: by task, see `services.training.calibrate`.
 
     Both tasks' values are probabilities that the person does it among their next few events.
     """
-    return tuple(TaskInfo(name, float(offsets.get(name, 0.0)), Link.SIGMOID, 0.5) for name in TASKS)
+    return tuple(
+        TaskInfo(name, link=Link.SIGMOID, default_weight=0.5, calibration=calibrations.get(name, ()))
+        for name in TASKS
+    )

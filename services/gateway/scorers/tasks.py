@@ -7,7 +7,8 @@ import numpy as np
 
 from services.gateway.draft import Adapted, Draft, Ranking, Scores, Taste
 from services.gateway.ports import Scoring
-from shared.domain import FloatArray, Link, TaskInfo
+from shared.calibration import task_values
+from shared.domain import FloatArray, TaskInfo
 
 _MAX_SCORED = 5000  # the contract's limit of ScoreItems
 
@@ -34,7 +35,8 @@ class TaskScorer:
         answer = await self._scores(draft, tuple(dict.fromkeys((*candidates, *draft.liked))), taste)
         tasks = taste.tasks if isinstance(taste, Adapted) else tuple(TaskInfo(t) for t in answer.tasks)
         weights = taste.weights if isinstance(taste, Adapted) else np.ones(len(tasks), np.float32)
-        ranking = ranked(candidates, answer, tasks, weights)
+        shots = taste.user.shots if isinstance(taste, Adapted) else 0
+        ranking = ranked(candidates, answer, tasks, weights, shots)
         liked, sketches = _sketches_of(draft.liked, answer)
         scored = replace(draft, candidates=candidates, ranking=ranking, liked=liked, liked_sketches=sketches)
         return scored if adapted else replace(scored, model=answer.model)
@@ -49,35 +51,23 @@ class TaskScorer:
 
 
 def ranked(
-    candidates: Sequence[str], answer: Scores, tasks: Sequence[TaskInfo], weights: FloatArray
+    candidates: Sequence[str],
+    answer: Scores,
+    tasks: Sequence[TaskInfo],
+    weights: FloatArray,
+    shots: int = 0,
 ) -> Ranking:
     """Candidates in the order given with values and their mix; NaN for those without rows."""
     row_of = {item_id: row for row, item_id in enumerate(answer.item_ids)}
     rows = np.array([row_of.get(item_id, -1) for item_id in candidates], np.int64)
     columns = [answer.tasks.index(task.name) for task in tasks]
-    values = task_values(answer.raw[:, columns], tasks)
+    values = task_values(answer.raw[:, columns], tasks, shots)
     # One more row of NaN (zeros for sketches): row −1, for items without rows.
     values = np.vstack([values, np.full((1, len(tasks)), np.nan, np.float32)])[rows]
     sketches = np.vstack([answer.sketches, np.zeros((1, answer.sketches.shape[1]), np.float32)])[rows]
     used = weights != 0.0  # a task that takes no part cannot spoil the mix
     base = (values[:, used] @ weights[used]).astype(np.float32)
     return Ranking(tuple(candidates), base, base, tuple(t.name for t in tasks), values, sketches)
-
-
-def task_values(raw: FloatArray, tasks: Sequence[TaskInfo]) -> FloatArray:
-    """link(raw + offset) of each column: [n, T] float32."""
-    values = raw + np.array([task.offset for task in tasks], np.float32)
-    for column, task in enumerate(tasks):
-        if task.link is Link.SIGMOID:
-            values[:, column] = _sigmoid(values[:, column])
-    return values.astype(np.float32)
-
-
-def _sigmoid(x: FloatArray) -> FloatArray:
-    """Without overflow at either end."""
-    small = np.exp(-np.abs(x))
-    positive: FloatArray = np.where(x >= 0.0, 1.0 / (1.0 + small), small / (1.0 + small))
-    return positive
 
 
 def _sketches_of(liked: Sequence[str], answer: Scores) -> tuple[tuple[str, ...], FloatArray | None]:

@@ -61,8 +61,7 @@ def evaluate_feedback(
     def scored(histories: list[Past]) -> FloatArray:
         people = zip(questions.users, histories, social, moments, strict=True)
         contexts = [context_of(data, int(u), p, s, int(m)) for u, p, s, m in people]
-        found: FloatArray = served.queries(contexts, task=task) @ rows.T
-        return found
+        return served.scores(contexts, rows, task=task)
 
     before = scored(pasts)
     targets = _targets(data, before, [p.items for p in pasts])

@@ -19,7 +19,7 @@ from services.training.evaluation.metrics import (
     top_items,
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
-from services.training.evaluation.served import ServedArtifact, scores
+from services.training.evaluation.served import ServedArtifact
 from shared.domain import IntArray
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
@@ -164,9 +164,9 @@ def _ranked(
 ) -> IntArray:
     """The first ten items of each person. [B, 10] int32."""
     people = list(zip(contexts(data, questions, shots), questions.masked, strict=True))
-    parts = []
+    parts, rows = [], served.rows(data.item_ids)
     for part in in_parts(people):
-        found = scores(served, data, [context for context, _ in part], task=task)
+        found = served.scores([context for context, _ in part], rows, task=task)
         parts.append(top_items(found, [masked for _, masked in part], _PLACES))
     return np.concatenate(parts) if parts else np.zeros((0, _PLACES), np.int32)
 

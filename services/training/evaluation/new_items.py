@@ -83,9 +83,10 @@ def _percentiles(
     data: TrainingData, questions: Questions, served: ServedArtifact, new: HeldOutItems, task: str
 ) -> Float64Array:
     """[B, M]: share of the catalogue (what the person has seen left out) that scores higher than the item."""
-    queries = served.queries(contexts(data, questions, questions.protocol.first_events), task=task)
-    known = queries @ served.rows(data.item_ids).T
-    added = queries @ served.rows(new.item_ids).T
+    rows = served.rows([*data.item_ids, *new.item_ids])
+    people = contexts(data, questions, questions.protocol.first_events)
+    found = served.scores(people, rows, task=task)
+    known, added = np.split(found, [len(data.item_ids)], axis=1)
     result = np.zeros(added.shape)
     for row, seen in enumerate(questions.masked):
         rivals = np.sort(np.delete(known[row], seen))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.training.data import TrainingData
 from services.training.settings import MIX
 from shared.artifacts import Artifact
+from shared.calibration import task_values
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray, UserContext
 from shared.errors import InvalidInput
@@ -40,18 +40,26 @@ class ServedArtifact:
         new = {i: c.astype(np.float16) for i, c in zip(item_ids, content, strict=True) if i not in known}
         self.items.apply(new)
 
-    def queries(self, contexts: Sequence[UserContext], *, task: str, adapt: bool = True) -> FloatArray:
-        """Query of a task (or MIX) for each person. [B, output_dim] float32."""
+    def scores(
+        self, contexts: Sequence[UserContext], rows: FloatArray, *, task: str, adapt: bool = True
+    ) -> FloatArray:
+        """What lists of each person are ranked by: the raw score of one task (its value has the same order),
+        or for MIX the weighted sum of the tasks' values. rows: [N, output_dim]. [B, N] float32, NaN where a
+        row is."""
         weights = self._weights(task)
         manifest, view = self.artifact.manifest, self.items.view
-        found = []
+        result = np.zeros((len(contexts), len(rows)), np.float32)
         for start in range(0, len(contexts), _BATCH):
             part = contexts[start : start + _BATCH]
             inputs = build_inputs(part, view, manifest.buckets)
             adapted = self.model.encode_adapt(inputs, np.full(len(part), float(adapt), np.float32))
-            found.append(np.einsum("btd,t->bd", adapted.queries, weights))
-        width = manifest.dims.output
-        return np.concatenate(found) if found else np.zeros((0, width), np.float32)
+            for place, (queries, shots) in enumerate(
+                zip(adapted.queries, inputs.shots.tolist(), strict=True)
+            ):
+                raw = rows @ queries.T
+                values = task_values(raw, manifest.tasks, shots) if task == MIX else raw
+                result[start + place] = values @ weights
+        return result
 
     def rows(self, item_ids: Sequence[str]) -> FloatArray:
         """Output rows; NaN for items without rows. [N, output_dim] float32."""
@@ -69,20 +77,6 @@ class ServedArtifact:
         if task not in names:
             raise InvalidInput.of("task", f"must be one of {', '.join((*names, MIX))}", task)
         return np.array([float(name == task) for name in names], np.float32)
-
-
-def scores(
-    served: ServedArtifact,
-    data: TrainingData,
-    contexts: Sequence[UserContext],
-    *,
-    task: str,
-    adapt: bool = True,
-) -> FloatArray:
-    """Raw scores of the data's whole catalogue; NaN for items without rows. [B, N] float32."""
-    rows = served.rows(data.item_ids)
-    result: FloatArray = served.queries(contexts, task=task, adapt=adapt) @ rows.T
-    return result
 
 
 def _all_columns(rows: ItemRows) -> Mapping[str, FloatArray]:

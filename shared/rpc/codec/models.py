@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from warmstart.common.v1 import model_pb2 as pb
 
-from shared.domain import AdaptedUser, FloatArray, HeldModel, Link, ModelRef, TaskInfo, Uncertainty
+from shared.calibration import broken_rule
+from shared.domain import (
+    AdaptedUser,
+    Calibration,
+    FloatArray,
+    HeldModel,
+    Link,
+    ModelRef,
+    TaskInfo,
+    Uncertainty,
+)
 from shared.errors import InvalidInput, Violation, violation
 from shared.limits import MAX_CATEGORY_BYTES, MAX_ID_BYTES, domain_rule, text_rule
 from shared.rpc.codec.checks import check_count, note_enum, path, raise_broken
@@ -101,6 +111,9 @@ def encode_held_model(held: HeldModel) -> pb.HeldModel:
                 offset=t.offset,
                 link=pb.Link.ValueType(t.link),
                 default_weight=t.default_weight,
+                calibration=[
+                    pb.Calibration(shots=c.shots, scale=c.scale, offset=c.offset) for c in t.calibration
+                ],
             )
             for t in held.tasks
         ],
@@ -114,9 +127,12 @@ def _decode_task(message: pb.TaskInfo, field: str) -> TaskInfo:
         if not math.isfinite(value):
             broken.append(violation(path(field, name), "must be finite", value))
     link = note_enum(broken, field, "link", message.link, Link)
+    calibration = tuple(Calibration(c.shots, c.scale, c.offset) for c in message.calibration)
+    if rule := broken_rule(calibration):
+        broken.append(violation(path(field, "calibration"), rule, calibration))
     if broken or link is None:
         raise InvalidInput(broken)
-    return TaskInfo(message.name, message.offset, link, message.default_weight)
+    return TaskInfo(message.name, message.offset, link, message.default_weight, calibration)
 
 
 def _decode_uncertainty(message: pb.Uncertainty, field: str, output_dim: int) -> Uncertainty:

@@ -16,7 +16,7 @@ import pytest
 
 from shared.artifacts import CHALLENGER, CHAMPION, Dims, Registry
 from shared.artifacts.artifact import sha256_of
-from shared.domain import Link, ModelRef, TaskInfo
+from shared.domain import Calibration, Link, ModelRef, TaskInfo
 from shared.errors import ArtifactError, NotFound
 from tests.artifacts import DIMS, DRAFT, item_ids, plain_build, publish_plain, rows_of
 
@@ -46,7 +46,9 @@ def reseal(registry: Registry, ref: ModelRef, name: str) -> None:
 def test_a_published_version_opens_as_it_was_built(registry: Registry) -> None:
     ids = item_ids(3)
     rows = rows_of(ids)
-    draft = replace(DRAFT, tasks=(TaskInfo("next"), TaskInfo("like", offset=-1.5, link=Link.SIGMOID)))
+    knots = (Calibration(0, 0.5, -2.0), Calibration(5, 1.5, -4.0))
+    like = TaskInfo("like", offset=-1.5, link=Link.SIGMOID, calibration=knots)
+    draft = replace(DRAFT, tasks=(TaskInfo("next"), like))
     ref = registry.publish("shop", plain_build(ids, rows), draft)
 
     artifact = registry.open(ref)
@@ -128,6 +130,10 @@ def test_a_damaged_file_is_refused_by_its_name(registry: Registry, name: str, da
         (lambda m: m.update(buckets=[16, 4]), r"buckets must be positive and ascending, got \(16, 4\)"),
         (lambda m: m.update(buckets=[]), "buckets must be positive and ascending"),
         (lambda m: m.update(tasks=[]), "tasks must have at least one"),
+        (
+            lambda m: m["tasks"][0].update(calibration=[{"shots": 0, "scale": 0.0}]),
+            r"tasks\[next\].calibration must have finite scales above 0",
+        ),
         (lambda m: m["dims"].update(adapt=7), "dims.output must be adapt_offset .* = 18, got 17"),
         (lambda m: m["dims"].update(content=0), "dims.content must be at least 1, got 0"),
         (lambda m: m["files"].pop("rows/id.npy"), "files must name 'rows/id.npy'"),

@@ -5,9 +5,9 @@ import pytest
 
 from services.gateway.draft import Scores
 from services.gateway.query import Boost
-from services.gateway.scorers.tasks import ranked, task_values
+from services.gateway.scorers.tasks import ranked
 from services.gateway.selectors.boosts import log_factor
-from shared.domain import Item, Link, ModelRef, TaskInfo
+from shared.domain import Calibration, Item, Link, ModelRef, TaskInfo
 
 TASKS = (TaskInfo("next", offset=1.0), TaskInfo("like", offset=-2.0, link=Link.SIGMOID, default_weight=0.5))
 
@@ -15,12 +15,6 @@ TASKS = (TaskInfo("next", offset=1.0), TaskInfo("like", offset=-2.0, link=Link.S
 def answer(*ids: str, raw: list[list[float]]) -> Scores:
     sketches = np.ones((len(ids), 2), np.float32)
     return Scores(ids, ("like", "next"), np.array(raw, np.float32), sketches, ModelRef("d", "v"))
-
-
-def test_links_come_after_offsets() -> None:
-    values = task_values(np.array([[2.0, 2.0], [0.0, -1000.0], [0.0, 1000.0]], np.float32), TASKS)
-    # 2 + 1 = 3; σ(2 − 2) = .5; far out nothing overflows.
-    np.testing.assert_allclose(values, [[3.0, 0.5], [1.0, 0.0], [1.0, 1.0]])
 
 
 def test_the_mix_goes_by_names_and_keeps_the_order_asked() -> None:
@@ -38,6 +32,13 @@ def test_the_mix_goes_by_names_and_keeps_the_order_asked() -> None:
 def test_a_task_without_weight_cannot_spoil_the_mix() -> None:
     scores = answer("a", raw=[[float("nan"), 1.0]])
     assert ranked(["a"], scores, TASKS, np.array([1.0, 0.0], np.float32)).base.tolist() == [2.0]
+
+
+def test_values_are_those_of_the_persons_number_of_shots() -> None:
+    task = TaskInfo("next", calibration=(Calibration(0, 1.0, 5.0), Calibration(3, 2.0, 7.0)))
+    weights = np.array([1.0], np.float32)
+    found = [ranked(["a"], answer("a", raw=[[0.0, 10.0]]), (task,), weights, k).base[0] for k in (0, 3)]
+    assert found == [15.0, 27.0]
 
 
 def test_equal_scores_stand_by_id() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from services.training import windows
 from services.training.assemble import assemble
+from services.training.calibrate import SHOTS, calibrate, platt
 from services.training.data import TrainingData
 from services.training.episodes import (
     PROTOCOL_QUERY,
@@ -24,8 +25,11 @@ from services.training.metatrain import meta_train
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
-from services.training.validate import episode_scores, ndcg_at_10, offset_for, task_offsets
+from services.training.validate import episode_scores, ndcg_at_10
+from services.training.windows import LIKED_LABEL
+from shared.calibration import task_values
 from shared.holdout import Role
+from shared.modeling.config import task_infos
 from tests.unit.services.training import synthetic
 
 pytest.importorskip("tensorflow")
@@ -98,47 +102,42 @@ def test_a_taste_shows_after_one_event(trained: tuple[Any, float, float], data: 
     assert np.mean(np.array(gaps) > 0) > 0.7
 
 
-def test_offsets_make_scores_probabilities(trained: tuple[Any, float, float], data: TrainingData) -> None:
-    """Of the items not had yet as many are as good as foretold to come, at 0 to 20 shots together."""
+@pytest.mark.parametrize("shots", SHOTS)
+def test_scores_become_probabilities_at_every_number_of_shots(
+    trained: tuple[Any, float, float], data: TrainingData, shots: int
+) -> None:
+    """Of the items not had yet as many as foretold are done next, and as many as foretold liked."""
     model, _, _ = trained
-    offsets = task_offsets(model, data)
-    assert set(offsets) == {"next", "like"}
-    foretold = came = 0.0
-    for shots in (0, 1, 2, 5, 10, 20):
-        cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), shots)
-        unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
-        scores = episode_scores(model, data, cuts)[:, 0][unseen]
-        foretold += float((1.0 / (1.0 + np.exp(-(scores + offsets["next"])))).sum())
-        came += float(query_sets(data, cuts, PROTOCOL_QUERY)[1].sum())
+    tasks = task_infos(calibrate(model, data))
+    cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), shots)
+    unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
+    raw = episode_scores(model, data, cuts).transpose(0, 2, 1)[unseen]
+    foretold = task_values(raw, tasks, shots).sum(axis=0)
+    _, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
+    came = (there.sum(), (there * (labels >= LIKED_LABEL)).sum())
     assert foretold == pytest.approx(came, rel=1e-3)
+    assert foretold[1] < foretold[0]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="one offset a task serves all shots, and γ chosen by NDCG spreads them"
-)
-def test_offsets_make_scores_probabilities_at_five_shots_alone(
-    trained: tuple[Any, float, float], data: TrainingData
-) -> None:
-    """Ten of the 60 items not had yet come next, so the mean probability is about 1/6."""
+def test_without_people_of_enough_events_nothing_is_calibrated(trained: tuple[Any, float, float]) -> None:
     model, _, _ = trained
-    offsets = task_offsets(model, data)
-    scores = episode_scores(model, data, protocol_episodes(data, data.users_of(Role.VALIDATION), 5))[:, 0]
-    mean = (1.0 / (1.0 + np.exp(-(scores + offsets["next"])))).mean()
-    assert 0.08 < mean < 0.3
+    short = assemble(synthetic.tables(people=20, events=12, items=80), RoleSettings(0.0, 0.2))
+    assert calibrate(model, short) == {"next": (), "like": ()}
 
 
-@pytest.mark.xfail(strict=True, reason="an offset undoes the scale of its task's scores, which differ")
-def test_the_offset_of_likes_is_not_far_above_that_of_next(
-    trained: tuple[Any, float, float], data: TrainingData
-) -> None:
-    model, _, _ = trained
-    offsets = task_offsets(model, data)
-    assert offsets["like"] < offsets["next"] + 2.0
+def test_platt_scaling_by_hand() -> None:
+    """Two groups: of 2,000 at score 1 half are done, of 2,000 at 0 a tenth: offset log(1/9), scale log 9."""
+    scores = np.repeat(np.array([1.0, 0.0], np.float32), 2000)
+    done = np.concatenate([np.arange(2000) < 1000, np.arange(2000) < 200])
+    scale, offset = platt(scores, done)
+    assert (scale, offset) == pytest.approx((np.log(9.0), -np.log(9.0)), abs=0.01)
 
 
-def test_an_offset_by_hand() -> None:
-    """Two scores of log 2 and two hits in three wanted: sigmoid(s + o) = 2/3 needs o = 0."""
-    assert offset_for(np.full(3, np.log(2.0), np.float32), 2.0) == pytest.approx(0.0, abs=1e-6)
+@pytest.mark.parametrize("done", [[False, False, False], [True, False, False], [True, True, True]])
+def test_platt_scaling_of_next_to_nothing_is_finite_and_keeps_the_order(done: list[bool]) -> None:
+    scale, offset = platt(np.array([-3.0, 0.0, 3.0], np.float32), np.array(done))
+    assert scale > 0.0
+    assert np.isfinite([scale, offset]).all()
 
 
 def test_ndcg_by_hand() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.domain import Action
+from shared.domain import Action, Calibration
 from shared.errors import InvalidInput
 from shared.modeling.config import ModelConfig, task_infos
 from tests.unit.shared.modeling import twin
@@ -154,6 +154,6 @@ def test_impossible_sizes_are_refused(change: dict[str, Any], message: str) -> N
 
 
 def test_tasks_for_the_manifest() -> None:
-    tasks = task_infos({"like": -6.5})
-    assert [t.name for t in tasks] == ["next", "like"]
-    assert tasks[1].offset == -6.5
+    knots = (Calibration(0, 1.0, -6.5),)
+    tasks = task_infos({"like": knots})
+    assert [(t.name, t.calibration) for t in tasks] == [("next", ()), ("like", knots)]

@@ -17,6 +17,7 @@ from shared.domain import (
     Action,
     AdaptedUser,
     AttributeCondition,
+    Calibration,
     CategoryShare,
     Event,
     Exposure,
@@ -155,7 +156,8 @@ class TestRoundTrips:
         assert codec.decode_adapted_user(codec.encode_adapted_user(user), field="u").uncertainty is None
 
     def test_held_models(self) -> None:
-        tasks = (TaskInfo("next"), TaskInfo("like", -0.5, Link.SIGMOID, 0.25))
+        knots = (Calibration(0, 0.5, -2.0), Calibration(5, 1.5, -4.0))
+        tasks = (TaskInfo("next"), TaskInfo("like", -0.5, Link.SIGMOID, 0.25, knots))
         held = HeldModel(ModelRef("default", "v2"), tasks, 1682)
         assert codec.decode_held_model(codec.encode_held_model(held), field="m") == held
 
@@ -362,6 +364,13 @@ def test_an_unknown_link_is_refused() -> None:
     )
     said = refusal(InvalidInput, codec.decode_held_model, held, field="models[0]")
     assert said == "models[0].tasks[0].link must be one of 1 (IDENTITY), 2 (SIGMOID), got 7"
+
+
+def test_a_calibration_that_would_turn_the_order_is_refused() -> None:
+    task = model_pb2.TaskInfo(name="t", link=1, calibration=[model_pb2.Calibration(shots=1, scale=-1.0)])
+    held = model_pb2.HeldModel(model=model_pb2.ModelRef(domain="d", version="v"), tasks=[task])
+    said = refusal(InvalidInput, codec.decode_held_model, held, field="models[0]")
+    assert said.startswith("models[0].tasks[0].calibration must have finite scales above 0")
 
 
 def test_an_empty_domain_is_the_default_one_and_another_is_refused_by_name() -> None:

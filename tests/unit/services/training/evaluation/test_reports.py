@@ -51,14 +51,16 @@ class ContentModel:
     def rows(self, item_ids: Sequence[str]) -> FloatArray:
         return np.stack([self.known[i] for i in item_ids])
 
-    def queries(self, contexts: Sequence[UserContext], *, task: str, adapt: bool = True) -> FloatArray:
+    def scores(
+        self, contexts: Sequence[UserContext], rows: FloatArray, *, task: str, adapt: bool = True
+    ) -> FloatArray:
         found = np.zeros((len(contexts), synthetic.CONTENT_DIM), np.float32)
         for row, context in enumerate(contexts):
             history = context.history
             labels = signed_labels(history.actions, history.values)
             for item_id, label in zip(history.item_ids, labels, strict=True):
                 found[row] += self.sign * label * self.known[item_id]
-        return found
+        return found @ rows.T
 
 
 @pytest.fixture(scope="module")

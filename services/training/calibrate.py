@@ -1,0 +1,97 @@
+"""Platt scaling by task and number of shots: raw scores become probabilities (Platt, 1999)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from services.training.data import TrainingData
+from services.training.episodes import (
+    PROTOCOL_QUERY,
+    events_so_far,
+    excluded,
+    protocol_episodes,
+    query_sets,
+)
+from services.training.validate import PEOPLE_LOOKED_AT, episode_scores
+from services.training.windows import LIKED_LABEL
+from shared.domain import Calibration, FloatArray
+from shared.holdout import Role
+from shared.modeling.config import TASKS
+from shared.modeling.model import WarmstartModel
+
+Float64Array = NDArray[np.float64]
+SHOTS = (0, 1, 2, 5, 10, 20)
+# A scale beyond these comes from data that says nothing.
+_SCALES = (0.05, 20.0)
+# Holds the scale near 1 where there are few people: as one unsure event would.
+_PRIOR = 1.0
+# Hits taken where there are none, so that the offset stays finite.
+_FEWEST_HITS = 0.5
+
+
+def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[Calibration, ...]]:
+    """By task, what makes sigmoid(scale · raw score + offset) the probability that a person does it to an
+    item among their next ten events.
+
+    Fitted on the validation people's episodes (training people's where there are no validation people with
+    enough events), over all items that they have not had. Empty where nobody has enough events.
+    """
+    users = data.users_of(Role.VALIDATION)
+    if not len(protocol_episodes(data, users, 0)):
+        users = data.users_of(Role.TRAIN)
+    fits: dict[str, list[Calibration]] = {task: [] for task in TASKS}
+    for shots in SHOTS:
+        cuts = protocol_episodes(data, users[:PEOPLE_LOOKED_AT], shots)
+        if not len(cuts):
+            return dict.fromkeys(TASKS, ())
+        scores = episode_scores(model, data, cuts)
+        unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
+        targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
+        for number, (task, wanted) in enumerate(
+            zip(TASKS, (there, there * (labels >= LIKED_LABEL)), strict=True)
+        ):
+            done = np.zeros(unseen.shape, bool)
+            rows, columns = np.nonzero(wanted)
+            done[rows, targets[rows, columns]] = True
+            scale, offset = platt(scores[:, number][unseen], done[unseen])
+            fits[task].append(Calibration(shots, scale, offset))
+    return {task: tuple(found) for task, found in fits.items()}
+
+
+def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
+    """(scale, offset) of the likeliest sigmoid(scale · score + offset); its sum equals the number of hits.
+
+    scores, done: [n]. The scale has a weak prior at 1 and is above 0.
+    """
+    x = scores.astype(np.float64)
+    hits = x[done]
+
+    def loss(parameters: Float64Array) -> tuple[float, Float64Array]:
+        scale, offset = parameters
+        logits = scale * x + offset
+        value = np.logaddexp(0.0, logits).sum() - (scale * hits + offset).sum()
+        errors = expit(logits)
+        gradient = np.array([errors @ x - hits.sum(), errors.sum() - len(hits)])
+        away = scale - 1.0
+        return value + 0.5 * _PRIOR * away**2, gradient + np.array([_PRIOR * away, 0.0])
+
+    wanted = max(float(len(hits)), _FEWEST_HITS)
+    scale = 1.0
+    if len(hits):
+        start = np.array([1.0, _offset_for(x, wanted)])
+        scale = float(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES, (None, None)]).x[0])
+    return scale, _offset_for(scale * x, wanted)
+
+
+def _offset_for(scores: Float64Array, hits: float) -> float:
+    """The o with Σ sigmoid(score + o) = hits, by bisection; hits between 0 and the number of scores."""
+    low, high = -40.0 - float(scores.max()), 40.0 - float(scores.min())
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if expit(scores + middle).sum() < hits else (low, middle)
+    return (low + high) / 2.0

@@ -1,0 +1,60 @@
+"""From raw scores to values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shared.calibration import broken_rule, calibration_at, task_values
+from shared.domain import Calibration, Link, TaskInfo
+
+KNOTS = (Calibration(1, 1.0, -2.0), Calibration(3, 3.0, 0.0))
+
+
+def test_links_come_after_offsets() -> None:
+    tasks = (TaskInfo("next", offset=1.0), TaskInfo("like", offset=-2.0, link=Link.SIGMOID))
+    values = task_values(np.array([[2.0, 2.0], [0.0, -1000.0], [0.0, 1000.0]], np.float32), tasks, 4)
+    # 2 + 1 = 3; σ(2 − 2) = .5; far out nothing overflows.
+    np.testing.assert_allclose(values, [[3.0, 0.5], [1.0, 0.0], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("shots", "scale", "offset"),
+    [
+        (0, 1.0, -2.0),
+        (1, 1.0, -2.0),
+        # log 3 lies halfway from log 2 to log 4 by log(3/2) / log 2.
+        (2, 1.0 + 2.0 * np.log2(1.5), -2.0 + 2.0 * np.log2(1.5)),
+        (3, 3.0, 0.0),
+        (50, 3.0, 0.0),
+    ],
+)
+def test_between_numbers_of_shots_it_is_linear_in_their_logarithm(
+    shots: int, scale: float, offset: float
+) -> None:
+    assert calibration_at(TaskInfo("next", calibration=KNOTS), shots) == pytest.approx((scale, offset))
+
+
+def test_a_value_by_hand() -> None:
+    """At 3 shots: σ(3 · log(2)/3 + 0) = 2/3."""
+    task = TaskInfo("next", offset=9.0, link=Link.SIGMOID, calibration=KNOTS)
+    raw = np.array([[np.log(2.0) / 3.0]], np.float32)
+    assert task_values(raw, (task,), 3)[0, 0] == pytest.approx(2.0 / 3.0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "rule"),
+    [
+        ((), ""),
+        (KNOTS, ""),
+        (KNOTS[::-1], "ascending"),
+        ((KNOTS[0], KNOTS[0]), "ascending"),
+        ((Calibration(-1),), "from 0 on"),
+        ((Calibration(1, 0.0),), "above 0"),
+        ((Calibration(1, float("nan")),), "finite"),
+        ((Calibration(1, 1.0, float("inf")),), "finite"),
+    ],
+)
+def test_a_broken_calibration_is_named(calibration: tuple[Calibration, ...], rule: str) -> None:
+    found = broken_rule(calibration)
+    assert (rule in found) if rule else found == ""
