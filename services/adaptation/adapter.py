@@ -86,5 +86,7 @@ def _adapted(
     manifest = version.model.manifest
     uncertainty = None
     if job.adapt and scale > 0.0 and factor.size:
-        uncertainty = Uncertainty(factor, scale, manifest.dims.adapt_offset)
+        # Rows of zeros, for shots that there were not, say nothing and stay here, all but one.
+        said = factor[factor.any(axis=1)]
+        uncertainty = Uncertainty(said if len(said) else factor[:1], scale, manifest.dims.adapt_offset)
     return AdaptedUser(version.ref, tuple(t.name for t in manifest.tasks), queries, shots, uncertainty)

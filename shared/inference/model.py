@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ from shared.context.batch import ModelInputs
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
 from shared.domain import FloatArray, ModelRef
 from shared.errors import ArtifactError
+from shared.inference.packed import PackedSignature, Shape
 from shared.inference.runtime import tensorflow
 from shared.items import ItemRows
 
 # Batches are padded to one of these, so that TensorFlow sees few shapes and all of them warm.
 ADAPT_BATCHES = (1, 2, 4, 8, 16, 32)
 ROW_BATCHES = (1, 16, 256)
-
-Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +43,8 @@ class ServedModel:
         self.ref = ref
         self.manifest = manifest
         self._loaded = loaded  # owns the variables: a signature alone does not keep them alive
-        self._encode_adapt = loaded.signatures["encode_adapt"]
+        self._tf = tf
         self._item_rows = loaded.signatures["item_rows"]
-        self._constant = tf.constant  # converts faster than the call itself or convert_to_tensor would
 
     @classmethod
     def load(cls, artifact: Artifact, *, intra_op_threads: int = 1) -> ServedModel:
@@ -71,11 +70,20 @@ class ServedModel:
         """
         count = len(adapt)
         fed = {**inputs.as_dict(), "adapt": adapt}
-        out = self._call(self._encode_adapt, _padded(fed, padded_size(count, ADAPT_BATCHES)))
+        out = self._encode_adapt(_padded(fed, padded_size(count, ADAPT_BATCHES)))
         return Adaptation(
-            out["queries"].numpy()[:count],
-            out["uncertainty_factor"].numpy()[:count],
-            out["uncertainty_scale"].numpy()[:count],
+            out["queries"][:count], out["uncertainty_factor"][:count], out["uncertainty_scale"][:count]
+        )
+
+    @cached_property
+    def _encode_adapt(self) -> PackedSignature:
+        """Made where it is used: scoring makes rows alone."""
+        inputs, outputs = _signatures(self.manifest)["encode_adapt"]
+        return PackedSignature(
+            self._tf,
+            self._loaded.signatures["encode_adapt"],
+            {name: (dtype, shape[1:]) for name, (dtype, shape) in inputs.items()},
+            {name: tuple(n or 0 for n in shape[1:]) for name, (_, shape) in outputs.items()},
         )
 
     def item_rows(self, id_rows: FloatArray, id_present: FloatArray, content: FloatArray) -> ItemRows:
@@ -88,7 +96,8 @@ class ServedModel:
             part = slice(start, start + ROW_BATCHES[-1])
             fed = {"id_rows": id_rows[part], "id_present": id_present[part], "content": content[part]}
             count = len(fed["id_present"])
-            out = self._call(self._item_rows, _padded(fed, padded_size(count, ROW_BATCHES)))
+            padded = _padded(fed, padded_size(count, ROW_BATCHES))
+            out = self._item_rows(**{name: self._tf.constant(array) for name, array in padded.items()})
             parts.append([out[f"{kind}_rows"].numpy()[:count] for kind in ("input", "support", "output")])
         if not parts:
             return ItemRows.empty(self.manifest.dims)
@@ -117,9 +126,6 @@ class ServedModel:
                 flags = np.full(len(take), present, np.float32)
                 rows = self.item_rows(ids, flags, artifact.rows.content[take].astype(np.float32))
                 self._require_finite("item_rows", rows.input, rows.support, rows.output)
-
-    def _call(self, signature: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-        return signature(**{name: self._constant(array) for name, array in arrays.items()})
 
     def _require_finite(self, signature: str, *outputs: FloatArray) -> None:
         for output in outputs:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from shared.artifacts import Artifact, Registry
+from shared.context.batch import ModelInputs
+from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
+from shared.domain import FloatArray
 from shared.errors import ArtifactError
 from shared.inference.model import ServedModel, padded_size
 from tests.artifacts import item_ids, publish_model
@@ -56,6 +59,39 @@ def test_how_rows_are_batched_does_not_matter(artifact: Artifact, model: ServedM
 
 def test_batches_are_padded_to_a_few_sizes() -> None:
     assert [padded_size(n, (1, 2, 4, 8)) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_packing_changes_nothing(artifact: Artifact, model: ServedModel, count: int) -> None:
+    """The plain twin: the signature itself, with a tensor for each of its inputs."""
+    import tensorflow as tf
+
+    rng, d, length = np.random.default_rng(0), artifact.manifest.dims, artifact.manifest.buckets[-1]
+
+    def noise(*shape: int) -> FloatArray:
+        return rng.normal(size=(count, *shape)).astype(np.float32)
+
+    events = noise(length) > 0.0
+    inputs = ModelInputs(
+        input_rows=noise(length, d.input),
+        support_rows=noise(length, d.support),
+        actions=(rng.integers(1, 9, (count, length)) * events).astype(np.int32),
+        values=noise(length),
+        labels=noise(length),
+        ages_s=np.abs(noise(length)) * 1e6,
+        mask=events.astype(np.float32),
+        attributes=noise(PROFILE_DIM),
+        content_profile=noise(d.content),
+        social_profile=noise(d.content),
+        request=noise(REQUEST_DIM),
+    )
+    adapt = np.ones(count, np.float32)
+    signature = tf.saved_model.load(str(artifact.saved_model)).signatures["encode_adapt"]
+    plain = signature(**{k: tf.constant(v) for k, v in {**inputs.as_dict(), "adapt": adapt}.items()})
+    found = model.encode_adapt(inputs, adapt)
+    np.testing.assert_allclose(found.queries, plain["queries"], atol=1e-4)
+    np.testing.assert_allclose(found.factor, plain["uncertainty_factor"], atol=1e-4)
+    np.testing.assert_allclose(found.scale, plain["uncertainty_scale"], atol=1e-4)
 
 
 def test_warming_runs_every_shape(artifact: Artifact, model: ServedModel) -> None:
