@@ -30,11 +30,11 @@ def task_values(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int) -> Float
     values = raw * scales + offsets
     for column, task in enumerate(tasks):
         if task.link is Link.SIGMOID:
-            values[:, column] = sigmoid(values[:, column])
+            values[:, column] = _sigmoid(values[:, column])
     return values.astype(np.float32)
 
 
-def sigmoid(x: FloatArray) -> FloatArray:
+def _sigmoid(x: FloatArray) -> FloatArray:
     """Without overflow at either end."""
     small = np.exp(-np.abs(x))
     positive: FloatArray = np.where(x >= 0.0, 1.0 / (1.0 + small), small / (1.0 + small))

@@ -74,7 +74,7 @@ class MetaConfig:
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
     adapt_share: float = 0.5
-    scale_episodes: int = 32
+    scale_episodes: int = 16
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
     average: float = 0.95

@@ -49,7 +49,7 @@ class PretrainConfig:
     second task's loss.
     """
 
-    steps: int = 1200
+    steps: int = 1000
     batch_windows: int = 64
     window: int = 32
     horizon: int = 5

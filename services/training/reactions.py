@@ -35,7 +35,7 @@ class ReactionConfig:
     """episodes: how many of a step get a made-up reaction; weight: of the loss; margin: in units of
     raw score; nearest: how many items must move, by cosine of output rows without their biases."""
 
-    episodes: int = 16
+    episodes: int = 8
     weight: float = 0.1
     margin: float = 0.1
     nearest: int = 20
