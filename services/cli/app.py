@@ -85,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WarmstartError as error:
         output.stderr().print(f"[bold red]error:[/] {output.escaped(explain(error))}", soft_wrap=True)
         return 1
+    except UnicodeEncodeError as error:
+        output.stderr().print(f"[bold red]error:[/] text must be UTF-8, got {ascii(error.object)[:80]}")
+        return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         output.stderr().print("interrupted")
         return 130

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,22 @@ from services.training.episodes import (
     query_sets,
 )
 from services.training.validate import PEOPLE_LOOKED_AT, episode_scores
-from services.training.windows import LIKED_LABEL
-from shared.domain import Calibration, FloatArray
+from services.training.windows import LIKED_LABEL, Cuts
+from shared.domain import Calibration, FloatArray, IntArray
 from shared.holdout import Role
 from shared.modeling.config import TASKS
 from shared.modeling.model import WarmstartModel
 
 Float64Array = NDArray[np.float64]
 SHOTS = (0, 1, 2, 5, 10, 20)
+# Numbers of shots beyond the protocol; the most that a model takes comes after them.
+_MORE_SHOTS = (40, 80, 160)
 # A scale beyond these comes from data that says nothing.
 _SCALES = (0.05, 20.0)
 # Holds the scale near 1 where there are few people: as one unsure event would.
 _PRIOR = 1.0
+# Of fewer people a long history says more of them than of its length.
+_FEWEST_PEOPLE = 10
 # Hits taken where there are none, so that the offset stays finite.
 _FEWEST_HITS = 0.5
 
@@ -39,16 +43,14 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
     item among their next ten events.
 
     Fitted on the validation people's episodes (training people's where there are no validation people with
-    enough events), over all items that they have not had. Empty where nobody has enough events.
+    enough events), over all items that they have not had: by the evaluation's protocol, and beyond its 20
+    shots with the first so many events of the people who have as many. Empty where nobody has enough events.
     """
     users = data.users_of(Role.VALIDATION)
     if not len(protocol_episodes(data, users, 0)):
         users = data.users_of(Role.TRAIN)
     fits: dict[str, list[Calibration]] = {task: [] for task in TASKS}
-    for shots in SHOTS:
-        cuts = protocol_episodes(data, users[:PEOPLE_LOOKED_AT], shots)
-        if not len(cuts):
-            return dict.fromkeys(TASKS, ())
+    for shots, cuts in _episodes(data, users[:PEOPLE_LOOKED_AT], model.config.max_length):
         scores = episode_scores(model, data, cuts)
         unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
         targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
@@ -61,6 +63,18 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
             scale, offset = platt(scores[:, number][unseen], done[unseen])
             fits[task].append(Calibration(shots, scale, offset))
     return {task: tuple(found) for task, found in fits.items()}
+
+
+def _episodes(data: TrainingData, users: IntArray, most: int) -> Iterator[tuple[int, Cuts]]:
+    """By ascending number of shots; only those that somebody has the events for."""
+    for shots in SHOTS:
+        cuts = protocol_episodes(data, users, shots)
+        if len(cuts):
+            yield shots, cuts
+    for shots in (*(k for k in _MORE_SHOTS if k < most), most):
+        able = users[data.lengths[users] >= shots + PROTOCOL_QUERY]
+        if shots > SHOTS[-1] and len(able) >= _FEWEST_PEOPLE:
+            yield shots, Cuts(able.astype(np.int32), np.zeros(len(able), np.int64), np.full(len(able), shots))
 
 
 def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:

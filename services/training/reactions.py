@@ -89,7 +89,7 @@ def reaction_loss(
     taste = tf.math.l2_normalize(rows.output[:, : -len(TASKS)], axis=1)
     likeness = tf.matmul(tf.gather(taste, batch[f"{_PREFIX}item"]), taste, transpose_b=True)
     # The item itself is the most alike, and out of the person's list from now on.
-    _, nearest = tf.math.top_k(likeness, config.nearest + 1)
+    _, nearest = tf.math.top_k(likeness, tf.minimum(config.nearest + 1, tf.shape(taste)[0]))
     near = tf.reduce_mean(tf.gather(moved, nearest[:, 1:], axis=2, batch_dims=1), axis=2)
     relative = (near - tf.reduce_mean(moved, axis=2)) * batch[f"{_PREFIX}sign"][:, None]
     right = tf.reduce_mean(tf.cast(relative > 0.0, tf.float32))

@@ -75,7 +75,11 @@ class Columns:
                 known = ", ".join(dict.fromkeys(n.rstrip("!") for kind in kinds for n in _FIELDS[kind]))
                 raise DatasetError(f"--map names no field {wanted!r}; fields: {known}, attribute.NAME")
             for kind in fitting:
-                by_kind[kind][wanted] = column
+                known = by_kind[kind].setdefault(wanted, column)
+                if known != column:
+                    raise DatasetError(
+                        f"--map must name one column for {wanted}, got {known!r} and {column!r}"
+                    )
         return cls(by_kind)
 
     def resolve(self, kind: str, source: Source) -> dict[str, str]:

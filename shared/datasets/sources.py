@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +43,26 @@ class Source(Protocol):
     def count(self) -> int:
         """How many rows there are, about: text is counted by its line breaks."""
         ...
+
+
+class _Lines:
+    """Lines of a text, some of which may be read again. `taken`: since it was last cleared."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self.taken.append(line)
+        return line
+
+    def put_back(self, lines: Sequence[str]) -> None:
+        self._again.extendleft(reversed(lines))
 
 
 def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
@@ -90,35 +111,42 @@ class DelimitedText:
         names = self.columns()
         places = [_place(self.path, names, c) for c in columns]
         with open_text(self.path, self.encoding) as text:
-            reader = self._reader(text)
+            lines = _Lines(text)
+            reader = self._reader(lines)
             if not self.header:
                 next(reader)
             number = 0
             while True:
+                lines.taken.clear()
+                broken = ""
                 try:
                     fields = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    number += 1
-                    yield Reject(self.path.name, number, f"row must be {self._kind()}: {error}", "")
-                    continue
-                if not fields:  # a blank line is no row
+                    broken, fields = f"row must be {self._kind()}: {error}", []
+                if not fields and not broken:  # a blank line is no row
                     continue
                 number += 1
+                if not broken and len(fields) != len(names):
+                    broken = f"row must have {len(names)} columns, got {len(fields)}"
                 whole = self.delimiter.join(fields)
-                if len(fields) != len(names):
-                    reason = f"row must have {len(names)} columns, got {len(fields)}"
-                    yield RawRow(self.path.name, number, (), whole).reject(reason)
+                if broken:
+                    # A quote that nobody closed takes the lines after it along: only its own line is lost.
+                    first, *others = lines.taken
+                    lines.put_back(others)
+                    mark = f" (a quote is not closed in this line, {len(others)} more were read)"
+                    reason = broken + (mark if others else "")
+                    yield RawRow(self.path.name, number, (), first.rstrip("\r\n")).reject(reason)
                 else:
                     yield RawRow(self.path.name, number, tuple(fields[p] for p in places), whole)
 
     def count(self) -> int:
         return max(0, count_lines(self.path) - (0 if self.header else 1))
 
-    def _reader(self, text: io.TextIOWrapper) -> Iterator[list[str]]:
+    def _reader(self, text: Iterable[str]) -> Iterator[list[str]]:
         if self.quoted:
-            return csv.reader(text, delimiter=self.delimiter)
+            return csv.reader(text, delimiter=self.delimiter, strict=True)
         return csv.reader(text, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
 
     def _name(self, name: str, *, first: bool) -> str:

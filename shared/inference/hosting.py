@@ -107,8 +107,18 @@ class ModelHost(Generic[V, J, R]):
             _log.warning("models_still_loading", domains=waiting, waited_s=self._settings.start_timeout_s)
 
     async def ready(self) -> None:
-        """Returns once every domain has a model."""
-        await asyncio.gather(*(holder.ready.wait() for holder in self._holders.values()))
+        """Returns once some domain has a model, and every other one its own, or for now none that is good.
+
+        So a domain that waits for its first model does not keep the others from their callers.
+        """
+        holders = list(self._holders.values())
+        await asyncio.gather(*(holder.settled() for holder in holders))
+        waits = [asyncio.ensure_future(holder.ready.wait()) for holder in holders]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def stop(self) -> None:
         await self._batcher.stop()

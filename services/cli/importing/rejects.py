@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from services.cli.failures import CommandError
 from shared.datasets import Reject
 
 
@@ -30,9 +31,15 @@ class RejectsFile:
 
     def write(self, kind: str, reject: Reject) -> None:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A row that is not UTF-8 is written with its bytes escaped.
-            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # A row that is not UTF-8 is written with its bytes escaped.
+                self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise CommandError(
+                    f"row {reject.number} of {reject.file} is bad ({reject.reason}) and the rejects file "
+                    f"{self.path} cannot be written: {error.strerror}; say another with --rejects FILE"
+                ) from error
         line = {
             "kind": kind,
             "file": reject.file,

@@ -119,6 +119,21 @@ def test_scores_become_probabilities_at_every_number_of_shots(
     assert foretold[1] < foretold[0]
 
 
+def test_long_histories_are_calibrated_for_themselves() -> None:
+    """The protocol ends at 20 shots; people of 90 events say what 40 mean, and the most a model takes."""
+    long = assemble(synthetic.tables(people=60, events=90, items=110), RoleSettings(0.0, 0.4))
+    config = replace(TINY.model, content_dim=long.content.shape[1], buckets=(16, 64))
+    found = calibrate(new_model(config, long, seed=0), long)
+    assert [c.shots for c in found["next"]] == [*SHOTS, 40, 64]
+    assert all(c.scale > 0.0 for c in found["next"])
+
+
+def test_a_catalogue_smaller_than_a_neighbourhood_is_trained_on() -> None:
+    few = assemble(synthetic.tables(people=20, events=8, items=12), RoleSettings(0.0, 0.2))
+    final = meta_train(model_of(few), few, replace(CONFIG, steps=2), seed=0)
+    assert np.isfinite(final["loss"])
+
+
 def test_without_people_of_enough_events_nothing_is_calibrated(trained: tuple[Any, float, float]) -> None:
     model, _, _ = trained
     short = assemble(synthetic.tables(people=20, events=12, items=80), RoleSettings(0.0, 0.2))

@@ -100,6 +100,42 @@ def test_a_bad_row_is_a_reject_with_its_number_and_reason_and_the_others_stay(tm
     assert next(r for r in rows if isinstance(r, Reject)).raw == "u,i,adore,,1600000000"
 
 
+@pytest.mark.parametrize("later", ["", 'u5,"i5",like,1600000005\n'])
+def test_a_quote_that_nobody_closes_costs_its_own_line_only(tmp_path, later):
+    text = (
+        "user,item,action,time\n"
+        "u1,i1,like,1600000001\n"
+        'u2,"i2,like,1600000002\n'
+        "u3,i3,like,1600000003\n"
+        "u4,i4,like,1600000004\n"
+    )
+    rows = events_of(write(tmp_path / "log.csv", text + later))
+    good = [r.value.user_id for r in rows if isinstance(r, Row)]
+    assert good == ["u1", "u3", "u4"] + (["u5"] if later else [])
+    (lost,) = [r for r in rows if isinstance(r, Reject)]
+    assert (lost.number, lost.raw) == (2, 'u2,"i2,like,1600000002')
+    assert "a quote is not closed in this line" in lost.reason
+
+
+def test_a_quote_of_many_lines_costs_its_own_line_only(tmp_path):
+    lines = [f"u{n},i{n},like,1600000000" for n in range(12_000)]
+    lines[5000] = 'u5000,"i5000,like,1600000000'
+    rows = events_of(write(tmp_path / "log.csv", "user,item,action,time\n" + "\n".join(lines) + "\n"))
+    assert [r.number for r in rows if isinstance(r, Reject)] == [5001]
+    assert sum(isinstance(r, Row) for r in rows) == 11_999
+
+
+def test_a_cell_of_several_lines_is_one_row(tmp_path):
+    path = write(tmp_path / "items.csv", 'item,title\ni1,"two\nlines, ""quoted"""\ni2,plain\n')
+    items = list(load_files({"items": path}).items())
+    assert [(r.number, r.value.title) for r in items] == [(1, 'two lines, "quoted"'), (2, "plain")]
+
+
+def test_a_field_mapped_twice_is_refused():
+    with pytest.raises(DatasetError, match="one column for user, got 'uid' and 'item'"):
+        Columns.parse(["events.user=uid,events.user=item"])
+
+
 def test_a_line_that_is_no_json_object_costs_itself_only(tmp_path):
     path = write(
         tmp_path / "log.jsonl",
