@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from shared.errors import ArtifactError
 from shared.limits import id_rule
 
 _CHECKED_ROWS = 65536  # rows looked at in one go when checking for finite values
+
+# numpy parses headers with `ast`, which Python 3.11 cannot do in two threads at once (CPython issue 106905).
+_HEADERS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +150,8 @@ def _read_item_ids(file: Path) -> tuple[str, ...]:
 def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
         # An empty file cannot be mapped; a catalogue without items is legal.
-        array = np.load(file, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+        with _HEADERS:
+            array = np.load(file, mmap_mode="r" if shape[0] else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"{file}: must be an array of numbers: {error}") from error
     if array.dtype != dtype:

@@ -61,8 +61,9 @@ def test_a_token_is_good_for_its_own_list_only(
 
 
 def tampered(token: str) -> Iterator[str]:
-    yield "x" + token[1:]
-    yield token[:-1] + ("A" if token[-1] != "A" else "B")
+    yield ("x" if token[0] != "x" else "y") + token[1:]
+    # Not the last character, some of whose bits base64 leaves unused.
+    yield token[:-5] + ("A" if token[-5] != "A" else "B") + token[-4:]
     yield token[: len(token) // 2]
     yield token + "x"
     yield "nonsense"
