@@ -35,8 +35,7 @@ class TaskScorer:
         answer = await self._scores(draft, tuple(dict.fromkeys((*candidates, *draft.liked))), taste)
         tasks = taste.tasks if isinstance(taste, Adapted) else tuple(TaskInfo(t) for t in answer.tasks)
         weights = taste.weights if isinstance(taste, Adapted) else np.ones(len(tasks), np.float32)
-        shots = taste.user.shots if isinstance(taste, Adapted) else 0
-        ranking = ranked(candidates, answer, tasks, weights, shots)
+        ranking = ranked(candidates, answer, tasks, weights, draft.shots)
         liked, sketches = _sketches_of(draft.liked, answer)
         scored = replace(draft, candidates=candidates, ranking=ranking, liked=liked, liked_sketches=sketches)
         return scored if adapted else replace(scored, model=answer.model)

@@ -14,6 +14,7 @@ from shared.errors import ModelNotHeld, NoModel, Unavailable
 from shared.inference.hosting import ModelHost
 from shared.inference.settings import ModelServerSettings
 from tests.artifacts import publish_plain
+from tests.model_servers import until
 from tests.unit.shared.inference.test_holder import Loader, PlainVersion
 
 
@@ -40,6 +41,13 @@ async def test_a_domain_that_waits_for_its_first_model_keeps_no_other_waiting(tm
             host.get("shop", "v0")
         assert [held.ref for held in host.describe("shop")] == [shop]
         assert host.describe("news") == ()
+        news = publish_plain(registry, "news")
+        registry.promote("news", news.version)
+
+        async def held() -> bool:
+            return [one.ref for one in host.describe("news")] == [news]
+
+        await until(held)
         assert await host.submit(21) == 42
     finally:
         await host.stop()
