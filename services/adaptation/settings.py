@@ -13,7 +13,7 @@ class AdaptationSettings(ModelServerSettings):
 
     model_config = settings_config("ADAPTATION")
 
-    port: int = Field(50053, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    port: int = Field(20053, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     max_message_bytes: int = Field(
         64 << 20,
         ge=1 << 16,

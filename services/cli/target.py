@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.cli.cluster.state import read_state
 
-DEFAULT_GATEWAY = "127.0.0.1:50051"
+DEFAULT_GATEWAY = "127.0.0.1:20051"
 
 
 def gateway_target(given: str, data_dir: Path) -> str:

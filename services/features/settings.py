@@ -16,9 +16,9 @@ class FeatureSettings(ServerSettings):
 
     model_config = settings_config("FEATURES")
 
-    port: int = Field(50052, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    port: int = Field(20052, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     store_url: str = Field(
-        "valkey://127.0.0.1:50060/0",
+        "valkey://127.0.0.1:20060/0",
         description="Valkey or Redis: valkey://, valkeys:// (TLS), redis://, rediss:// or unix://.",
     )
     store_cluster: bool = Field(False, description="The store is a cluster (cluster mode enabled).")

@@ -13,11 +13,11 @@ from shared.settings import ServerSettings, settings_config
 class GatewaySettings(ServerSettings):
     model_config = settings_config("GATEWAY")
 
-    port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    port: int = Field(20051, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
 
-    features_target: str = Field("127.0.0.1:50052", description="Address of the feature service.")
-    adaptation_target: str = Field("127.0.0.1:50053", description="Address of the adaptation service.")
-    scoring_target: str = Field("127.0.0.1:50054", description="Address of the scoring service.")
+    features_target: str = Field("127.0.0.1:20052", description="Address of the feature service.")
+    adaptation_target: str = Field("127.0.0.1:20053", description="Address of the adaptation service.")
+    scoring_target: str = Field("127.0.0.1:20054", description="Address of the scoring service.")
     features_timeout_s: float = Field(
         1.0, gt=0, description="Longest wait for a person's features in a Recommend call."
     )

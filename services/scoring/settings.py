@@ -13,7 +13,7 @@ class ScoringSettings(ModelServerSettings):
 
     model_config = settings_config("SCORING")
 
-    port: int = Field(50054, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    port: int = Field(20054, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     max_message_bytes: int = Field(
         16 << 20,
         ge=1 << 16,

@@ -18,7 +18,7 @@ class ModelServerSettings(ServerSettings):
         0.5, gt=0, le=3600, description="Seconds between two looks for a new champion."
     )
     features_target: str = Field(
-        "127.0.0.1:50052",
+        "127.0.0.1:20052",
         description="Feature service whose item stream is followed; empty serves the model's own items only.",
     )
     catalogue_wait_s: float = Field(

@@ -17,9 +17,9 @@ class ShopSettings(ServerSettings):
 def test_values_come_from_the_services_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARMSTART_SHOP_MAX_ITEMS", "3")
     monkeypatch.setenv("WARMSTART_OTHER_MAX_ITEMS", "4")
-    monkeypatch.setenv("WARMSTART_SHOP_PORT", "50051")
+    monkeypatch.setenv("WARMSTART_SHOP_PORT", "20051")
     settings = load(ShopSettings)
-    assert (settings.max_items, settings.port) == (3, 50051)
+    assert (settings.max_items, settings.port) == (3, 20051)
 
 
 def test_every_bad_value_is_named_with_rule_and_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_a_domain_that_cannot_be_a_key_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_overrides_win_and_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WARMSTART_SHOP_PORT", "50051")
+    monkeypatch.setenv("WARMSTART_SHOP_PORT", "20051")
     settings = load(ShopSettings, port=0)
     assert settings.port == 0
     with pytest.raises(ValidationError, match="frozen"):

@@ -33,13 +33,13 @@ def until(condition) -> None:
 
 
 def test_ports_count_on_from_the_base():
-    ports = Ports.from_base(50051)
+    ports = Ports.from_base(20051)
     assert ports.by_name() == {
-        "gateway": 50051,
-        "features": 50052,
-        "adaptation": 50053,
-        "scoring": 50054,
-        "valkey": 50060,
+        "gateway": 20051,
+        "features": 20052,
+        "adaptation": 20053,
+        "scoring": 20054,
+        "valkey": 20060,
     }
 
 
