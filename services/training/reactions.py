@@ -33,11 +33,13 @@ _PERSON_FIELDS = ("attributes", "content_profile", "social_profile", "request")
 @dataclass(frozen=True, slots=True)
 class ReactionConfig:
     """episodes: how many of a step get a made-up reaction; weight: of the loss; margin: in units of
-    raw score; nearest: how many items must move, by cosine of output rows without their biases."""
+    raw score; nearest: how many items must move, by cosine of output rows without their biases.
+
+    Every other reaction is without fast weights: else the encoder may pull where they push."""
 
     episodes: int = 8
-    weight: float = 0.1
-    margin: float = 0.1
+    weight: float = 0.3
+    margin: float = 0.5
     nearest: int = 20
 
 
@@ -83,7 +85,8 @@ def reaction_loss(
     on = inputs["mask"][..., None]
     inputs["input_rows"] = tf.gather(rows.input, inputs["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, inputs["items"]) * on
-    queries, _, _ = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]))
+    adapt = tf.cast(tf.range(tf.size(batch[f"{_PREFIX}item"])) % 2, tf.float32)
+    queries, _, _ = model.encode_adapt(inputs, tf.tile(adapt, [2]))
     before, after = tf.split(queries, 2)
     moved = tf.einsum("btd,md->btm", after - tf.stop_gradient(before), rows.output)
     taste = tf.math.l2_normalize(rows.output[:, : -len(TASKS)], axis=1)

@@ -11,8 +11,8 @@ import psutil
 from services.cli.failures import CommandError
 
 HOST = "127.0.0.1"
-# Below the ports that kernels give to outgoing connections (Linux: from 32768 on): such a connection, also one
-# of our own, would keep a server from binding for a minute.
+# Below the ports that kernels give to outgoing connections (Linux: from 32768 on): such a connection, also
+# one of our own, would keep a server from binding for a minute.
 DEFAULT_BASE_PORT = 20051
 _VALKEY_OFFSET = 9
 _MAX_PORT = 65535

@@ -18,7 +18,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from services.cli.clients import GatewayClient
 from services.cli.failures import CommandError
@@ -66,12 +72,39 @@ async def import_dataset(
     )
     counts: dict[str, Counts] = {}
     with Progress(*columns, console=console) as progress:
-        sender = _Sender(gateway, options, rejects, progress, counts)
+        absence = _Absence(progress.console, gateway.target, options.give_up_s)
+        sender = _Sender(gateway, options, rejects, progress, counts, absence)
         await sender.send_kind(kinds.ITEMS, dataset.items(), dataset)
         await sender.send_kind(kinds.USERS, dataset.users(), dataset)
         await sender.send_kind(kinds.RELATIONS, dataset.relations(), dataset)
         await sender.send_kind(kinds.EVENTS, dataset.events(), dataset)
     return counts
+
+
+@dataclass(slots=True)
+class _Absence:
+    """Tells once that the cluster is away, and once that it is back; batches notice it side by side."""
+
+    console: Console
+    target: str
+    give_up_s: float
+    told: bool = False
+
+    def notice(self, state: RetryCallState) -> None:
+        """Before a batch is tried again."""
+        if not self.told and state.outcome is not None:
+            self.told = True
+            self.console.print(
+                f"the gateway at {self.target} does not answer ({state.outcome.exception()}); "
+                f"trying again for {self.give_up_s:g} s. Is the cluster running? warmstart up",
+                style="yellow",
+                markup=False,
+            )
+
+    def over(self) -> None:
+        if self.told:
+            self.told = False
+            self.console.print(f"the gateway at {self.target} answers again", markup=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +114,7 @@ class _Sender:
     rejects: RejectsFile
     progress: Progress
     counts: dict[str, Counts]
+    absence: _Absence
 
     async def send_kind(self, kind: Kind[T], rows: Iterator[Row[T] | Reject], dataset: Dataset) -> None:
         if kind.name not in dataset.sizes:
@@ -126,6 +160,7 @@ class _Sender:
             retry=retry_if_exception_type((Unavailable, Overloaded, DeadlinePassed)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=stop_after_delay(self.options.give_up_s),
+            before_sleep=self.absence.notice,
             reraise=True,
         )
         try:
@@ -138,6 +173,7 @@ class _Sender:
                 f"the gateway at {self.gateway.target} was away for {self.options.give_up_s:g} s ({error}); "
                 f"{settled:,} rows are done. Run the same import again: what is stored is recognised"
             ) from error
+        self.absence.over()
         if len(answers) != len(values):
             raise CommandError(f"the gateway answered {len(answers)} results for {len(values)} {kind.name}")
         return answers

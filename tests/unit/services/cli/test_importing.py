@@ -71,9 +71,9 @@ def dataset(rows: Sequence[Row[Event] | Reject]) -> Dataset:
     return Dataset("test", events=lambda: iter(rows), sizes={"events": lambda: len(rows)})
 
 
-async def run(gateway, data, tmp_path, options=None):
+async def run(gateway, data, tmp_path, options=None, screen=None):
     with RejectsFile(tmp_path / "rejects.jsonl") as rejects:
-        console = Console(file=io.StringIO())
+        console = Console(file=screen or io.StringIO(), width=200)
         return await import_dataset(gateway, data, options or ImportOptions(), rejects, console)
 
 
@@ -121,9 +121,15 @@ async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_
 
 async def test_a_cluster_that_comes_back_loses_nothing(tmp_path):
     gateway = FakeGateway(away=3)
-    counts = await run(gateway, dataset(events(600)), tmp_path)
+    screen = io.StringIO()
+    counts = await run(gateway, dataset(events(600)), tmp_path, screen=screen)
     assert counts["events"].outcomes == {"recorded": 600}
     assert gateway.calls > 3
+    said = screen.getvalue()
+    assert (
+        said.count("the gateway at fake:1 does not answer (connection refused); trying again for 120 s") == 1
+    )
+    assert said.count("the gateway at fake:1 answers again") == 1
 
 
 async def test_a_cluster_that_stays_away_ends_with_what_to_do(tmp_path):
