@@ -68,18 +68,18 @@ class MetaConfig:
     max_shots: int = 20
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     action_share: float = 0.5
-    id_dropout: float = 0.1
+    id_dropout: float = 0.2
     pool_items: int = 8000
     like_weight: float = 0.5
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
-    adapt_share: float = 0.25
+    adapt_share: float = 0.5
     scale_episodes: int = 16
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
     average: float = 0.95
     validate_every: int = 100
-    validation_shots: tuple[int, ...] = (0, 1, 2, 5, 10, 20)
+    validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
 
 def meta_train(
@@ -223,8 +223,7 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
     dim, adapt_dim = model.config.dim, model.config.adapt_dim
 
     def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        content = model.content_rows(batch.get("pool"))
-        ids = model.id_rows(content, batch.get("pool"))
+        ids, content = model.id_rows(batch.get("pool")), model.content_rows(batch.get("pool"))
         present = tf.ones_like(batch["log_q"])
         if config.id_dropout > 0.0:
             present = tf.cast(noise.uniform(tf.shape(present)) >= config.id_dropout, tf.float32)

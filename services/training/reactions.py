@@ -2,8 +2,8 @@
 
 Ratings-only data never says "less of this": people rate what they have chosen, so even a low rating
 foretells similar items. The product's meaning of a dislike is therefore taught: to some episodes one
-made-up like or dislike is added, and the probabilities (softmax over the catalogue) of the item's nearest
-items must move by a margin the right way. Only the person's side learns from it, item rows do not.
+made-up like or dislike is added, and the scores of the item's nearest items, relative to the whole
+catalogue, must move by a margin the right way. Only the person's side learns from it, item rows do not.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ _PERSON_FIELDS = ("attributes", "content_profile", "social_profile", "request")
 @dataclass(frozen=True, slots=True)
 class ReactionConfig:
     """episodes: how many of a step get a made-up reaction; weight: of the loss; margin: in units of
-    log-probability; nearest: how many items must move, by cosine of output rows without their biases.
-
-    Every other reaction is without fast weights: else the encoder may pull where they push."""
+    raw score; nearest: how many items must move, by cosine of output rows without their biases."""
 
     episodes: int = 8
-    weight: float = 0.5
-    margin: float = 1.0
+    weight: float = 0.1
+    margin: float = 0.1
     nearest: int = 20
 
 
@@ -85,16 +83,14 @@ def reaction_loss(
     on = inputs["mask"][..., None]
     inputs["input_rows"] = tf.gather(rows.input, inputs["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, inputs["items"]) * on
-    adapt = tf.cast(tf.range(tf.size(batch[f"{_PREFIX}item"])) % 2, tf.float32)
-    queries, _, _ = model.encode_adapt(inputs, tf.tile(adapt, [2]))
-    # By log-probability: what counts is the place among what else would be shown, not in the whole catalogue.
-    before, after = tf.split(tf.nn.log_softmax(tf.einsum("btd,md->btm", queries, rows.output)), 2)
-    moved = after - tf.stop_gradient(before)
+    queries, _, _ = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]))
+    before, after = tf.split(queries, 2)
+    moved = tf.einsum("btd,md->btm", after - tf.stop_gradient(before), rows.output)
     taste = tf.math.l2_normalize(rows.output[:, : -len(TASKS)], axis=1)
     likeness = tf.matmul(tf.gather(taste, batch[f"{_PREFIX}item"]), taste, transpose_b=True)
     # The item itself is the most alike, and out of the person's list from now on.
     _, nearest = tf.math.top_k(likeness, tf.minimum(config.nearest + 1, tf.shape(taste)[0]))
     near = tf.reduce_mean(tf.gather(moved, nearest[:, 1:], axis=2, batch_dims=1), axis=2)
-    rightly = near * batch[f"{_PREFIX}sign"][:, None]
-    right = tf.reduce_mean(tf.cast(rightly > 0.0, tf.float32))
-    return tf.reduce_mean(tf.nn.relu(config.margin - rightly)), right
+    relative = (near - tf.reduce_mean(moved, axis=2)) * batch[f"{_PREFIX}sign"][:, None]
+    right = tf.reduce_mean(tf.cast(relative > 0.0, tf.float32))
+    return tf.reduce_mean(tf.nn.relu(config.margin - relative)), right
