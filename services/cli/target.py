@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports
 from services.cli.cluster.state import read_state
 
-DEFAULT_GATEWAY = "127.0.0.1:20051"
+DEFAULT_GATEWAY = Ports.from_base(DEFAULT_BASE_PORT).target("gateway")
 
 
 def gateway_target(given: str, data_dir: Path) -> str:

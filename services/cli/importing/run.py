@@ -83,7 +83,7 @@ async def import_dataset(
 
 @dataclass(slots=True)
 class _Absence:
-    """Tells once that the cluster is away, and once that it is back; batches notice it side by side."""
+    """Tells once that the gateway is away, and once that it is back; batches notice it side by side."""
 
     console: Console
     target: str
