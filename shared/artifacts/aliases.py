@@ -18,6 +18,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 ALIASES = (CHAMPION, CHALLENGER)
 _MAX_HISTORY = 50
+_HOW_TO_MEND = "promote a version, and it is written anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ def read_alias(domain_dir: Path, name: str) -> Alias | None:
         alias = Alias(data["version"], tuple(data["history"]))
         broken = next((v for v in (alias.version, *alias.history) if version_rule(v)), None)
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file}: must hold version and history, got {raw[:80]!r}") from error
+        raise ArtifactError(
+            f"{file}: must hold version and history, got {raw[:80]!r}; {_HOW_TO_MEND}"
+        ) from error
     if broken is not None:
-        raise ArtifactError(f"{file}: version {version_rule(broken)}, got {broken!r}")
+        raise ArtifactError(f"{file}: version {version_rule(broken)}, got {broken!r}; {_HOW_TO_MEND}")
     return alias
 
 

@@ -69,6 +69,12 @@ class Registry:
         alias = aliases.read_alias(self._domain_dir(domain), CHAMPION)
         return ModelRef(domain, alias.version) if alias else None
 
+    def earlier_champions(self, domain: str) -> list[ModelRef]:
+        """Those before the champion that are still published, the latest first."""
+        alias = aliases.read_alias(self._domain_dir(domain), CHAMPION)
+        kept = set(self.versions(domain))
+        return [ModelRef(domain, v) for v in reversed(alias.history if alias else ()) if v in kept]
+
     def manifest(self, ref: ModelRef) -> Manifest:
         """The version's manifest alone; quick, its files are not verified."""
         return Manifest.read(self._version_dir(ref) / MANIFEST_FILE)
@@ -105,12 +111,19 @@ class Registry:
             shutil.rmtree(temp, ignore_errors=True)
 
     def promote(self, domain: str, version: str, *, alias: str = CHAMPION) -> ModelRef:
-        """Points the alias at a version, once it is verified. Raises ArtifactError where it is damaged."""
+        """Points the alias at a version, once it is verified. Raises ArtifactError where it is damaged.
+
+        An alias whose own file is damaged is written anew; its history is lost with it.
+        """
         ref = ModelRef(domain, version)
         self.open(ref)
         directory = self._domain_dir(domain)
         with aliases.locked(directory):
-            present = aliases.read_alias(directory, alias)
+            try:
+                present = aliases.read_alias(directory, alias)
+            except ArtifactError as error:
+                _log.warning("alias_written_anew", alias=alias, error=str(error))
+                present = None
             aliases.write_alias(directory, alias, present.moved_to(version) if present else Alias(version))
         return ref
 

@@ -1,7 +1,8 @@
 """The models a server holds: watch the registry → load → warm → swap one reference; keep their items live.
 
 Calls in work keep the version they began with, so a swap drops none of them. A version that cannot be
-loaded is refused with an error in the log, and the one before stays.
+loaded is refused with an error in the log, and the one before stays; at a start, the latest champion
+before it that can be loaded serves meanwhile.
 """
 
 from __future__ import annotations
@@ -139,11 +140,29 @@ class ModelHolder(Generic[V]):
                     _log.error("model_refused", error=str(error), **fields)
                 else:
                     _log.error("model_refused", exc_info=error, **fields)
+                if not self._held:
+                    await self._take_an_earlier()
             finally:
                 self._settled.set()
             if not await self._still_champion(ref, pause_s):
                 return
             pause_s = min(2 * pause_s, _MAX_RETRY_S)
+
+    async def _take_an_earlier(self) -> None:
+        """Holds the latest of the earlier champions that works, if one does."""
+        for ref in await asyncio.to_thread(self._earlier_champions):
+            try:
+                await self._take(ref)
+                return
+            except Exception as error:
+                fields = {"domain": self.domain, "version": ref.version}
+                _log.error("earlier_model_refused", exc_info=error, **fields)
+
+    def _earlier_champions(self) -> list[ModelRef]:
+        try:
+            return self._registry.earlier_champions(self.domain)
+        except WarmstartError:  # a damaged alias; `watch` reports it
+            return []
 
     async def _still_champion(self, ref: ModelRef, pause_s: float) -> bool:
         """True after `pause_s`, False as soon as another version is the champion."""

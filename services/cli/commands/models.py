@@ -12,6 +12,7 @@ from services.cli import options, output
 from services.cli.failures import CommandError
 from shared.artifacts import Manifest, Registry
 from shared.domain import ModelRef
+from shared.errors import ArtifactError
 
 LIST_EXAMPLES = options.examples("warmstart models list", "warmstart models list --json")
 SHOW_EXAMPLES = options.examples("warmstart models show", "warmstart models show 20260101T120000.000Z --json")
@@ -33,7 +34,7 @@ def list_(
 ) -> None:
     """Published models, oldest first."""
     models = _registry(registry, data_dir)
-    aliases = {version: name for name, version in models.aliases(domain).items()}
+    aliases = _aliases(models, domain)
     manifests = [models.manifest(ModelRef(domain, v)) for v in models.versions(domain)]
     if as_json:
         rows = [{**_summary(m), "alias": aliases.get(m.version)} for m in manifests]
@@ -105,6 +106,15 @@ def rollback(
 
 def _registry(given: Path | None, data_dir: Path) -> Registry:
     return Registry(given or data_dir / "registry")
+
+
+def _aliases(models: Registry, domain: str) -> dict[str, str]:
+    """Version → alias. A damaged alias is told, and does not hide the versions from whom would mend it."""
+    try:
+        return {version: name for name, version in models.aliases(domain).items()}
+    except ArtifactError as error:
+        output.stderr().print(f"no aliases shown: {error}", style="yellow", markup=False)
+        return {}
 
 
 def _ref(models: Registry, domain: str, version: str) -> ModelRef:

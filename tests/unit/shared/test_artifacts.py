@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -313,11 +314,25 @@ def test_concurrent_promotions_lose_none_of_the_history(registry: Registry) -> N
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"version": 3, "history": []}', b'{"version": "../x", "history": []}']
 )
-def test_a_damaged_alias_is_refused(registry: Registry, content: bytes) -> None:
-    publish_plain(registry)
+def test_a_damaged_alias_is_refused_until_a_promotion_writes_it_anew(
+    registry: Registry, content: bytes
+) -> None:
+    ref = publish_plain(registry)
     (registry.root / "default" / "champion.json").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"champion\.json: .*must"):
+    with pytest.raises(ArtifactError, match=r"champion\.json: .*must.*promote a version"):
         registry.champion("default")
+    registry.promote("default", ref.version)
+    assert registry.champion("default") == ref
+
+
+def test_earlier_champions_are_told_latest_first_as_far_as_they_are_still_there(registry: Registry) -> None:
+    assert registry.earlier_champions("default") == []
+    a, b, c = (publish_plain(registry) for _ in range(3))
+    for ref in (a, b, c):
+        registry.promote("default", ref.version)
+    assert registry.earlier_champions("default") == [b, a]
+    shutil.rmtree(directory_of(registry, b))
+    assert registry.earlier_champions("default") == [a]
 
 
 def test_prune_spares_what_is_served_or_rolled_back_to(registry: Registry) -> None:

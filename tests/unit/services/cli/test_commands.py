@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 import typer
 
 from services.cli.app import build, main
+from shared.artifacts import Registry
+from tests.artifacts import publish_plain
 
 _FILES = ("log.csv", "items.jsonl")
 
@@ -114,3 +117,15 @@ def test_models_of_an_empty_registry(tmp_path, capsys):
     assert "warmstart train" in capsys.readouterr().err
     assert main(["models", "rollback", "--data-dir", str(tmp_path)]) == 1
     assert "no champion to roll back" in capsys.readouterr().err
+
+
+def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, capsys):
+    registry = Registry(tmp_path / "registry")
+    version = publish_plain(registry).version
+    (tmp_path / "registry/default/champion.json").write_text("{")
+    assert main(["models", "list", "--json", "--data-dir", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert [m["version"] for m in json.loads(told.out)] == [version]
+    assert "no aliases shown" in told.err and "promote a version" in told.err
+    assert main(["models", "promote", version, "--json", "--data-dir", str(tmp_path)]) == 0
+    assert main(["models", "show", "--json", "--data-dir", str(tmp_path)]) == 0

@@ -148,6 +148,20 @@ async def test_a_first_champion_that_does_not_work_settles_too(registry: Registr
         assert held(holder) == []
 
 
+async def test_while_the_first_champion_does_not_work_the_latest_earlier_one_that_does_serves(
+    registry: Registry, loader: Loader
+) -> None:
+    a, b, c, d = (publish_plain(registry).version for _ in range(4))
+    for version in (a, b, c, d):
+        registry.promote("default", version)
+    loader.broken = {c, d}
+    async with holding(registry, loader) as holder:
+        assert loader.loaded == [d, c, b]
+        assert held(holder) == [b]
+        loader.broken = set()  # as if its files had arrived
+        await become(holder, d, b)
+
+
 def catalogue(*ids: str) -> FeedBatch:
     return FeedBatch([(i, content_of(i).astype(np.float16)) for i in ids], "1", snapshot_complete=True)
 
