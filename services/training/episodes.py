@@ -58,15 +58,20 @@ def draw_episodes(
     return Cuts(drawn.astype(np.int32), begin - shots, shots)
 
 
-def protocol_episodes(data: TrainingData, users: IntArray, shots: int) -> Cuts:
-    """The evaluation's episodes: support = the last `shots` of events 1..20; people with ≥ 30 events."""
-    able = users[data.lengths[users] >= PROTOCOL_EVENTS_BEFORE + PROTOCOL_QUERY]
-    size = len(able)
-    return Cuts(
-        able.astype(np.int32),
-        np.full(size, PROTOCOL_EVENTS_BEFORE - shots, np.int64),
-        np.full(size, shots, np.int64),
-    )
+def protocol_episodes(
+    data: TrainingData, users: IntArray, shots: int, before: Sequence[int] = (PROTOCOL_EVENTS_BEFORE,)
+) -> Cuts:
+    """The evaluation's episodes: support = the last `shots` of events 1..20; people with ≥ 30 events.
+
+    before: other numbers of events in place of 20; each gives its own episodes.
+    """
+    parts = []
+    for events in before:
+        able = users[data.lengths[users] >= events + PROTOCOL_QUERY]
+        size = len(able)
+        starts, counts = np.full(size, events - shots, np.int64), np.full(size, shots, np.int64)
+        parts.append((able.astype(np.int32), starts, counts))
+    return Cuts(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def thin(

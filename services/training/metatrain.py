@@ -68,18 +68,18 @@ class MetaConfig:
     max_shots: int = 20
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     action_share: float = 0.5
-    id_dropout: float = 0.2
+    id_dropout: float = 0.1
     pool_items: int = 8000
     like_weight: float = 0.5
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
-    adapt_share: float = 0.5
+    adapt_share: float = 0.25
     scale_episodes: int = 16
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
     average: float = 0.95
     validate_every: int = 100
-    validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
+    validation_shots: tuple[int, ...] = (0, 1, 2, 5, 10, 20)
 
 
 def meta_train(
@@ -223,7 +223,8 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
     dim, adapt_dim = model.config.dim, model.config.adapt_dim
 
     def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        ids, content = model.id_rows(batch.get("pool")), model.content_rows(batch.get("pool"))
+        content = model.content_rows(batch.get("pool"))
+        ids = model.id_rows(content, batch.get("pool"))
         present = tf.ones_like(batch["log_q"])
         if config.id_dropout > 0.0:
             present = tf.cast(noise.uniform(tf.shape(present)) >= config.id_dropout, tf.float32)
@@ -250,9 +251,9 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
         total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
         metrics = {"distil": distil, **{f"loss_{k}": v for k, v in losses.items()}}
         if config.reactions.weight > 0.0:
-            shortfall, right = reaction_loss(model, batch, rows, config.reactions)
-            total += config.reactions.weight * shortfall
-            metrics |= {"reaction_shortfall": shortfall, "reaction_right": right}
+            miss, right = reaction_loss(model, batch, rows, config.reactions)
+            total += config.reactions.weight * miss
+            metrics |= {"reaction_miss": miss, "reaction_right": right}
         return total, {"loss": total, **metrics}
 
     return loss

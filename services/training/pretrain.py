@@ -54,7 +54,7 @@ class PretrainConfig:
     window: int = 32
     horizon: int = 5
     positions: tuple[int, int] = (1024, 384)
-    id_dropout: float = 0.2
+    id_dropout: float = 0.1
     first_share: float = 0.3
     action_share: float = 0.5
     pool_items: int = 8000
@@ -216,7 +216,8 @@ def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
     """(batch, noise) → (loss, metrics)."""
 
     def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        ids, content = model.id_rows(batch.get("pool")), model.content_rows(batch.get("pool"))
+        content = model.content_rows(batch.get("pool"))
+        ids = model.id_rows(content, batch.get("pool"))
         rows = model.tower.fuse(ids, _presence(batch, config.id_dropout, noise), content)
         inputs = {**batch, "input_rows": tf.gather(rows.input, batch["items"]) * batch["mask"][..., None]}
         states = model.encoder(inputs, noise=noise)

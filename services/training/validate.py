@@ -24,6 +24,8 @@ from shared.modeling.config import TASKS
 from shared.modeling.model import WarmstartModel
 
 PEOPLE_LOOKED_AT = 500
+# Queries begin after so many events: several of each person's, as validation people are few.
+MOMENTS = (PROTOCOL_EVENTS_BEFORE, 35, 50)
 GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 
 
@@ -40,48 +42,63 @@ class Look:
 
 
 def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Look:
-    """NDCG@10 by the evaluation's protocol, and the best factor of γ out of `GAMMA_FACTORS` for it.
+    """NDCG@10 by the evaluation's protocol, also later in a history (`MOMENTS`), and the best factor of γ
+    out of `GAMMA_FACTORS` for it.
 
     A loss on training people would make γ too large (rows have seen their events), and likelihood
     makes it too small (it goes by the whole catalogue, not by the first ten). Neighbouring factors are
-    averaged before the best is taken. ndcg is 0 where no person has enough events.
+    averaged. Of those within one standard error of the best, the nearest to 1 is taken (the
+    one-standard-error rule of Breiman et al., 1984): validation people are few. ndcg is 0 where no person
+    has enough events.
     """
     users = users[:PEOPLE_LOOKED_AT]
-    found = [_by_factor(model, data, protocol_episodes(data, users, k)) for k in shots]
-    tables = [f for f in found if f is not None] or [np.zeros((len(TASKS), 1), np.float32)]
-    table: FloatArray = np.mean(tables, axis=0)
-    if table.shape[1] == 1:
-        return Look(float(table[0, -1]), (1.0,) * len(TASKS))
-    padded = np.pad(table, [(0, 0), (1, 1)], mode="edge")
-    smooth = (padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]) / 4.0
-    best = smooth.argmax(axis=1)
-    return Look(float(table[0, best[0]]), tuple(GAMMA_FACTORS[place] for place in best))
+    found = [_by_factor(model, data, protocol_episodes(data, users, k, MOMENTS)) for k in shots]
+    tables = [table for table in found if table is not None]
+    if not tables:
+        return Look(0.0, (1.0,) * len(TASKS))
+    table: FloatArray = np.stack(tables)  # [shots, T, factors, B]
+    if table.shape[2] == 1:
+        return Look(float(table[:, 0].mean()), (1.0,) * len(TASKS))
+    places = [near_best(table[:, task].mean(axis=0)) for task in range(len(TASKS))]
+    return Look(float(table[:, 0, places[0]].mean()), tuple(GAMMA_FACTORS[place] for place in places))
+
+
+def near_best(table: FloatArray) -> int:
+    """The place among `GAMMA_FACTORS` that figures speak for. [factors, episodes], nan = no say."""
+    table = table[:, ~np.isnan(table).any(axis=0)]
+    neutral = GAMMA_FACTORS.index(1.0)
+    if not table.shape[1]:
+        return neutral
+    padded = np.pad(table, [(1, 1), (0, 0)], mode="edge")
+    smooth = (padded[:-2] + 2.0 * padded[1:-1] + padded[2:]) / 4.0
+    short = smooth[smooth.mean(axis=1).argmax()] - smooth
+    error = short.std(axis=1) / np.sqrt(short.shape[1])
+    near = np.flatnonzero(short.mean(axis=1) <= error)
+    return int(min(near, key=lambda place: abs(np.log(GAMMA_FACTORS[place] / GAMMA_FACTORS[neutral]))))
 
 
 def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray | None:
-    """Mean NDCG@10 of each task at each factor; one column alone without an adapter. [T, factors]."""
+    """NDCG@10 of each task at each factor; one factor alone without an adapter. [T, factors, B], nan where
+    nothing is wanted."""
     if not len(cuts):
         return None
-    on = episode_scores(model, data, cuts)
-    off = episode_scores(model, data, cuts, adapt=False) if model.adapter.learns_rows else on
+    off, fast = _scores(model, data, cuts)
     factors = GAMMA_FACTORS if model.adapter.learns_rows else (1.0,)
     had = excluded(events_so_far(data, cuts), data.num_items) > 0
     targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
-    table = np.zeros((len(TASKS), len(factors)), np.float32)
+    table = np.full((len(TASKS), len(factors), len(cuts)), np.nan, np.float32)
     for task, wanted in enumerate((there, there * (labels >= LIKED_LABEL))):
         some = wanted.any(axis=1)
         for place, factor in enumerate(factors):
-            scores = off[:, task] + factor * (on[:, task] - off[:, task])
-            scores[had] = -np.inf
-            table[task, place] = (
-                ndcg_at_10(scores[some], targets[some], wanted[some]).mean() if some.any() else 0
-            )
+            scores = off[some, task] + factor * fast[some, task]
+            scores[had[some]] = -np.inf
+            table[task, place, some] = ndcg_at_10(scores, targets[some], wanted[some])
     return table
 
 
 def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> FloatArray:
     """scores [B, N]; targets, there [B, Q]. Items with equal scores: the first in the catalogue first."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    best = tf.math.top_k(scores, min(10, scores.shape[1])).indices.numpy()
     wanted = np.zeros(scores.shape, bool)
     rows, columns = np.nonzero(there)
     wanted[rows, targets[rows, columns]] = True
@@ -92,10 +109,15 @@ def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> Floa
     return result
 
 
-def episode_scores(
-    model: WarmstartModel, data: TrainingData, cuts: Cuts, *, adapt: bool = True
-) -> FloatArray:
+def episode_scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray:
     """Raw scores of the whole catalogue. [B, T, N] float32."""
+    off, fast = _scores(model, data, cuts)
+    scores: FloatArray = off + fast
+    return scores
+
+
+def _scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> tuple[FloatArray, FloatArray]:
+    """Raw scores without fast weights, and what fast weights add. [B, T, N] float32 each."""
     length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
     batch = episode_inputs(data, cuts, length)
     rows = model.item_rows()
@@ -103,6 +125,9 @@ def episode_scores(
     inputs = {name: tf.constant(value) for name, value in batch.items() if name != "items"}
     inputs["input_rows"] = tf.gather(rows.input, batch["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, batch["items"]) * on
-    queries, _, _ = model.encode_adapt(inputs, tf.fill([len(cuts)], 1.0 if adapt else 0.0))
-    scores: FloatArray = tf.einsum("btd,nd->btn", queries, rows.output).numpy()
-    return scores
+    queries, _, _ = model.encode_adapt(inputs, tf.ones(len(cuts)))
+    fast_part = np.zeros(model.config.output_dim, np.float32)
+    fast_part[model.config.adapt_offset :][: model.config.adapt_dim] = 1.0
+    off = tf.einsum("btd,nd->btn", queries * (1.0 - fast_part), rows.output)
+    fast = tf.einsum("btd,nd->btn", queries * fast_part, rows.output)
+    return off.numpy(), fast.numpy()

@@ -20,6 +20,7 @@ LIKED_LABEL = 0.8
 _MAX_AGE_S = 3.0e9
 _POSITIVE = np.array([Action.LIKE, Action.PURCHASE, Action.CLICK, Action.VIEW, Action.DWELL], np.int32)
 _POSITIVE_SHARES = np.array([0.5, 0.15, 0.15, 0.1, 0.1])
+_LIKED_VARIED, _DISLIKED_VARIED = 0.7, 0.2
 _NEGATIVE = np.array([Action.DISLIKE, Action.SKIP], np.int32)
 _LIKED_RATING, _DISLIKED_RATING = 4.0, 2.0
 _DWELL_S = 60.0
@@ -117,13 +118,16 @@ def event_inputs(data: TrainingData, index: Int64Array, mask: FloatArray) -> Bat
 def vary_actions(batch: Mapping[str, NDArray[Any]], share: float, rng: np.random.Generator) -> Batch:
     """Says some ratings as other actions, so that every action's embedding is trained on ratings-only data.
 
-    Of a `share` of windows, each rating ≥ 4 becomes a like, purchase, click, view or dwell, each
-    rating ≤ 2 a dislike or skip, with probability 0.7; other events stay. Adds `labels`.
+    Of a `share` of windows, each rating ≥ 4 becomes a like, purchase, click, view or dwell with
+    probability 0.7, each rating ≤ 2 a dislike or skip with probability 0.2; other events stay. Few low
+    ratings, since they foretell more of a kind that was chosen, and a dislike shall not (see `reactions`).
+    Adds `labels`.
     """
     actions, values = batch["actions"].copy(), batch["values"].copy()
-    chosen = (rng.random((len(actions), 1)) < share) & (rng.random(actions.shape) < 0.7)
-    rating = chosen & (actions == Action.RATING)
-    liked, disliked = rating & (values >= _LIKED_RATING), rating & (values <= _DISLIKED_RATING)
+    rating = (rng.random((len(actions), 1)) < share) & (actions == Action.RATING)
+    drawn = rng.random(actions.shape)
+    liked = rating & (values >= _LIKED_RATING) & (drawn < _LIKED_VARIED)
+    disliked = rating & (values <= _DISLIKED_RATING) & (drawn < _DISLIKED_VARIED)
     actions[liked] = rng.choice(_POSITIVE, size=int(liked.sum()), p=_POSITIVE_SHARES)
     actions[disliked] = rng.choice(_NEGATIVE, size=int(disliked.sum()))
     values[liked | disliked] = 0.0

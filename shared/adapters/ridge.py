@@ -1,8 +1,8 @@
 """Closed-form ridge regression on the support set, in its dual form.
 
-The meta-learned part is everything but the solve: ψ and φ, the noise λ, the age weights, the
-label shift (after R2-D2, Bertinetto et al., 2019, "Meta-learning with differentiable closed-form
-solvers"). Plain version: `shared.adapters.plain.ridge`.
+The meta-learned part is everything but the solve: ψ and φ, the noise λ and the age weights (after
+R2-D2, Bertinetto et al., 2019, "Meta-learning with differentiable closed-form solvers"). Plain version:
+`shared.adapters.plain.ridge`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.adapters.base import NUM_TASKS, Adapted, Adapter, Support
+from shared.adapters.base import Adapted, Adapter, Support
 from shared.domain import NUM_ACTIONS, Action
 
 Tensor = Any
@@ -28,9 +28,10 @@ class RidgeAdapter(Adapter):
     W = diag(w), w = exp(−α·log(1 + age in days) − β·places from the end / 10), ages counted from
     the newest event, so that a history never fades as a whole.
 
-    y_t = label + c_t(action): to have chosen an item at all, even one that disappoints, foretells more
-    of its kind (on MovieLens the mere fact of a rating predicts the next film better than its value). c_t
-    is learned by task and action, never negative, and 0 for dislikes and skips, which push as they are.
+    y_t = label for dislikes and skips, which push as they are, and ρ_t + (1 − ρ_t)·label for all else: to
+    have chosen an item at all, even one that disappoints, foretells more of its kind. ρ is a setting by
+    task, not learned: by likelihood it comes out far below what ranks best (on MovieLens the mere fact of
+    a rating predicts the next film better than its value).
 
     With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
     s²(I − FᵀF). The first rows of F are the factor of the newest events alone, so cutting it at
@@ -38,11 +39,11 @@ class RidgeAdapter(Adapter):
     """
 
     def __init__(
-        self, *, adapt_dim: int, rank: int, noise: float = 1.0, pull: tuple[float, float] = (1.2, 0.3)
+        self, *, adapt_dim: int, rank: int, noise: float = 1.0, chosen: tuple[float, float] = (0.75, 0.4)
     ) -> None:
-        """noise: λ at the start; pull: c at the start, by task (next, like)."""
+        """noise: λ at the start; chosen: ρ by task (next, like), in [0, 1]."""
         super().__init__(adapt_dim=adapt_dim, rank=rank, name="ridge")
-        self.noise_at_start, self.pull_at_start = noise, pull
+        self.noise_at_start, self.chosen = noise, chosen
 
     def build(self, input_shape: Any = None) -> None:
         constant = keras.initializers.Constant
@@ -50,15 +51,14 @@ class RidgeAdapter(Adapter):
             name="noise", shape=(), initializer=constant(_before_softplus(self.noise_at_start))
         )
         self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
-        self.pull = self.add_weight(name="pull", shape=(NUM_ACTIONS, NUM_TASKS), initializer="zeros")
-        self.pull.assign([[_before_softplus(c) for c in self.pull_at_start]] * NUM_ACTIONS)
         self.built = True
 
-    def pulls(self, actions: Tensor) -> Tensor:
-        """c_t(action). [B, L] → [B, L, T]."""
-        chosen = np.ones((NUM_ACTIONS, 1), np.float32)
-        chosen[[0, Action.IMPRESSION, Action.DISLIKE, Action.SKIP]] = 0.0
-        return tf.gather(tf.nn.softplus(self.pull.value) * chosen, actions)
+    def targets(self, actions: Tensor, labels: Tensor) -> Tensor:
+        """y_t. [B, L], [B, L] → [B, L, T]."""
+        by_action = np.tile(np.asarray(self.chosen, np.float32), (NUM_ACTIONS, 1))
+        by_action[[0, Action.IMPRESSION, Action.DISLIKE, Action.SKIP]] = 0.0
+        share = tf.gather(by_action, actions)
+        return share + (1.0 - share) * labels[..., None]
 
     def age_weights(self, ages_s: Tensor, mask: Tensor) -> Tensor:
         """w(age) in (0, 1]. [B, L] → [B, L], 1 in padding."""
@@ -69,7 +69,7 @@ class RidgeAdapter(Adapter):
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         weights = self.age_weights(support.ages_s, support.mask)
-        targets = support.labels[..., None] + self.pulls(support.actions)
+        targets = self.targets(support.actions, support.labels)
         # Newest first; padding last, with rows of zeros and a diagonal of one.
         rows, targets, mask, weights = (
             tf.reverse(x, axis=[1]) for x in (support.rows, targets, support.mask, weights)

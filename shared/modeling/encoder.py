@@ -27,6 +27,10 @@ COUNT_KNOTS = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0, 160.0)
 _NUM_DISTANCES = 24
 _NUM_VALUE_FEATURES = 4
 _NEGATIVE = -1e9
+# What was turned down enters with its row negated. The encoder learns mostly from what people chose, and so
+# pulls towards whatever row it sees; it was never cured of that by being taught reactions alone.
+_DIRECTIONS = np.ones(NUM_ACTIONS, np.float32)
+_DIRECTIONS[[Action.DISLIKE, Action.SKIP]] = -1.0
 
 
 def hat_features(x: Tensor, knots: tuple[float, ...]) -> Tensor:
@@ -177,7 +181,7 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
         counts = hat_features(tf.cumsum(mask, axis=1), COUNT_KNOTS)
         features = value_features(inputs["actions"], inputs["values"], inputs["labels"])
         return (
-            inputs["input_rows"]
+            inputs["input_rows"] * tf.gather(_DIRECTIONS, inputs["actions"])[..., None]
             + tf.gather(self.actions.value, inputs["actions"])
             + self.values(features)
             + self.gaps(gaps)

@@ -76,7 +76,7 @@ def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
     """The catalogue's rows by file name: id, input, support, output (float32) and content (float16)."""
     rows = model.item_rows()
     return {
-        "id": model.id_rows().numpy(),
+        "id": model.id_rows(model.content_rows()).numpy(),
         "input": rows.input.numpy(),
         "support": rows.support.numpy(),
         "output": rows.output.numpy(),

@@ -12,7 +12,7 @@ from shared.modeling.config import TASKS, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
-GAMMA_AT_START = 4.0
+GAMMA_AT_START = 16.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]

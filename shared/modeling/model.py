@@ -20,6 +20,9 @@ from shared.modeling.random import SILENCE, Noise
 
 Tensor = Any
 SEGMENTS = ("e", "psi", "v", "phi", "b")  # the parts of an id embedding
+# Parts whose tables hold the whole row of an item: what its content says comes off its id embedding again.
+# These tables start from an item-item SVD and learn slowly; anything added to them drowns it.
+_WHOLE = ("psi", "phi")
 
 
 class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
@@ -63,12 +66,18 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         self.tower.projection.assign(projection.components)
         self.projected = tf.constant(self.tower.project(self.catalogue_content).numpy())
 
-    def id_rows(self, items: Tensor | None = None) -> Tensor:
-        """Id embeddings of the whole catalogue, or of some items. [M] int32 → [M, id_dim]."""
-        tables = [self.tables[name].value for name in SEGMENTS]
+    def id_rows(self, content_rows: Tensor, items: Tensor | None = None) -> Tensor:
+        """Id embeddings of the whole catalogue, or of some items. [M] int32 → [M, id_dim].
+
+        content_rows: of the same items, [M, id_dim].
+        """
+        tables = {name: self.tables[name].value for name in SEGMENTS}
         if items is not None:
-            tables = [tf.gather(table, items) for table in tables]
-        return tf.concat(tables, axis=1)
+            tables = {name: tf.gather(table, items) for name, table in tables.items()}
+        content = dict(zip(SEGMENTS, tf.split(content_rows, self.config.row_dims, axis=1), strict=True))
+        return tf.concat(
+            [table - content[name] if name in _WHOLE else table for name, table in tables.items()], axis=1
+        )
 
     def content_rows(self, items: Tensor | None = None) -> Tensor:
         """The content's share of the rows of the whole catalogue, or of some items. [M, id_dim]."""
@@ -77,9 +86,10 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
 
     def item_rows(self, items: Tensor | None = None, present: Tensor | None = None) -> ItemRows:
         """Rows of the whole catalogue, or of some items. present: [M], 1 unless given."""
-        ids = self.id_rows(items)
+        content = self.content_rows(items)
+        ids = self.id_rows(content, items)
         kept = tf.ones(tf.shape(ids)[:1]) if present is None else present
-        return self.tower.fuse(ids, kept, self.content_rows(items))
+        return self.tower.fuse(ids, kept, content)
 
     def encode_adapt(
         self, inputs: Inputs, adapt: Tensor, noise: Noise = SILENCE

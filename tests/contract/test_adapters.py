@@ -20,7 +20,7 @@ tf = pytest.importorskip("tensorflow")
 TABLE: list[tuple[str, Mapping[str, Any]]] = [
     ("none", {}),
     ("ridge", {}),
-    ("ridge", {"noise": 0.1, "pull": (0.0, 0.0)}),
+    ("ridge", {"noise": 0.1, "chosen": (0.0, 0.0)}),
 ]
 DIM, RANK, BATCH, STATE_DIM = 6, 4, 3, 5
 adapters = pytest.mark.parametrize(("name", "settings"), TABLE)

@@ -60,14 +60,17 @@ def test_padding_is_empty_in_every_column(data: TrainingData) -> None:
 
 
 def test_ratings_are_said_as_other_actions_of_the_same_sign(data: TrainingData) -> None:
-    batch = event_inputs(data, *places(data, cuts(*((u, 0, 12) for u in range(20))), 12))
+    batch = event_inputs(data, *places(data, cuts(*[(u, 0, 12) for u in range(20)] * 10), 12))
     varied = vary_actions(batch, 1.0, generator(0, 0, 0))
     changed = varied["actions"] != batch["actions"]
     assert {Action.LIKE, Action.CLICK, Action.DISLIKE, Action.SKIP} <= set(varied["actions"].ravel().tolist())
     old = signed_labels(batch["actions"], batch["values"])
     assert (np.sign(varied["labels"][changed]) == np.sign(old[changed])).all()
     np.testing.assert_array_equal(varied["labels"], signed_labels(varied["actions"], varied["values"]))
-    assert 0.4 < changed.mean() < 0.95
+    liked, disliked = (old > 0) & (batch["values"] >= 4.0), (old < 0) & (batch["values"] <= 2.0)
+    assert 0.55 < changed[liked].mean() < 0.85
+    assert 0.1 < changed[disliked].mean() < 0.3
+    assert not changed[~liked & ~disliked].any()
 
 
 def test_without_a_share_ratings_stay(data: TrainingData) -> None:

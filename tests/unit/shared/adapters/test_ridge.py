@@ -57,9 +57,9 @@ def test_one_event_moves_the_weights_along_its_row() -> None:
 
 
 def test_to_have_chosen_an_item_pulls_whatever_was_thought_of_it() -> None:
-    """λ = 1, ψ = (1, 0, …): a rating of label −0.6 with a pull of 1.2 gives 0.6 / 2 for `next`; with 0.3
-    it pushes for `like`; a dislike of the same label pushes for both alike."""
-    made = adapter(noise=1.0, pull=(1.2, 0.3))
+    """λ = 1, ψ = (1, 0, …): a rating of label −0.6 and ρ = 0.75 gives (0.75 − 0.25·0.6) / 2 for `next`; with
+    ρ = 0.25 it pushes for `like`; a dislike of the same label pushes for both alike."""
+    made = adapter(noise=1.0, chosen=(0.75, 0.25))
     rows = np.zeros((1, 1, DIM), np.float32)
     rows[0, 0, 0] = 1.0
     one = np.ones((1, 1), np.float32)
@@ -68,7 +68,7 @@ def test_to_have_chosen_an_item_pulls_whatever_was_thought_of_it() -> None:
         acted = np.full((1, 1), int(action), np.int32)
         events = Support(rows, acted, -0.6 * one, one, one)
         found[action] = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0, :, 0]
-    np.testing.assert_allclose(found[Action.RATING], [0.3, -0.15], atol=1e-5)
+    np.testing.assert_allclose(found[Action.RATING], [0.3, -0.1], atol=1e-5)
     np.testing.assert_allclose(found[Action.DISLIKE], [-0.3, -0.3], atol=1e-5)
 
 
@@ -77,14 +77,12 @@ def test_the_dual_solution_is_the_primal_one(count: int) -> None:
     made, events = adapter(noise=0.7), support(count)
     noise, by_age, by_place = parameters(made)
     own = slice(LENGTH - count, None)
-    rows, labels, ages = (
-        np.asarray(x)[0, own].astype(float) for x in (events.rows, events.labels, events.ages_s)
-    )
-    pulls = made.pulls(events.actions).numpy()[0, own].astype(float)
+    rows, ages = (np.asarray(x)[0, own].astype(float) for x in (events.rows, events.ages_s))
+    targets = made.targets(events.actions, events.labels).numpy()[0, own].astype(float)
     found = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
     weights = age_weights(ages, by_age, by_place)
     for task in range(2):
-        expected, _ = ridge(rows, labels + pulls[:, task], weights, noise)
+        expected, _ = ridge(rows, targets[:, task], weights, noise)
         np.testing.assert_allclose(found[task], expected, atol=1e-5)
 
 

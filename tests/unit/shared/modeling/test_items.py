@@ -45,6 +45,20 @@ def test_rows_of_some_items_are_those_of_the_whole_catalogue(model: Any) -> None
         np.testing.assert_allclose(one.numpy(), tf.gather(other, some).numpy(), atol=1e-6)
 
 
+def test_content_adds_nothing_to_the_adapters_rows_of_an_item_with_an_id(model: Any) -> None:
+    """ψ and φ are their tables; the id embedding that is exported makes up for what the tower adds."""
+    from shared.modeling.export import row_arrays
+
+    exported = row_arrays(model)
+    np.testing.assert_allclose(exported["support"], model.tables["psi"].numpy(), atol=1e-5)
+    phi = exported["output"][:, CONFIG.adapt_offset :][:, : CONFIG.adapt_dim]
+    np.testing.assert_allclose(phi, model.tables["phi"].numpy(), atol=1e-5)
+    rows = model.tower(exported["id"], np.ones(12, np.float32), model.catalogue_content)
+    np.testing.assert_allclose(rows.support.numpy(), exported["support"], atol=1e-5)
+    here, gone = model.item_rows(), model.item_rows(present=tf.zeros([12]))
+    assert np.abs(here.support.numpy() - gone.support.numpy()).max() > 0.1
+
+
 def test_no_text_is_no_direction(model: Any) -> None:
     projected = model.tower.project(np.zeros((1, CONFIG.content_dim), np.float32)).numpy()
     assert not projected.any()

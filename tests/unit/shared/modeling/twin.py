@@ -95,7 +95,8 @@ def _event(
     )
     rating = value / 5.0 if action == 7 else 0.0
     dwell = np.log1p(value) / 5.0 if action == 9 else 0.0
-    token = inputs["input_rows"][at].astype(np.float64) + w["actions"][action]
+    direction = -1.0 if action in (5, 8) else 1.0  # disliked, skipped
+    token = direction * inputs["input_rows"][at].astype(np.float64) + w["actions"][action]
     token = token + np.array([label, abs(label), rating, dwell]) @ w["values/kernel"]
     gap_knots = (0, 5, 30, 180, 1800, 21600, 86400, 604800, 2592000, 31536000)
     if gap is not None:

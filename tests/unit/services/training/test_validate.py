@@ -1,0 +1,52 @@
+"""What validation people are asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from services.training.validate import GAMMA_FACTORS, ndcg_at_10, near_best
+
+NEUTRAL = GAMMA_FACTORS.index(1.0)
+
+
+def figures(by_factor: list[float], noise: float, episodes: int = 100) -> np.ndarray:
+    """[factors, episodes]: the same mean as told, half of the episodes above it and half below, by factor."""
+    signs = np.where(np.arange(episodes) % 2 == 0, 1.0, -1.0)
+    means = np.array(by_factor)[:, None]
+    return means + noise * signs * np.linspace(0.0, 1.0, len(by_factor))[:, None]
+
+
+def test_a_factor_that_is_clearly_better_is_taken() -> None:
+    rising = [0.1 + 0.02 * place for place in range(len(GAMMA_FACTORS))]
+    assert near_best(figures(rising, noise=0.0)) == len(GAMMA_FACTORS) - 1
+
+
+def test_a_factor_that_is_better_by_chance_is_not() -> None:
+    """A rise of .002 a place, errors of .2 / √100 = .02 at the far end: 1 stays."""
+    rising = [0.1 + 0.002 * place for place in range(len(GAMMA_FACTORS))]
+    assert near_best(figures(rising, noise=0.8)) == NEUTRAL
+
+
+def test_episodes_that_want_nothing_have_no_say() -> None:
+    falling = figures([0.5 - 0.02 * place for place in range(len(GAMMA_FACTORS))], noise=0.0)
+    silent = np.full((len(GAMMA_FACTORS), 50), np.nan)
+    assert near_best(np.concatenate([falling, silent], axis=1)) == 0
+    assert near_best(silent) == NEUTRAL
+
+
+def test_ndcg_of_a_hand_worked_list() -> None:
+    """Items 3 and 0 are wanted; the list begins 3, 1, 0: (1 + 1/log2(4)) / (1 + 1/log2(3)). Of equal
+    scores the first in the catalogue comes first: with all equal, 0 is first and 3 fourth."""
+    targets, there = np.array([[3, 0, 9]], np.int32), np.array([[1.0, 1.0, 0.0]], np.float32)
+    ideal = 1.0 + 1.0 / np.log2(3.0)
+    ranked = np.array([[1.0, 2.0, 0.0, 3.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0]], np.float32)
+    assert ndcg_at_10(ranked, targets, there)[0] == pytest.approx(1.5 / ideal)
+    assert ndcg_at_10(0.0 * ranked, targets, there)[0] == pytest.approx((1.0 + 1.0 / np.log2(5.0)) / ideal)
+
+
+def test_ndcg_of_a_catalogue_shorter_than_the_list() -> None:
+    found = ndcg_at_10(np.zeros((1, 2), np.float32), np.array([[1]], np.int32), np.ones((1, 1), np.float32))
+    assert found[0] == pytest.approx(1.0 / np.log2(3.0))
