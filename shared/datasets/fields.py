@@ -59,7 +59,9 @@ def text(field: str, cell: object) -> str:
 
 
 def identifier(field: str, cell: object) -> str:
-    """An id of a person or item: 1 to 256 bytes, no control characters; never an empty cell."""
+    """An id of a person or item: 1 to 256 bytes, no control characters; never an empty cell or a truth value."""
+    if isinstance(cell, bool):
+        raise bad(field, "must be text or a number", cell)
     value = text(field, cell)
     broken = id_rule(value)
     if broken:

@@ -121,6 +121,9 @@ def import_(
             run_import(gateway_target(gateway, data_dir), domain, source, file, console, lanes=lanes)
         )
     seconds = time.monotonic() - started
+    for kind, file_of in files.items():
+        if kind in counts and not counts[kind].read:
+            console.print(f"note: {output.escaped(str(file_of))} holds no {kind}")
     report(counts, seconds, rejects_path, as_json=as_json)
     check_bad_share(counts, 1.0 if allow_bad_rows else max_bad_share, rejects_path)
     if dataset:

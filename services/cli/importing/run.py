@@ -83,7 +83,7 @@ async def import_dataset(
 
 @dataclass(slots=True)
 class _Absence:
-    """Tells once that the gateway is away, and once that it is back; batches notice it side by side."""
+    """Tells once that the gateway takes no batches, and once that it does; batches notice it side by side."""
 
     console: Console
     target: str
@@ -92,19 +92,24 @@ class _Absence:
 
     def notice(self, state: RetryCallState) -> None:
         """Before a batch is tried again."""
-        if not self.told and state.outcome is not None:
-            self.told = True
-            self.console.print(
-                f"the gateway at {self.target} does not answer ({state.outcome.exception()}); "
-                f"trying again for {self.give_up_s:g} s. Is the cluster running? warmstart up",
-                style="yellow",
-                markup=False,
-            )
+        if self.told or state.outcome is None:
+            return
+        self.told = True
+        error = state.outcome.exception()
+        if isinstance(error, Overloaded):
+            state_of_it, hint = "has too much to do", ""
+        else:
+            state_of_it, hint = "does not answer", " Is the cluster running? warmstart up"
+        self.console.print(
+            f"the gateway at {self.target} {state_of_it} ({error}); trying again for {self.give_up_s:g} s.{hint}",
+            style="yellow",
+            markup=False,
+        )
 
     def over(self) -> None:
         if self.told:
             self.told = False
-            self.console.print(f"the gateway at {self.target} answers again", markup=False)
+            self.console.print(f"the gateway at {self.target} takes batches again", markup=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,15 @@ from services.cli.importing.rejects import RejectsFile
 from services.cli.importing.run import ImportOptions, import_dataset
 from shared.datasets import Dataset, Reject, Row
 from shared.domain import Action, Event, Item, User
-from shared.errors import Unavailable
+from shared.errors import Overloaded, Unavailable
 
 
 @dataclass
 class FakeGateway:
-    """Stores what it is sent; away for the first `away` calls; refuses items of `refused`."""
+    """Stores what it is sent; fails with `error` for the first `away` calls; refuses items of `refused`."""
 
     away: int = 0
+    error: Exception = field(default_factory=lambda: Unavailable("connection refused"))
     refused: frozenset[str] = frozenset()
     target: str = "fake:1"
     events: dict[str, Event] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class FakeGateway:
         self.calls += 1
         if self.away > 0:
             self.away -= 1
-            raise Unavailable("connection refused")
+            raise self.error
         return [self._one(e) for e in events]
 
     def _one(self, event: Event) -> pb.FeedbackResult:
@@ -119,17 +120,22 @@ async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_
     assert {line["raw"] for line in lines if line["row"] == 4} == {"u,i,adore"}
 
 
-async def test_a_cluster_that_comes_back_loses_nothing(tmp_path):
-    gateway = FakeGateway(away=3)
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (Unavailable("connection refused"), "does not answer (connection refused)"),
+        (Overloaded("queue is full"), "has too much to do (queue is full)"),
+    ],
+)
+async def test_a_cluster_that_comes_back_loses_nothing(tmp_path, error, told):
+    gateway = FakeGateway(away=3, error=error)
     screen = io.StringIO()
     counts = await run(gateway, dataset(events(600)), tmp_path, screen=screen)
     assert counts["events"].outcomes == {"recorded": 600}
     assert gateway.calls > 3
     said = screen.getvalue()
-    assert (
-        said.count("the gateway at fake:1 does not answer (connection refused); trying again for 120 s") == 1
-    )
-    assert said.count("the gateway at fake:1 answers again") == 1
+    assert said.count(f"the gateway at fake:1 {told}; trying again for 120 s") == 1
+    assert said.count("the gateway at fake:1 takes batches again") == 1
 
 
 async def test_a_cluster_that_stays_away_ends_with_what_to_do(tmp_path):

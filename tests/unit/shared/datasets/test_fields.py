@@ -31,6 +31,7 @@ def test_an_empty_id_is_refused(cell):
         ("x" * 257, "must be 1..256 bytes"),
         ("bad\udcff", "must be UTF-8"),
         (["a"], "must be text or a number"),
+        (True, "must be text or a number"),
         (float("inf"), "must be finite"),
     ],
 )
