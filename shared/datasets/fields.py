@@ -59,7 +59,7 @@ def text(field: str, cell: object) -> str:
 
 
 def identifier(field: str, cell: object) -> str:
-    """An id of a person or item: 1 to 256 bytes, no control characters; never an empty cell or a truth value."""
+    """An id of a person or item: 1 to 256 bytes, no control characters; no empty cell, no truth value."""
     if isinstance(cell, bool):
         raise bad(field, "must be text or a number", cell)
     value = text(field, cell)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +85,7 @@ def local_cluster(
     """Starts the programs; stops them in order at the end, whatever way the block ends.
 
     SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt inside the block; a second one while stopping kills.
-    Raises CommandError where a port is taken or the directory is another cluster's.
+    Raises CommandError where a port is taken, a setting is bad or the directory is another cluster's.
     """
     data_dir = data_dir.resolve()
     with data_dir_lock(data_dir):
@@ -99,6 +101,7 @@ def local_cluster(
             socket=socket_path(data_dir),
             mark=uuid.uuid4().hex,
         )
+        _check_settings(variables)
         with interrupted_by(signal.SIGTERM, signal.SIGHUP):
             supervisor = Supervisor(config_file(), variables, data_dir)
             try:
@@ -110,6 +113,13 @@ def local_cluster(
                 except KeyboardInterrupt:
                     supervisor.kill()
                     raise
+
+
+def _check_settings(variables: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "deploy.local.check_settings"]
+    done = subprocess.run(command, env=dict(variables), capture_output=True, text=True)  # noqa: S603 - ours
+    if done.returncode != 0:
+        raise CommandError(done.stderr.strip())
 
 
 def status_table(parts: list[PartHealth]) -> Table:

@@ -101,7 +101,8 @@ class _Absence:
         else:
             state_of_it, hint = "does not answer", " Is the cluster running? warmstart up"
         self.console.print(
-            f"the gateway at {self.target} {state_of_it} ({error}); trying again for {self.give_up_s:g} s.{hint}",
+            f"the gateway at {self.target} {state_of_it} ({error}); "
+            f"trying again for {self.give_up_s:g} s.{hint}",
             style="yellow",
             markup=False,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.cli.app import main
 from services.cli.cluster import leash
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
@@ -151,3 +152,15 @@ def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_p
         assert elsewhere.parent.is_dir()
     finally:
         elsewhere.parent.rmdir()
+
+
+def test_bad_settings_of_all_services_are_told_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WARMSTART_GATEWAY_DRAIN_S", "soon")
+    monkeypatch.setenv("WARMSTART_SCORING_LOG_LEVEL", "loud")
+    assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "WARMSTART_GATEWAY_DRAIN_S: " in told
+    assert "got 'soon'" in told
+    assert "WARMSTART_SCORING_LOG_LEVEL: " in told
+    assert "got 'loud'" in told
+    assert not list((tmp_path / "logs").iterdir())

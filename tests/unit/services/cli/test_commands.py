@@ -126,6 +126,7 @@ def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, cap
     assert main(["models", "list", "--json", "--data-dir", str(tmp_path)]) == 0
     told = capsys.readouterr()
     assert [m["version"] for m in json.loads(told.out)] == [version]
-    assert "no aliases shown" in told.err and "promote a version" in told.err
+    assert "no aliases shown" in told.err
+    assert "promote a version" in told.err
     assert main(["models", "promote", version, "--json", "--data-dir", str(tmp_path)]) == 0
     assert main(["models", "show", "--json", "--data-dir", str(tmp_path)]) == 0

@@ -121,7 +121,7 @@ async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_
 
 
 @pytest.mark.parametrize(
-    "error, told",
+    ("error", "told"),
     [
         (Unavailable("connection refused"), "does not answer (connection refused)"),
         (Overloaded("queue is full"), "has too much to do (queue is full)"),

@@ -135,10 +135,12 @@ def test_a_reaction_adds_one_event_to_the_same_people(data: TrainingData) -> Non
     assert mask.sum(axis=1).tolist() == [3] * 8 + [4] * 8
     np.testing.assert_array_equal(actions[8:, -4:-1], actions[:8, -3:])
     np.testing.assert_array_equal(both["reaction_items"][8:, -1], both["reaction_item"])
-    labels = np.select([actions[8:, -1] == a for a in (Action.LIKE, Action.DISLIKE, Action.SKIP)], [1, -1, -0.5])
+    labels = np.select(
+        [actions[8:, -1] == a for a in (Action.LIKE, Action.DISLIKE, Action.SKIP)], [1, -1, -0.5]
+    )
     np.testing.assert_array_equal(both["reaction_label"], labels)
     np.testing.assert_array_equal(both["reaction_labels"][8:, -1], labels)
     # A dislike or skip adds nothing to the content profile, a like does.
     profile = both["reaction_content_profile"]
     same = np.isclose(profile[:8], profile[8:], atol=1e-6).all(axis=1)
-    np.testing.assert_array_equal(same, labels < 0)
+    np.testing.assert_array_equal(same, np.less(labels, 0))

@@ -1,0 +1,41 @@
+"""`python -m deploy.local.check_settings`: are the settings of all services in this environment good?
+
+Run by `warmstart up` before it starts anything: a service with bad settings would only die, again and again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from services.adaptation.settings import AdaptationSettings
+from services.features.settings import FeatureSettings
+from services.gateway.settings import GatewaySettings
+from services.scoring.settings import ScoringSettings
+from shared.errors import SettingsError
+from shared.settings import ServerSettings, load
+
+_SETTINGS: tuple[type[ServerSettings], ...] = (
+    FeatureSettings,
+    AdaptationSettings,
+    ScoringSettings,
+    GatewaySettings,
+)
+
+
+def main() -> int:
+    """0, or 1 with every bad variable, its rule and its value on stderr."""
+    found = [problem for cls in _SETTINGS if (problem := _problem(cls))]
+    sys.stderr.writelines(f"{problem}\n" for problem in found)
+    return 1 if found else 0
+
+
+def _problem(cls: type[ServerSettings]) -> str:
+    try:
+        load(cls)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
