@@ -42,7 +42,7 @@ class ReactionConfig:
     Every other reaction is without fast weights: else the encoder may pull where they push."""
 
     episodes: int = 8
-    weight: float = 0.5
+    weight: float = 0.2
     move: float = 1.0
     nearest: int = 20
 
