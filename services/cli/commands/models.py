@@ -113,7 +113,7 @@ def _aliases(models: Registry, domain: str) -> dict[str, str]:
     try:
         return {version: name for name, version in models.aliases(domain).items()}
     except ArtifactError as error:
-        output.stderr().print(f"no aliases shown: {error}", style="yellow", markup=False)
+        output.stderr().print(f"no aliases shown: {error}", style="yellow", markup=False, soft_wrap=True)
         return {}
 
 
