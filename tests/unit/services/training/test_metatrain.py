@@ -174,6 +174,7 @@ def test_both_arms_train_and_without_an_adapter_its_rows_stay(data: TrainingData
     assert moved["warmstart/table_phi"] == moved["warmstart/table_psi"] == (adapter == "ridge")
 
 
+@pytest.mark.slow  # test_worker keeps the short form of it
 def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData) -> None:
     whole, kept = model_of(data), []
     hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=6)
@@ -185,6 +186,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData) -> None
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow  # test_pretrain keeps the short form of it
 def test_a_large_catalogue_trains_on_a_sample(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "FULL_SOFTMAX_ITEMS", 10)
     config = replace(CONFIG, steps=2, pool_items=75, shape=EpisodeShape(max_shots=5, query=4))
