@@ -71,9 +71,7 @@ class Registry:
 
     def earlier_champions(self, domain: str) -> list[ModelRef]:
         """Those before the champion that are still published, the latest first."""
-        alias = aliases.read_alias(self._domain_dir(domain), CHAMPION)
-        kept = set(self.versions(domain))
-        return [ModelRef(domain, v) for v in reversed(alias.history if alias else ()) if v in kept]
+        return [ModelRef(domain, version) for version in reversed(self._kept_history(domain))]
 
     def manifest(self, ref: ModelRef) -> Manifest:
         """The version's manifest alone; quick, its files are not verified."""
@@ -136,9 +134,7 @@ class Registry:
         if self.champion(domain) is None:
             raise NotFound(f"domain {domain!r} has no champion to roll back")
         with aliases.locked(directory):
-            present = aliases.read_alias(directory, CHAMPION)
-            kept = set(self.versions(domain))
-            history = tuple(v for v in present.history if v in kept) if present else ()
+            history = self._kept_history(domain)
             if not history:
                 raise NotFound(f"domain {domain!r} has no earlier champion to roll back to")
             ref = ModelRef(domain, history[-1])
@@ -166,6 +162,12 @@ class Registry:
                 (directory / version).rename(directory / f"{_TRASH}{version}-{secrets.token_hex(4)}")
         _remove(self._leftovers(directory))
         return removed
+
+    def _kept_history(self, domain: str) -> tuple[str, ...]:
+        """Champions before this one, oldest first, without versions gone since."""
+        alias = aliases.read_alias(self._domain_dir(domain), CHAMPION)
+        kept = set(self.versions(domain))
+        return tuple(v for v in alias.history if v in kept) if alias else ()
 
     async def watch(self, domain: str, interval_s: float = 1.0) -> AsyncGenerator[ModelRef, None]:
         """Yields the champion now, if any, then whenever it is set anew; polls every `interval_s`.

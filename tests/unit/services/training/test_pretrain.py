@@ -66,7 +66,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData, tmp_pat
     assert same(whole, resumed)
 
 
-@pytest.mark.slow  # as resumed runs show too, which repeat exactly
+@pytest.mark.slow  # that equal seeds repeat, resumed runs show too
 def test_the_seed_decides(data: TrainingData) -> None:
     models = [model_of(data) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
