@@ -14,6 +14,7 @@ from services.features.store.lifecycle import PersonExport
 from services.features.store.people import PersonStatus
 from shared.domain import Event, Item, Relation, User
 from shared.errors import InvalidInput, violation
+from shared.limits import MAX_FUTURE_MS
 from shared.rpc.codec import (
     decode_event,
     decode_item,
@@ -88,14 +89,22 @@ def encode_extracted(user: ExtractedUser) -> pb.GetUserContextResponse:
 
 
 def decode_items(
-    messages: Sequence[item_pb2.Item],
+    messages: Sequence[item_pb2.Item], *, now_ms: int
 ) -> tuple[list[Item], list[item_pb2.ItemResult | None]]:
-    """(good items in order, one result a message: REJECTED, or None where the item is good)."""
+    """(good items in order, one result a message: REJECTED, or None where the item is good).
+
+    An item from the future is refused: it would be the freshest of all until then.
+    """
     items: list[Item] = []
     results: list[item_pb2.ItemResult | None] = []
     for place, message in enumerate(messages):
         try:
-            items.append(decode_item(message, field=f"items[{place}]"))
+            item = decode_item(message, field=f"items[{place}]")
+            if item.created_ms > now_ms + MAX_FUTURE_MS:
+                ahead = f"at most {MAX_FUTURE_MS // 60_000} minutes ahead"
+                rule = f"must be 0 (now) or milliseconds since 1970, {ahead}"
+                raise InvalidInput.of(f"items[{place}].created_ms", rule, item.created_ms)
+            items.append(item)
             results.append(None)
         except InvalidInput as error:
             rejected = item_pb2.ITEM_STATUS_REJECTED

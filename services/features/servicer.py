@@ -12,6 +12,7 @@ from warmstart.features.v1 import feature_service_pb2_grpc as pb_grpc
 
 from services.features import codec
 from services.features.domain import DomainFeatures
+from services.features.page_tokens import issue_page_token, open_page_token
 from services.features.store.export import EventSpan
 from shared.errors import InvalidInput
 from shared.limits import (
@@ -83,7 +84,7 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
         domain = self._domain(request)
         check_count(len(request.items), MAX_ITEMS_A_CALL, field="items")
-        items, results = codec.decode_items(request.items)
+        items, results = codec.decode_items(request.items, now_ms=self._clock())
         outcomes = await domain.catalogue.upsert(items)
         ids = [item.item_id for item in items]
         return pb.UpsertItemsResponse(results=codec.encode_item_results(ids, outcomes, results))
@@ -95,12 +96,14 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
         return pb.GetItemsResponse(items=[encode_item(item) for item in items], missing_item_ids=missing)
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
-        domain = self._domain(request)
+        name = check_domain(request.domain, self._domains)
         size = _bounded("page_size", request.page_size, _DEFAULT_PAGE, _MAX_PAGE)
-        after = _user_id(request.page_token, "page_token") if request.page_token else ""
-        items, token, total = await domain.catalogue.page(after, size)
+        after = open_page_token(name, request.page_token)
+        items, last, total = await self._domains[name].catalogue.page(after, size)
         return pb.ListItemsResponse(
-            items=[encode_item(item) for item in items], next_page_token=token, total_items=total
+            items=[encode_item(item) for item in items],
+            next_page_token=issue_page_token(name, last),
+            total_items=total,
         )
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:

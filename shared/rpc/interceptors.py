@@ -27,6 +27,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 # Statuses that are the server's fault or its dependencies'; the others are the caller's.
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
+_NO_MORE = object()
 _LOG = logger("rpc")
 
 if TYPE_CHECKING:
@@ -34,26 +35,56 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 
+@dataclass(slots=True, eq=False)
+class _OpenStream:
+    """A stream's answers one by one, until the stopping server ends it.
+
+    Only the wait for the next answer is cut short, never the sending of one: gRPC would not let a call
+    end in order that has an operation in work.
+    """
+
+    server: str
+    answers: AsyncIterator[Any]
+    ended: bool = False
+    waiting: asyncio.Future[Any] | None = None
+
+    def end(self) -> None:
+        self.ended = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+    async def next(self) -> Any:
+        """The next answer, _NO_MORE after the last one. Raises Unavailable once ended."""
+        if not self.ended:
+            self.waiting = asyncio.ensure_future(_next(self.answers))
+            try:
+                return await self.waiting
+            except asyncio.CancelledError:
+                if not self.ended:
+                    raise  # the caller went away
+            finally:
+                self.waiting = None
+        raise Unavailable(f"{self.server} is stopping")
+
+
 @dataclass(slots=True)
 class Admission:
     """Which calls are let in: none before the component is ready, at most `limit` unary ones at once.
 
-    `streams` holds the tasks of open streams, `ended` those of them that the stopping server ends.
+    `streams` holds the open streams.
     """
 
     name: str
     limit: int
     ready: bool = False
     in_work: int = 0
-    streams: set[asyncio.Task[Any]] = field(default_factory=set)
-    ended: set[asyncio.Task[Any]] = field(default_factory=set)
+    streams: set[_OpenStream] = field(default_factory=set)
 
     def end_streams(self) -> None:
         """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
         self.ready = False
-        self.ended.update(self.streams)
-        for task in tuple(self.streams):
-            task.cancel()
+        for stream in tuple(self.streams):
+            stream.end()
 
     def check(self) -> None:
         if not self.ready:
@@ -161,24 +192,22 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             call = _arrive(method, context)
             self._metrics.in_work.inc()
-            task = asyncio.current_task()
             try:
                 _check(request, call)
                 if not admission.ready:
                     admission.check()
-                if task:
-                    admission.streams.add(task)
                 async with aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                    opened = _OpenStream(admission.name, responses)
+                    admission.streams.add(opened)
+                    try:
+                        while (response := await opened.next()) is not _NO_MORE:
+                            yield response
+                    finally:
+                        admission.streams.discard(opened)
             except BaseException as error:
-                stopping = Unavailable(f"{admission.name} is stopping")
-                await self._fail(call, stopping if task in admission.ended else error)
+                await self._fail(call, error)
             finally:
                 self._metrics.in_work.dec()
-                if task:
-                    admission.streams.discard(task)
-                    admission.ended.discard(task)
             self._finish(call, "OK")
 
         return stream
@@ -212,6 +241,10 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.seconds.labels(call.method).observe(seconds)
         say = _LOG.debug if code in ("OK", "CANCELLED") else _LOG.warning if code in _OURS else _LOG.info
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message)
+
+
+async def _next(answers: AsyncIterator[Any]) -> Any:
+    return await anext(answers, _NO_MORE)
 
 
 def _arrive(method: str, context: Context) -> _Call:

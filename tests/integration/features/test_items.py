@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from warmstart.features.v1 import feature_service_pb2 as pb
 
+from services.features.page_tokens import issue_page_token
 from shared.content import CONTENT_DIM, TextEncoder, item_text
 from shared.domain import Item
 from shared.errors import InvalidInput, StaleCursor
+from shared.limits import MAX_TIME_MS
 from shared.rpc.codec import decode_tensor
 from tests.integration.features.client import Features, event, item, until
 from tests.integration.features.conftest import Serve, shared_encoder
@@ -58,6 +60,14 @@ async def test_a_bad_item_is_rejected_and_the_others_go_on(features: Features) -
     assert "items[2].title must be at most 1024 bytes" in results[2].reason
 
 
+async def test_an_item_from_the_future_is_rejected(features: Features) -> None:
+    (result,) = (await features.ask("UpsertItems", items=[item("a", created_ms=MAX_TIME_MS)])).results
+    assert result.status == REJECTED
+    assert (
+        "items[0].created_ms must be 0 (now) or milliseconds since 1970, at most 5 minutes" in result.reason
+    )
+
+
 async def test_items_are_read_in_the_order_asked_and_unknown_ones_named(features: Features) -> None:
     await features.put(item("a"), item("b", available=False), item("c"))
     answer = await features.ask("GetItems", item_ids=["c", "x", "b"])
@@ -79,6 +89,9 @@ async def test_the_catalogue_is_listed_page_by_page(features: Features) -> None:
     assert listed == [f"i{n:02d}" for n in range(25)]
     with pytest.raises(InvalidInput, match=r"page_size must be 1\.\.1000, or 0 for 100, got 1001"):
         await features.ask("ListItems", page_size=1001)
+    for foreign in ("i09", "!", issue_page_token("elsewhere", "i09")):
+        with pytest.raises(InvalidInput, match="page_token must be the next_page_token of a list of items"):
+            await features.ask("ListItems", page_token=foreign)
 
 
 async def test_watching_gives_the_catalogue_then_every_change(features: Features) -> None:

@@ -350,6 +350,32 @@ async def test_an_open_stream_ends_with_unavailable_when_its_server_stops() -> N
     assert time.monotonic() - started < 10.0
 
 
+async def test_a_stream_that_is_sending_when_its_server_stops_ends_in_order_too() -> None:
+    sending = asyncio.Event()
+
+    async def watch(_: pb.WatchItemsRequest) -> AsyncIterator[pb.WatchItemsResponse]:
+        sending.set()
+        yield pb.WatchItemsResponse(cursor="c" * 10_000_000)  # more than fits on the way
+        await asyncio.Event().wait()
+
+    async with AsyncExitStack() as around:
+        hosting = AsyncExitStack()
+        address = await hosting.enter_async_context(
+            running(TestedComponent(watch=watch), settings(grace_s=30.0))
+        )
+        channel = await around.enter_async_context(connect(address))
+        answers = stub(channel).WatchItems(pb.WatchItemsRequest())  # nobody reads yet
+        await asyncio.wait_for(sending.wait(), 10)
+        stopping = asyncio.create_task(hosting.aclose())
+        with pytest.raises(Unavailable):
+            while True:
+                await call(stub(channel).GetUserContext, REQUEST, timeout_s=5.0)
+        assert len((await answers.read()).cursor) == 10_000_000
+        with pytest.raises(grpc.aio.AioRpcError, match="server is stopping"):
+            await answers.read()
+        await stopping
+
+
 async def test_a_stream_that_its_caller_leaves_is_cancelled_on_the_server() -> None:
     cancelled = asyncio.Event()
 
