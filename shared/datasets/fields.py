@@ -31,6 +31,9 @@ _TO_MS = {
     TimeUnit.MICROSECONDS: 1e-3,
     TimeUnit.NANOSECONDS: 1e-6,
 }
+_FINER_THAN_SECONDS = (TimeUnit.MILLISECONDS, TimeUnit.MICROSECONDS, TimeUnit.NANOSECONDS)
+# A number below this is a time in seconds; as milliseconds it would be in the first years after 1970.
+_SECONDS_TILL_5138 = 1e11
 
 
 def bad(field: str, rule: str, value: object) -> BadRow:
@@ -106,6 +109,9 @@ def time_ms(field: str, cell: object, unit: TimeUnit, now_ms: int) -> int:
         value = _scaled_ms(field, cell, unit)
     if value <= 0:
         raise bad(field, "must be after 1970-01-01", cell)
+    if unit in _FINER_THAN_SECONDS and value < _SECONDS_TILL_5138 and not isinstance(cell, date):
+        rule = f"must be in {unit.value}, as the file's times are: in those it is before March 1973"
+        raise bad(field, rule, cell)
     if value > MAX_TIME_MS or value > now_ms + MAX_FUTURE_MS:
         raise bad(field, "must not be in the future", cell)
     return value
@@ -150,7 +156,7 @@ def detect_unit(cells: Iterable[object]) -> TimeUnit:
     if largest == 0.0:
         return TimeUnit.ISO if seen_iso else TimeUnit.MILLISECONDS
     bounds = (
-        (1e11, TimeUnit.SECONDS),
+        (_SECONDS_TILL_5138, TimeUnit.SECONDS),
         (1e14, TimeUnit.MILLISECONDS),
         (1e17, TimeUnit.MICROSECONDS),
     )

@@ -94,6 +94,11 @@ def test_a_time_is_in_the_future_after_five_minutes():
         fields.time_ms("time", at_limit + 1, TimeUnit.MILLISECONDS, NOW_MS)
 
 
+def test_a_time_in_seconds_among_milliseconds_is_refused_not_dated_1970():
+    with pytest.raises(BadRow, match=r"time must be in ms, as the file's times are: .*, got 881250949"):
+        fields.time_ms("time", 881250949, TimeUnit.MILLISECONDS, NOW_MS)
+
+
 @pytest.mark.parametrize("cell", [0, -5, "1969-12-31"])
 def test_a_time_before_the_epoch_is_refused(cell):
     unit = TimeUnit.ISO if isinstance(cell, str) else TimeUnit.SECONDS
