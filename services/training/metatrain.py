@@ -65,7 +65,6 @@ class MetaConfig:
 
     steps: int = 1000
     batch_episodes: int = 96
-    max_shots: int = 20
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     action_share: float = 0.5
     id_dropout: float = 0.1

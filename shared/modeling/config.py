@@ -33,7 +33,8 @@ class ModelConfig:
     adapt_dim: width of support rows ψ and of φ, the adaptation part of output rows.
     content_rank: principal components of the content embeddings that the item tower reads.
     content_hidden: width of the item tower's hidden layer over them.
-    buckets: ascending history lengths that the artifact is exported for.
+    buckets: ascending history lengths that the artifact is exported for; of longer histories the latest
+    events of the last one are read.
     uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
     dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
     feature_dropout: share of people whose profile or request vectors are hidden in training.
@@ -48,7 +49,7 @@ class ModelConfig:
     content_dim: int = 512
     content_rank: int = 128
     content_hidden: int = 128
-    buckets: tuple[int, ...] = (16, 64)
+    buckets: tuple[int, ...] = (8, 20)
     uncertainty_rank: int = 16
     dropout: float = 0.3
     row_dropout: float = 0.2

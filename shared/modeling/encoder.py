@@ -25,6 +25,7 @@ Inputs = Mapping[str, Tensor]
 _GAP_KNOTS_S = (0.0, 5.0, 30.0, 180.0, 1800.0, 21600.0, 86400.0, 604800.0, 2592000.0, 31536000.0)
 COUNT_KNOTS = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0, 160.0)
 _NUM_DISTANCES = 24
+_FARTHEST = 512  # from here on all places are equally far
 _NUM_VALUE_FEATURES = 4
 _NEGATIVE = -1e9
 # What was turned down enters with its row negated. The encoder learns mostly from what people chose, and so
@@ -51,11 +52,11 @@ def value_features(actions: Tensor, values: Tensor, labels: Tensor) -> Tensor:
     return tf.stack([labels, tf.abs(labels), rating, dwell / 5.0], axis=-1)
 
 
-def distance_buckets(max_length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """[max_length + 1] int32: bucket of each distance; near ones have their own, far ones share (log)."""
-    distance = np.arange(max_length + 1)
+def distance_buckets() -> np.ndarray[Any, np.dtype[np.int32]]:
+    """[_FARTHEST + 1] int32: bucket of each distance; near ones have their own, far ones share (log)."""
+    distance = np.arange(_FARTHEST + 1)
     near = _NUM_DISTANCES // 2
-    far = near + np.log(np.maximum(distance, 1) / near) / np.log(512 / near) * (_NUM_DISTANCES - near)
+    far = near + np.log(np.maximum(distance, 1) / near) / np.log(_FARTHEST / near) * (_NUM_DISTANCES - near)
     return np.where(distance < near, distance, np.minimum(far, _NUM_DISTANCES - 1)).astype(np.int32)
 
 
@@ -198,8 +199,7 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
         """Distance buckets [S, S] int32 and the causal mask [S, S] float32, S = length + 1."""
         places = tf.range(length + 1)
         distance = places[:, None] - places[None, :]
-        table = distance_buckets(self.config.max_length)
-        buckets = tf.gather(table, tf.clip_by_value(distance, 0, self.config.max_length))
+        buckets = tf.gather(distance_buckets(), tf.clip_by_value(distance, 0, _FARTHEST))
         is_start = tf.equal(places, 0)[None, :] & tf.ones([length + 1, 1], tf.bool)
         return tf.where(is_start, _NUM_DISTANCES, buckets), tf.cast(distance >= 0, tf.float32)
 

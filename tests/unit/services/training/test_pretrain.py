@@ -81,9 +81,14 @@ def test_a_large_catalogue_trains_on_a_sample(data: TrainingData, monkeypatch: p
     assert np.isfinite(final["loss"])
 
 
-def test_every_preset_is_whole() -> None:
+def test_presets_are_known_by_name() -> None:
     assert set(PRESETS) == {"tiny", "small", "base", "large"}
-    for chosen in PRESETS.values():
-        assert chosen.model.max_length >= chosen.pretrain.window
     with pytest.raises(InvalidInput, match="preset must be one of tiny, small, base, large, got 'huge'"):
         preset("huge")
+
+
+def test_no_model_reads_longer_histories_than_it_was_meta_trained_on() -> None:
+    small = PRESETS["small"]
+    longer = replace(small.model, buckets=(16, 64))
+    with pytest.raises(InvalidInput, match="buckets must be at most the shots of the longest episode, 20"):
+        replace(small, model=longer)
