@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +18,9 @@ from services.training.worker import train_worker
 from shared.errors import WarmstartError
 
 _LOOK_EVERY_S = 0.2
+# What workers get to stop by themselves: a few steps, but not the tracing of a function.
+_STOP_S = 5.0
+_THREAD = "ray-train"
 
 
 class Stopped(WarmstartError):
@@ -62,10 +66,11 @@ def fit(
     )
     plan.progress.parent.mkdir(parents=True, exist_ok=True)
     plan.progress.touch()
-    with ThreadPoolExecutor(1, "ray-train") as pool, plan.progress.open(encoding="utf-8") as told:
+    plan.stop.unlink(missing_ok=True)  # of an earlier, interrupted run
+    with plan.progress.open(encoding="utf-8") as told:
         told.seek(0, 2)  # what an earlier, interrupted run told is old news
         relay = _Relay(lines)
-        future = pool.submit(trainer.fit)
+        future = _started(trainer)
         try:
             while not future.done():
                 if stop.wait(_LOOK_EVERY_S):
@@ -73,13 +78,41 @@ def fit(
                 relay.take(told.read())
             relay.take(told.read())
         except BaseException:
-            # Ends the workers, and with them the thread that waits for them.
-            ray.shutdown()
+            plan.stop.touch()
+            if not _done_within(future, _STOP_S):
+                ray.shutdown()  # ends the workers
             raise
     _outcome(future)
 
 
-def _outcome(future: Any) -> None:
+def waits_for_ray() -> bool:
+    """True where a thread still waits for a training that Ray was shut down under: it may do so for ever."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
+
+
+def _started(trainer: Any) -> Future[Any]:
+    """`trainer.fit` on a thread that the process need not wait for."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(trainer.fit())
+        except BaseException as error:  # handed to the one who waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
+    return future
+
+
+def _done_within(future: Future[Any], seconds: float) -> bool:
+    try:
+        future.exception(timeout=seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _outcome(future: Future[Any]) -> None:
     try:
         future.result()
     except Exception as error:

@@ -54,10 +54,12 @@ class Job:
 class Plan:
     """All that one start of the workers does, in order.
 
-    progress: file that the first worker appends to; tensorboard: directory of event files.
+    progress: file that the first worker appends to; stop: file that tells the workers to stop by being
+    there; tensorboard: directory of event files.
     """
 
     jobs: tuple[Job, ...]
     progress: Path
+    stop: Path
     tensorboard: Path
     threads: int

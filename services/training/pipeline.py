@@ -107,7 +107,7 @@ def fit_jobs(
 
     if all(is_exported(job, arm) for job in jobs for arm in job.arms):
         return
-    plan = Plan(tuple(jobs), run.progress, run.tensorboard, cluster.cpus_per_worker)
+    plan = Plan(tuple(jobs), run.progress, run.stop, run.tensorboard, cluster.cpus_per_worker)
     fit(plan, data, cluster, run.directory, lines, stop)
 
 

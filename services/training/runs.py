@@ -56,6 +56,10 @@ class Run:
         return self.directory / "progress.jsonl"
 
     @property
+    def stop(self) -> Path:
+        return self.directory / "stop"
+
+    @property
     def registry(self) -> Path:
         return self.directory / "registry"
 

@@ -26,6 +26,10 @@ _CHECKPOINTS_A_STAGE = 8
 _LIBRARIES = ("tensorflow", "keras", "numpy", "ray")
 
 
+class StopRequested(Exception):
+    """The driver wants no more of this run."""
+
+
 def train_worker(config: Mapping[str, Any]) -> None:
     """Does the plan. config: `plan`, a Plan, and `data`, a list of object references to TrainingData."""
     import ray
@@ -74,6 +78,11 @@ class Reporter(AbstractContextManager["Reporter"]):
         told = {"job": job.name, "stage": stage, "step": step, "total": total, "metrics": dict(metrics)}
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
+
+    def check_stop(self) -> None:
+        """Raises StopRequested where the run is to end."""
+        if self._plan.stop.exists():
+            raise StopRequested
 
     def _board(self, job: str) -> Any:
         """TensorBoard's event file of a job. (`tf.summary` would need TensorBoard itself installed.)"""
@@ -186,6 +195,7 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
 
     def on_step(step: int, total: int, metrics: Mapping[str, float]) -> None:
         reporter.progress(job, stage, step, total, metrics)
+        reporter.check_stop()
 
     def on_checkpoint(state: TrainState) -> None:
         _save(state, path, writes=reporter.writes)

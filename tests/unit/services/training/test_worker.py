@@ -14,7 +14,7 @@ from services.training.data import TrainingData
 from services.training.jobs import Arm, Job, Plan
 from services.training.publish import publish
 from services.training.roles import RoleSettings
-from services.training.worker import Reporter, do_job, is_exported
+from services.training.worker import Reporter, StopRequested, do_job, is_exported
 from shared.artifacts import Registry
 from tests.unit.services.training import synthetic
 
@@ -33,20 +33,22 @@ def job(directory: Path, *arms: Arm) -> Job:
 
 
 def plan(directory: Path, *jobs: Job) -> Plan:
-    return Plan(jobs, directory / "progress.jsonl", directory / "tensorboard", 1)
+    return Plan(jobs, directory / "progress.jsonl", directory / "stop", directory / "tensorboard", 1)
 
 
 def run(directory: Path, data: TrainingData, *arms: Arm, stop_after: tuple[str, int] | None = None) -> Job:
-    """Does a job in this process; where asked, breaks off right after the checkpoint of a step."""
+    """Does a job in this process; where asked, is told to stop after a step."""
     work = job(directory, *arms)
 
     class Stops(Reporter):
         def progress(self, job: Job, stage: str, step: int, total: int, metrics: object) -> None:
             super().progress(job, stage, step, total, metrics)  # type: ignore[arg-type]
             if stop_after is not None and stage == stop_after[0] and step >= stop_after[1]:
-                raise KeyboardInterrupt
+                told.stop.touch()
 
-    with Stops(plan(directory, work), writes=True) as reporter:
+    told = plan(directory, work)
+    told.stop.unlink(missing_ok=True)
+    with Stops(told, writes=True) as reporter:
         do_job(work, data, None, reporter)
     return work
 
@@ -100,7 +102,7 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
     work.directory.mkdir(parents=True)
     shutil.copy(whole[1].pretrained, work.pretrained)
     # The validation at step 20 lies before the interruption: what was best then must not be forgotten.
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StopRequested):
         run(tmp_path, data, ON, stop_after=("meta-train-on", 24))
     assert work.checkpoint("meta-train-on").is_file()
     assert not is_exported(work, ON)
@@ -111,7 +113,7 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
 def test_an_interrupted_pre_training_ends_as_if_it_had_not_been(
     whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StopRequested):
         run(tmp_path, data, ON, stop_after=("pretrain", 10))
     assert not job(tmp_path, ON).pretrained.is_file()
     assert_same_ending(run(tmp_path, data, ON), whole[1])
