@@ -158,6 +158,7 @@ def _event_limits(settings: FeatureSettings) -> EventLimits:
         seen=settings.seen_items,
         dedupe=settings.dedupe_events,
         log=settings.log_events,
+        impressions=settings.impression_events,
     )
 
 

@@ -51,6 +51,9 @@ class FeatureSettings(ServerSettings):
         10_000, ge=1, description="Latest event ids of a person that are recognised when they come again."
     )
     log_events: int = Field(10_000_000, ge=1, description="Hard cap of a domain's event log.")
+    impression_events: int = Field(
+        5_000_000, ge=1, description="Latest impressions kept of a domain, apart from the event log."
+    )
     log_retention_days: int = Field(
         0,
         ge=0,

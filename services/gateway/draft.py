@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from services.gateway.odds import Bounds
 from services.gateway.query import ListQuery, Pin
 from shared.domain import (
     AdaptedUser,
@@ -132,6 +133,7 @@ class Ranking:
     scores       [n] float32, `base` with boosts; what the ranking goes by
     task_values  [n, T] float32, links applied; columns named by `tasks`
     sketches     [n, d] float32, unit length, or None where there are none
+    bounds       what `base` lies between, see `odds.py`
     """
 
     item_ids: tuple[str, ...] = ()
@@ -140,6 +142,7 @@ class Ranking:
     tasks: tuple[str, ...] = ()
     task_values: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     sketches: FloatArray | None = None
+    bounds: Bounds | None = None
 
     def only(self, kept: tuple[str, ...]) -> Ranking:
         """The ranking of some of its items, in the order given."""
@@ -149,7 +152,7 @@ class Ranking:
         rows = [row_of[item_id] for item_id in kept]
         values = self.task_values[rows] if len(self.task_values) else self.task_values
         sketches = self.sketches[rows] if self.sketches is not None else None
-        return Ranking(kept, self.base[rows], self.scores[rows], self.tasks, values, sketches)
+        return Ranking(kept, self.base[rows], self.scores[rows], self.tasks, values, sketches, self.bounds)
 
     def best_first(self) -> IntArray:
         """[n] int32: places by score, largest first; non-finite ones last; ties by item id."""

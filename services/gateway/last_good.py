@@ -54,6 +54,7 @@ class LastGoodLists:
             ranking.tasks,
             ranking.task_values[best],
             ranking.sketches[best] if ranking.sketches is not None else None,
+            ranking.bounds,
         )
         self._kept[domain, user_id] = _Kept(kept, self._clock())
         self._kept.move_to_end((domain, user_id))

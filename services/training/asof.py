@@ -6,12 +6,16 @@ Nothing from the moment itself or later is read. The plain versions are `content
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from services.training.data import Int64Array, TrainingData, offsets_of
 from shared.context.labels import signed_labels
 from shared.context.profiles import PROFILE_HALF_LIFE_S
+from shared.context.standing import standing_places
 from shared.context.vectors import REQUEST_DIM, request_vector
 from shared.domain import FloatArray, IntArray, RequestContext, TimeArray
 
@@ -45,11 +49,27 @@ def content_profiles(data: TrainingData, users: IntArray, num_events: Int64Array
     newest = data.time_ms[np.maximum(starts + num_events - 1, 0)] if data.num_events else starts
     age_s = (newest[rows] - data.time_ms[at]) / 1000.0
     labels = signed_labels(data.actions[at], data.values[at])
+    labels[~standing_rows(data.items[at], data.actions[at], offsets_of(num_events))] = 0.0
     weights = np.maximum(labels, 0.0) * np.exp2(-age_s / PROFILE_HALF_LIFE_S)
     table = csr_matrix(
         (weights.astype(np.float32), data.items[at], offsets_of(num_events)), shape=(batch, data.num_items)
     )
     return unit_rows(np.asarray(table @ data.content, np.float32))
+
+
+def standing_rows(items: IntArray, actions: IntArray, offsets: Int64Array) -> NDArray[np.bool_]:
+    """Which events stand within each row of events, see `shared.context.standing`. [n] bool.
+
+    Row b is `offsets[b]:offsets[b + 1]`. Most rows name no item twice: those cost a sort.
+    """
+    stands = np.ones(len(items), bool)
+    for start, end in pairwise(offsets.tolist()):
+        row = items[start:end]
+        if len(np.unique(row)) < len(row):
+            kept = standing_places(row.tolist(), actions[start:end].tolist())
+            stands[start:end] = False
+            stands[start + np.array(kept)] = True
+    return stands
 
 
 def social_profiles(data: TrainingData, users: IntArray, time_ms: TimeArray) -> FloatArray:

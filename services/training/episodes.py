@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from services.training.asof import request_vectors, social_profiles, unit_rows
+from services.training.asof import request_vectors, social_profiles, standing_rows, unit_rows
 from services.training.data import Int64Array, TrainingData, offsets_of
 from services.training.windows import Batch, Cuts, event_inputs, places, vary_actions
 from shared.context.labels import signed_labels
@@ -92,6 +92,18 @@ def thin(
     return result
 
 
+def settled(data: TrainingData, index: Int64Array, mask: FloatArray) -> tuple[Int64Array, FloatArray]:
+    """The same without events that no longer stand, as serving reads a history. [B, L] each."""
+    on = mask > 0
+    stands = np.zeros(mask.shape, bool)
+    stands[on] = standing_rows(data.items[index[on]], data.actions[index[on]], offsets_of(on.sum(axis=1)))
+    if stands.sum() == on.sum():
+        return index, mask
+    order = np.argsort(stands, axis=1, kind="stable")  # padding first, events in their order
+    kept = np.take_along_axis(stands, order, axis=1)
+    return np.where(kept, np.take_along_axis(index, order, axis=1), 0), kept.astype(np.float32)
+
+
 def episode_inputs(
     data: TrainingData,
     cuts: Cuts,
@@ -109,6 +121,7 @@ def episode_inputs(
     index, mask = places(data, cuts, length)
     if rng is not None and thin_share > 0.0:
         index = thin(index, mask, cuts.starts + cuts.counts, thin_share, rng)
+    index, mask = settled(data, index, mask)
     batch = event_inputs(data, index, mask)
     if rng is None:
         batch["labels"] = signed_labels(batch["actions"], batch["values"])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.context.labels import signed_labels
+from shared.context.standing import standing_places
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM, attribute_vector, request_vector
 from shared.domain import FloatArray, IntArray, UserContext
 
@@ -75,8 +76,9 @@ def bucket_for(num_events: int, buckets: Sequence[int]) -> int:
 def build_inputs(contexts: Sequence[UserContext], rows: RowLookup, buckets: Sequence[int]) -> ModelInputs:
     """Pads contexts to one batch.
 
-    Events on items without rows are skipped (they are no shots); the latest `buckets[-1]` of the
-    others are kept. buckets: ascending lengths that the artifact was exported for.
+    Events that no longer stand (see `standing`) or are on items without rows are skipped: they are no
+    shots. The latest `buckets[-1]` of the others are kept. buckets: ascending lengths that the artifact was
+    exported for.
     """
     known = [_known_places(c, rows.index, buckets[-1]) for c in contexts]
     length = bucket_for(max((len(k) for k, _ in known), default=0), buckets)
@@ -117,11 +119,13 @@ def build_inputs(contexts: Sequence[UserContext], rows: RowLookup, buckets: Sequ
 def _known_places(
     context: UserContext, index: Mapping[str, int], max_events: int
 ) -> tuple[list[int], list[int]]:
-    """Places in the history whose item has rows, and those row numbers; the latest `max_events`."""
+    """Places in the history that stand and whose item has rows, and those row numbers; the latest
+    `max_events`."""
     places: list[int] = []
     row_numbers: list[int] = []
-    for place, item_id in enumerate(context.history.item_ids):
-        row = index.get(item_id)
+    history = context.history
+    for place in standing_places(history.item_ids, history.actions.tolist()):
+        row = index.get(history.item_ids[place])
         if row is not None:
             places.append(place)
             row_numbers.append(row)

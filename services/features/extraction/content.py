@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from services.features.mirror import ItemFacts
-from shared.context.labels import signed_labels
 from shared.context.profiles import content_profile
+from shared.context.standing import standing_labels
 from shared.domain import FloatArray, History
 
 
 def labels_of(history: History) -> FloatArray:
-    """Signed label of each event. [n] float32."""
-    return signed_labels(history.actions, history.values)
+    """Signed label of each event, 0 for those that no longer stand. [n] float32."""
+    return standing_labels(history.item_ids, history.actions, history.values)
 
 
 def history_profile(history: History, facts: ItemFacts, now_ms: int) -> FloatArray:

@@ -8,8 +8,8 @@ from itertools import accumulate, chain
 
 import numpy as np
 
+from services.features.extraction.content import labels_of
 from services.features.mirror import ItemTable
-from shared.context.labels import signed_labels
 from shared.context.profiles import decay_weights, social_profile, unit
 from shared.domain import FloatArray, History, NeighbourLike, Relation, TimeArray
 
@@ -54,11 +54,10 @@ class Circle:
         starts = (0, *accumulate(len(history) for history in histories))
         if not starts[-1]:
             return cls(tuple(people), starts, (), np.zeros(0, np.float32), np.zeros(0, np.int64))
-        actions = np.concatenate([history.actions for history in histories])
-        values = np.concatenate([history.values for history in histories])
+        labels = np.concatenate([labels_of(history) for history in histories])
         times = np.concatenate([history.time_ms for history in histories])
         item_ids = tuple(chain.from_iterable(history.item_ids for history in histories))
-        return cls(tuple(people), starts, item_ids, signed_labels(actions, values), times)
+        return cls(tuple(people), starts, item_ids, labels, times)
 
     def spans(self) -> Iterable[tuple[int, Neighbour, slice]]:
         """(place, person, their events) of those who have any."""

@@ -35,13 +35,15 @@ class EventLimits:
     """Bounds of what is kept.
 
     history: events a person; seen: items a person; dedupe: the latest event ids of a person that
-    are recognised; log: events of a domain's log; queued: events waiting for the store at once.
+    are recognised; log: events of a domain's log; impressions: the latest of a domain, which are kept
+    apart; queued: events waiting for the store at once.
     """
 
     history: int = 500
     seen: int = 5000
     dedupe: int = 10_000
     log: int = 10_000_000
+    impressions: int = 5_000_000
     queued: int = 50_000
 
 
@@ -145,11 +147,11 @@ class EventWriter:
     def _call(self, shard: int, events: list[Event]) -> tuple[list[str], Command]:
         keys = self._keys.shards[shard]
         people = {user_id: n for n, user_id in enumerate(dict.fromkeys(e.user_id for e in events), 1)}
-        names = [keys.log, keys.gone]
+        names = [keys.log, keys.impressions, keys.gone]
         limits = self._limits
-        log_cap = max(1, limits.log // len(self._keys.shards))
+        caps = [max(1, cap // len(self._keys.shards)) for cap in (limits.log, limits.impressions)]
         args: list[bytes | str | int | float] = [
-            limits.history, limits.seen, limits.dedupe, log_cap, len(people)
+            limits.history, limits.seen, limits.dedupe, *caps, len(people)
         ]  # fmt: skip
         for user_id in people:
             names += (keys.person(user_id), keys.history(user_id), keys.seen(user_id), keys.dedupe(user_id))

@@ -21,6 +21,8 @@ from shared.domain import Action, Event, Relation, User
 
 _ENTRIES_A_READ = 2000
 _PEOPLE_A_READ = 500
+# Person → time, record and exposure of each of their entries.
+_People = dict[bytes, list[tuple[int, bytes, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,19 @@ class Exporter:
         self._store, self._keys, self._schema = store, keys, schema
 
     async def events(self, span: EventSpan, *, batch: int) -> AsyncGenerator[list[Event], None]:
-        """The log, shard by shard, each person's events by time (ties as they arrived)."""
+        """The log, shard by shard, each person's events by time (ties as they arrived).
+
+        Of events at the same moment, impressions come last.
+        """
         for shard in self._keys.shards:
             last = b""
-            people: dict[bytes, list[tuple[int, bytes, bytes]]] = {}
-            async for entry_id, fields in self._entries(shard):
+            people: _People = {}
+            async for entry_id, fields in self._entries(shard.log):
                 last = entry_id
-                if span.holds(fields[3]):
-                    exposure = fields[5] if len(fields) > 5 else b""
-                    entry = (event_time_ms(fields[3]), fields[3], exposure)
-                    people.setdefault(fields[1], []).append(entry)
+                _note(people, fields, span)
+            if span.include_impressions:
+                async for _, fields in self._entries(shard.impressions):
+                    _note(people, fields, span)
             await self._without_erased(shard, people)
             ready: list[Event] = []
             for user, entries in people.items():
@@ -91,22 +96,21 @@ class Exporter:
         for shard, last in zip(self._keys.shards, exported, strict=True):
             if last is not None:
                 bound = min(entry_order(last), (before_ms, 0))
-                commands.append(("XTRIM", shard.log, "MINID", "~", f"{bound[0]}-{bound[1]}"))
+                logs = (shard.log, shard.impressions)
+                commands += [("XTRIM", log, "MINID", "~", f"{bound[0]}-{bound[1]}") for log in logs]
         return sum(await self._store.run(commands, write=True))
 
-    async def _entries(self, shard: ShardKeys) -> AsyncGenerator[tuple[bytes, list[bytes]], None]:
+    async def _entries(self, log: str) -> AsyncGenerator[tuple[bytes, list[bytes]], None]:
         start = "-"
         while True:
-            entries = await self._store.one("XRANGE", shard.log, start, "+", "COUNT", _ENTRIES_A_READ)
+            entries = await self._store.one("XRANGE", log, start, "+", "COUNT", _ENTRIES_A_READ)
             for entry_id, fields in entries:
                 yield entry_id, fields
             if len(entries) < _ENTRIES_A_READ:
                 return
             start = f"({entries[-1][0].decode()}"
 
-    async def _without_erased(
-        self, shard: ShardKeys, people: dict[bytes, list[tuple[int, bytes, bytes]]]
-    ) -> None:
+    async def _without_erased(self, shard: ShardKeys, people: _People) -> None:
         """Takes out who was erased while the log was being read."""
         gone = pairs(await self._store.one("HGETALL", shard.gone))
         if not gone:
@@ -133,3 +137,10 @@ class Exporter:
             for relation in unpack_relations(user_id, pairs(flat))
         ]
         return users, relations
+
+
+def _note(people: _People, fields: list[bytes], span: EventSpan) -> None:
+    """Adds a log entry that the span holds to its person's. fields: u, user, e, record, and x, exposure."""
+    if span.holds(fields[3]):
+        exposure = fields[5] if len(fields) > 5 else b""
+        people.setdefault(fields[1], []).append((event_time_ms(fields[3]), fields[3], exposure))

@@ -11,14 +11,15 @@ one cluster slot, so a script may touch them together. Tags of a domain:
 Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
 
     p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes,
-                    l0/l1 first and last log entry
+                    l0/l1 first and last log entry, i0/i1 the same of the impressions
     h:<u>   zset    history: arrival + record by event time
     s:<u>   zset    seen item ids by time
     d:<u>   zset    digests of the latest event ids by arrival
     f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
     b:<u>   hash    relations to <u>: kind + owner → nothing
     xf:<u> xb:<u>   the two above, detached while <u> is being erased
-    log     stream  events of the shard in order of arrival
+    log     stream  events of the shard in order of arrival, all but impressions
+    imp     stream  impressions, apart: there are far more of them, and they must not push events out
     users   set     people with attributes or relations
     gone    hash    keyed hash of an erased person → time of erasure
     jobs    hash    work that spans shards and is not finished
@@ -42,6 +43,10 @@ class ShardKeys:
     @cached_property
     def log(self) -> str:
         return f"{self.tag}:log"
+
+    @cached_property
+    def impressions(self) -> str:
+        return f"{self.tag}:imp"
 
     @cached_property
     def users(self) -> str:

@@ -173,9 +173,9 @@ class Lifecycle:
             )
             if cursor == b"0":
                 break
-        first, last, _ = job.decode().split(" ")
-        if first:
-            await self._sift(user_id, first, last, erase=True)
+        first, last, _, first_shown, last_shown = job.decode().split(" ")
+        await self._sift(user_id, keys.log, first, last, erase=True)
+        await self._sift(user_id, keys.impressions, first_shown, last_shown, erase=True)
         await self._store.run(
             [("UNLINK", forward), ("UNLINK", back), ("HDEL", keys.jobs, _ERASE_JOB + user_id)], write=True
         )
@@ -183,9 +183,10 @@ class Lifecycle:
     async def _drop_sides(self, sides: Sequence[tuple[str, str]]) -> None:
         await self._store.run([("HDEL", key, field) for key, field in sides], write=True)
 
-    async def _sift(self, user_id: str, first: str, last: str, *, erase: bool) -> list[tuple[bytes, bytes]]:
-        """(record, exposure) of the person's log entries, unless they are erased."""
-        log = self._keys.shard(user_id).log
+    async def _sift(
+        self, user_id: str, log: str, first: str, last: str, *, erase: bool
+    ) -> list[tuple[bytes, bytes]]:
+        """(record, exposure) of the person's entries of a log, unless they are erased. No first: none."""
         found: list[tuple[bytes, bytes]] = []
         what = "erase" if erase else "read"
         while first:
@@ -200,15 +201,17 @@ class Lifecycle:
         keys = self._keys.shard(user_id)
         person, history, seen, forward, back = await self._store.run(
             [
-                ("HMGET", keys.person(user_id), "q", "r", "a", "l0", "l1"),
+                ("HMGET", keys.person(user_id), "q", "r", "a", "l0", "l1", "i0", "i1"),
                 ("ZRANGE", keys.history(user_id), 0, -1),
                 ("ZRANGE", keys.seen(user_id), 0, -1, "WITHSCORES"),
                 ("HGETALL", keys.forward(user_id)),
                 ("HKEYS", keys.back(user_id)),
             ]
         )
-        arrivals, changes, attributes, first, last = person
-        logged = await self._sift(user_id, first.decode(), last.decode(), erase=False) if first else []
+        arrivals, changes, attributes, *entries = person
+        first, last, first_shown, last_shown = ((entry or b"").decode() for entry in entries)
+        logged = await self._sift(user_id, keys.log, first, last, erase=False)
+        logged += await self._sift(user_id, keys.impressions, first_shown, last_shown, erase=False)
         events = [unpack_event(user_id, record, exposure) for record, exposure in logged]
         known = {event.event_id for event in events}
         # What the log has lost to its cap is older than what it has.

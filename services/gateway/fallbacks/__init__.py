@@ -24,7 +24,7 @@ class Fallback(Protocol):
 
 
 def fallen(draft: Draft, rung: Rung, list_before: Weighted, trending: Weighted) -> Draft:
-    """A draft ranked without scoring: a list of before by its scores, below it trending by log(weight).
+    """A draft ranked without scoring: a list of before by its log-odds, below it trending by log(weight).
 
     Where the request names its candidates, all of them are ranked: those that neither list knows come last,
     in the order they were named.

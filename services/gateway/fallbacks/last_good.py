@@ -3,6 +3,7 @@ from __future__ import annotations
 from services.gateway.draft import Draft, Rung
 from services.gateway.fallbacks import fallen
 from services.gateway.last_good import LastGoodLists
+from services.gateway.odds import log_odds
 from services.gateway.trending import TrendingSnapshot
 
 
@@ -20,6 +21,6 @@ class LastGoodFallback:
         kept = self._lists.get(draft.domain, draft.query.user_id) if draft.person_known else None
         if kept is None:
             return draft
-        best = tuple(zip(kept.item_ids, kept.base.tolist(), strict=True))
+        best = tuple(zip(kept.item_ids, log_odds(kept.base, kept.bounds).tolist(), strict=True))
         tail = self._trending.top_or_newest(draft.domain)
         return fallen(draft, Rung.LAST_GOOD_LIST, best, tail)

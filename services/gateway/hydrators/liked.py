@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.gateway.draft import Draft
-from shared.context.labels import signed_labels
+from shared.context.standing import standing_labels
 
 _MAX_EVENTS = 100
 _MAX_LIKED = 20
@@ -17,9 +17,7 @@ class LikedHydrator:
 
     async def hydrate(self, draft: Draft) -> Draft:
         history = draft.person.context.history.last(_MAX_EVENTS)
-        labels = signed_labels(history.actions, history.values)
-        latest: dict[str, float] = {}
-        for item_id, label in zip(reversed(history.item_ids), reversed(labels.tolist()), strict=True):
-            latest.setdefault(item_id, label)
-        liked = [item_id for item_id, label in latest.items() if label >= _LEAST_LABEL]
-        return replace(draft, liked=tuple(liked[:_MAX_LIKED]))
+        labels = standing_labels(history.item_ids, history.actions, history.values).tolist()
+        newest_first = zip(reversed(history.item_ids), reversed(labels), strict=True)
+        liked = dict.fromkeys(item_id for item_id, label in newest_first if label >= _LEAST_LABEL)
+        return replace(draft, liked=tuple(liked)[:_MAX_LIKED])

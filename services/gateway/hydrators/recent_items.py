@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.gateway.draft import Draft, Likeness, Rung
-from shared.context.labels import signed_labels
+from shared.context.standing import standing_labels
 
 _MAX_ITEMS = 50
 
@@ -18,10 +18,7 @@ class RecentItemsHydrator:
         if draft.taste is not None:
             return draft
         history = draft.person.context.history.last(_MAX_ITEMS)
-        labels = signed_labels(history.actions, history.values).tolist()
-        if not any(label > 0.0 for label in labels):
-            return draft
-        # An item's latest event says how the person sees it now.
+        labels = standing_labels(history.item_ids, history.actions, history.values).tolist()
         latest = {i: w for i, w in zip(history.item_ids, labels, strict=True) if w != 0.0}
         if not any(weight > 0.0 for weight in latest.values()):
             return draft

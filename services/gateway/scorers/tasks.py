@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from services.gateway.draft import Adapted, Draft, Ranking, Scores, Taste
+from services.gateway.odds import Bounds
 from services.gateway.ports import Scoring
 from shared.calibration import task_values
-from shared.domain import FloatArray, TaskInfo
+from shared.domain import FloatArray, Link, TaskInfo
 
+_COSINES: Bounds = (-1.0, 1.0)
 _MAX_SCORED = 5000  # the contract's limit of ScoreItems
 
 
@@ -36,6 +38,8 @@ class TaskScorer:
         tasks = taste.tasks if isinstance(taste, Adapted) else tuple(TaskInfo(t) for t in answer.tasks)
         weights = taste.weights if isinstance(taste, Adapted) else np.ones(len(tasks), np.float32)
         ranking = ranked(candidates, answer, tasks, weights, draft.shots)
+        if not adapted:
+            ranking = replace(ranking, bounds=_COSINES)
         liked, sketches = _sketches_of(draft.liked, answer)
         scored = replace(draft, candidates=candidates, ranking=ranking, liked=liked, liked_sketches=sketches)
         return scored if adapted else replace(scored, model=answer.model)
@@ -66,7 +70,14 @@ def ranked(
     sketches = np.vstack([answer.sketches, np.zeros((1, answer.sketches.shape[1]), np.float32)])[rows]
     used = weights != 0.0  # a task that takes no part cannot spoil the mix
     base = (values[:, used] @ weights[used]).astype(np.float32)
-    return Ranking(tuple(candidates), base, base, tuple(t.name for t in tasks), values, sketches)
+    probabilities = all(t.link is Link.SIGMOID for t, some in zip(tasks, used, strict=True) if some)
+    bounds = _bounds(weights) if probabilities else None
+    return Ranking(tuple(candidates), base, base, tuple(t.name for t in tasks), values, sketches, bounds)
+
+
+def _bounds(weights: FloatArray) -> Bounds:
+    """What a mix of probabilities lies between."""
+    return float(weights[weights < 0.0].sum()), float(weights[weights > 0.0].sum())
 
 
 def _sketches_of(liked: Sequence[str], answer: Scores) -> tuple[tuple[str, ...], FloatArray | None]:

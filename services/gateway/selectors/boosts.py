@@ -8,12 +8,13 @@ import numpy as np
 
 from services.gateway.catalogue.follower import Catalogue
 from services.gateway.draft import Draft
+from services.gateway.odds import multiplied
 from services.gateway.query import Boost
 from shared.domain import Item
 
 
 class BoostSelector:
-    """Boosts multiply an item's odds: in a softmax over scores, that is adding log(factor) to its score."""
+    """Boosts multiply an item's odds."""
 
     name = "boosts"
 
@@ -25,8 +26,9 @@ class BoostSelector:
         if ranking is None or not boosts:
             return draft
         get = self._catalogue.of(draft.domain).get
-        added = np.array([log_factor(i, get(i), boosts) for i in ranking.item_ids], np.float32)
-        return replace(draft, ranking=replace(ranking, scores=ranking.base + added))
+        factors = np.array([log_factor(i, get(i), boosts) for i in ranking.item_ids], np.float32)
+        scores = multiplied(ranking.base, factors, ranking.bounds)
+        return replace(draft, ranking=replace(ranking, scores=scores))
 
 
 def log_factor(item_id: str, item: Item | None, boosts: Sequence[Boost]) -> float:

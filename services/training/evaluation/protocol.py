@@ -11,8 +11,8 @@ import numpy as np
 from services.training.asof import social_profiles
 from services.training.data import TrainingData
 from services.training.roles import choose_by_hash
-from shared.context.labels import signed_labels
 from shared.context.profiles import content_profile
+from shared.context.standing import standing_labels
 from shared.domain import Action, FloatArray, History, IntArray, RequestContext, TimeArray, UserContext
 
 SHOTS = (0, 1, 2, 5, 10, 20)
@@ -126,7 +126,7 @@ def context_of(
     data: TrainingData, user: int, past: Past, social_profile: FloatArray, moment_ms: int
 ) -> UserContext:
     """One person's context with a past; the content profile is made from that past alone."""
-    labels = signed_labels(past.actions, past.values)
+    labels = standing_labels(past.items.tolist(), past.actions, past.values)
     return UserContext(
         user_id=data.user_ids[user],
         history=History(tuple(data.item_ids[i] for i in past.items), past.actions, past.values, past.time_ms),

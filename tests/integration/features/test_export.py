@@ -66,6 +66,22 @@ async def test_a_log_at_its_cap_loses_its_oldest_entries_and_says_so(
         assert "log_trimmed_before_export" in said
 
 
+async def test_impressions_push_each_other_out_and_no_other_event(serve: Serve) -> None:
+    async with serve(shards=1, log_events=300, impression_events=300) as features:
+        await features.record(*(event("ann", f"liked{n}", time_ms=NOW_MS + n) for n in range(20)))
+        for at in range(0, 1000, 100):
+            shown = [event("bob", f"i{n}", IMPRESSION, time_ms=NOW_MS + n) for n in range(at, at + 100)]
+            await features.record(*shown)
+        assert [e.item_id for e in await features.exported()] == [f"liked{n}" for n in range(20)]
+        kept = [e.item_id for e in await features.exported(include_impressions=True) if e.user_id == "bob"]
+        assert 300 <= len(kept) <= 500
+        assert kept[-1] == "i999"
+        held = await features.ask("ExportUser", user_id="bob")
+        assert [e.item_id for e in held.events] == kept
+        assert (await features.ask("DeleteUser", user_id="bob")).existed
+        assert {e.user_id for e in await features.exported(include_impressions=True)} == {"ann"}
+
+
 async def test_only_what_was_exported_and_is_old_leaves_the_log(
     session_valkey: RunningValkey, features: Features
 ) -> None:

@@ -1,22 +1,22 @@
--- Appends events of one shard: log, history, seen set, and last the dedupe mark.
+-- Appends events of one shard: log (or impressions), history, seen set, and last the dedupe mark.
 --
--- KEYS  1 log  2 gone, then for each person: person, history, seen, dedupe
--- ARGV  1 history cap  2 seen cap  3 dedupe window  4 log cap  5 number of people,
+-- KEYS  1 log  2 impressions  3 gone, then for each person: person, history, seen, dedupe
+-- ARGV  1 history cap  2 seen cap  3 dedupe window  4 log cap  5 impressions cap  6 number of people,
 --       for each person: user id, keyed hash
 --       for each event: person (1..), action, time_ms, item id, digest, record, exposure ("" = none)
 -- Returns {one digit an event: 1 recorded, 2 duplicate, 3 dated before the person's erasure;
 --          entries trimmed from the log; entries in the log}
 local PER_PERSON, PER_EVENT, IMPRESSION = 4, 7, 1
-local people = tonumber(ARGV[5])
+local people = tonumber(ARGV[6])
 local history_cap, seen_cap = tonumber(ARGV[1]), tonumber(ARGV[2])
-local window, log_cap = tonumber(ARGV[3]), tonumber(ARGV[4])
+local window, log_cap, impressions_cap = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- Everything is checked before the first write: a script that fails half-way is not undone.
-if not (people and history_cap and seen_cap and window and log_cap) then
+if not (people and history_cap and seen_cap and window and log_cap and impressions_cap) then
   return redis.error_reply('ERR append: caps and number of people must be numbers')
 end
-local first = 5 + 2 * people
-if #KEYS ~= 2 + PER_PERSON * people or #ARGV < first or (#ARGV - first) % PER_EVENT ~= 0 then
+local first = 6 + 2 * people
+if #KEYS ~= 3 + PER_PERSON * people or #ARGV < first or (#ARGV - first) % PER_EVENT ~= 0 then
   return redis.error_reply('ERR append: wrong number of keys or arguments')
 end
 local function expect(key, wanted)
@@ -25,10 +25,10 @@ local function expect(key, wanted)
     return redis.error_reply('ERR append: ' .. key .. ' holds ' .. found .. ', not ' .. wanted)
   end
 end
-local wrong = expect(KEYS[1], 'stream') or expect(KEYS[2], 'hash')
+local wrong = expect(KEYS[1], 'stream') or expect(KEYS[2], 'stream') or expect(KEYS[3], 'hash')
 local kinds = { 'hash', 'zset', 'zset', 'zset' }
-for key = 3, #KEYS do
-  wrong = wrong or expect(KEYS[key], kinds[(key - 3) % PER_PERSON + 1])
+for key = 4, #KEYS do
+  wrong = wrong or expect(KEYS[key], kinds[(key - 4) % PER_PERSON + 1])
 end
 if wrong then
   return wrong
@@ -42,30 +42,32 @@ end
 
 local gone_at = {}
 for person = 1, people do
-  gone_at[person] = tonumber(redis.call('HGET', KEYS[2], ARGV[4 + 2 * person + 1]) or '')
+  gone_at[person] = tonumber(redis.call('HGET', KEYS[3], ARGV[5 + 2 * person + 1]) or '')
 end
 
 local statuses, touched = {}, {}
 for at = first + 1, #ARGV, PER_EVENT do
   local person = tonumber(ARGV[at])
   local time, digest = tonumber(ARGV[at + 2]), ARGV[at + 4]
-  local base = 3 + PER_PERSON * (person - 1)
+  local base = 4 + PER_PERSON * (person - 1)
   if gone_at[person] and time <= gone_at[person] then
     statuses[#statuses + 1] = '3'
   elseif redis.call('ZSCORE', KEYS[base + 3], digest) then
     statuses[#statuses + 1] = '2'
   else
     local arrival = redis.call('HINCRBY', KEYS[base], 'q', 1)
-    local user, record, exposure = ARGV[4 + 2 * person], ARGV[at + 5], ARGV[at + 6]
+    local user, record, exposure = ARGV[5 + 2 * person], ARGV[at + 5], ARGV[at + 6]
+    local shown = tonumber(ARGV[at + 1]) == IMPRESSION
+    local stream, mark = KEYS[shown and 2 or 1], shown and 'i' or 'l'
     local entry
     if exposure == '' then
-      entry = redis.call('XADD', KEYS[1], '*', 'u', user, 'e', record)
+      entry = redis.call('XADD', stream, '*', 'u', user, 'e', record)
     else
-      entry = redis.call('XADD', KEYS[1], '*', 'u', user, 'e', record, 'x', exposure)
+      entry = redis.call('XADD', stream, '*', 'u', user, 'e', record, 'x', exposure)
     end
-    redis.call('HSETNX', KEYS[base], 'l0', entry)
-    redis.call('HSET', KEYS[base], 'l1', entry)
-    if tonumber(ARGV[at + 1]) ~= IMPRESSION then
+    redis.call('HSETNX', KEYS[base], mark .. '0', entry)
+    redis.call('HSET', KEYS[base], mark .. '1', entry)
+    if not shown then
       redis.call('HINCRBY', KEYS[base], 'n', 1)
       redis.call('ZADD', KEYS[base + 1], ARGV[at + 2], struct.pack('>I8', arrival) .. record)
       redis.call('ZADD', KEYS[base + 2], 'GT', ARGV[at + 2], ARGV[at + 3])
@@ -80,6 +82,9 @@ for base, _ in pairs(touched) do
   redis.call('ZREMRANGEBYRANK', KEYS[base + 1], 0, -history_cap - 1)
   redis.call('ZREMRANGEBYRANK', KEYS[base + 2], 0, -seen_cap - 1)
   redis.call('ZREMRANGEBYRANK', KEYS[base + 3], 0, -window - 1)
+end
+if redis.call('XLEN', KEYS[2]) > impressions_cap then
+  redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', impressions_cap)
 end
 local length, trimmed = redis.call('XLEN', KEYS[1]), 0
 if length > log_cap then

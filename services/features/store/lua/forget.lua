@@ -7,11 +7,12 @@
 --       4 arrivals and 5 relation changes that were seen ("" = whatever they are now)
 -- Returns {what: 0 nothing there, 1 forgotten, 2 an earlier job is not finished, 3 changed since;
 --          first and last log entry}
+-- The job: first and last log entry, now_ms, first and last of the impressions.
 if redis.call('HEXISTS', KEYS[2], 'x:' .. ARGV[1]) == 1 then
   return { 2, '', '' }
 end
 local known = redis.call('EXISTS', KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9])
-local person = redis.call('HMGET', KEYS[4], 'q', 'r', 'l0', 'l1')
+local person = redis.call('HMGET', KEYS[4], 'q', 'r', 'l0', 'l1', 'i0', 'i1')
 if ARGV[4] ~= '' and ((person[1] or '0') ~= ARGV[4] or (person[2] or '0') ~= ARGV[5]) then
   return { 3, '', '' }
 end
@@ -24,7 +25,8 @@ if known == 0 then
   return { 0, '', '' }
 end
 local first, last = person[3] or '', person[4] or ''
-redis.call('HSET', KEYS[2], 'x:' .. ARGV[1], first .. ' ' .. last .. ' ' .. ARGV[3])
+local job = { first, last, ARGV[3], person[5] or '', person[6] or '' }
+redis.call('HSET', KEYS[2], 'x:' .. ARGV[1], table.concat(job, ' '))
 for side = 0, 1 do
   if redis.call('EXISTS', KEYS[8 + side]) == 1 then
     redis.call('RENAME', KEYS[8 + side], KEYS[10 + side])

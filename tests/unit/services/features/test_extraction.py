@@ -15,8 +15,8 @@ from services.features.extraction.social import (
 )
 from services.features.mirror import ItemTable
 from services.features.store.items import StoredItem
-from shared.context.labels import signed_labels
 from shared.context.profiles import content_profile, social_profile
+from shared.context.standing import standing_labels
 from shared.domain import Action, Event, FloatArray, History, Item, Relation
 
 DAY_MS = 24 * 3600 * 1000
@@ -66,7 +66,10 @@ def _plain_profile(
     """One neighbour after another, by the functions that training uses."""
     profiles = [
         content_profile(
-            table.facts(h.item_ids).embeddings, signed_labels(h.actions, h.values), h.time_ms, now_ms
+            table.facts(h.item_ids).embeddings,
+            standing_labels(h.item_ids, h.actions, h.values),
+            h.time_ms,
+            now_ms,
         )
         for h in histories
     ]

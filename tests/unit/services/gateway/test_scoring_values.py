@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from services.gateway.draft import Scores
+from services.gateway.odds import log_odds, multiplied
 from services.gateway.query import Boost
 from services.gateway.scorers.tasks import ranked
 from services.gateway.selectors.boosts import log_factor
@@ -63,3 +64,31 @@ def test_a_boost_means_items_by_id_category_or_attribute(boost: Boost, means_it:
     item = Item("i", categories=("war",), attributes={"lang": "nl"})
     factor = log_factor("i", item, [boost, Boost(0.5, item_id="i")])
     assert factor == pytest.approx(np.log(2.0 if means_it else 0.5))
+
+
+def test_a_boost_multiplies_the_odds_of_a_probability() -> None:
+    """0.5 has odds 1, times 3 gives 3 of 4; 0.2 has odds 1/4, halved 1/9. A mix of weight 2 lies in 0..2."""
+    scores = np.array([0.5, 0.2, 0.2, np.nan], np.float32)
+    factors = np.log(np.array([3.0, 0.5, 1.0, 3.0], np.float32))
+    np.testing.assert_allclose(multiplied(scores, factors, (0.0, 1.0)), [0.75, 1 / 9, 0.2, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(
+        multiplied(2 * scores, factors, (0.0, 2.0)), [1.5, 2 / 9, 0.4, np.nan], rtol=1e-6
+    )
+
+
+def test_a_small_boost_of_a_mix_of_probabilities_is_a_small_step() -> None:
+    task = TaskInfo("next", link=Link.SIGMOID)
+    weights = np.array([1.0], np.float32)
+    ranking = ranked(["a", "b"], answer("a", "b", raw=[[0.0, -2.0], [0.0, -3.0]]), (task,), weights)
+    assert ranking.bounds == (0.0, 1.0)
+    lowered = multiplied(ranking.base, np.log(np.array([0.9, 1.0], np.float32)), ranking.bounds)
+    assert ranking.base[0] > lowered[0] > ranking.base[1]
+
+
+def test_log_odds_of_scores_that_have_no_bounds_are_the_scores() -> None:
+    scores = np.array([0.5, 0.0, 1.0], np.float32)
+    assert log_odds(scores, None).tolist() == scores.tolist()
+    halves, never, surely = log_odds(scores, (0.0, 1.0)).tolist()
+    assert halves == 0.0
+    assert never == pytest.approx(-surely)
+    assert np.isfinite(never)

@@ -10,8 +10,8 @@ from services.training.asof import content_profiles, events_before, request_vect
 from services.training.assemble import Tables, assemble, normalise_events, to_sequences
 from services.training.data import TrainingData
 from services.training.roles import RoleSettings, assign_roles, choose_by_hash
-from shared.context.labels import signed_labels
 from shared.context.profiles import content_profile, social_profile
+from shared.context.standing import standing_labels
 from shared.context.vectors import attribute_vector, request_vector
 from shared.domain import Action, RequestContext
 from shared.errors import InvalidInput
@@ -203,7 +203,7 @@ def test_content_profiles_equal_the_serving_function() -> None:
         part = slice(data.offsets[user], data.offsets[user] + count)
         plain = content_profile(
             data.content[data.items[part]],
-            signed_labels(data.actions[part], data.values[part]),
+            standing_labels(data.items[part].tolist(), data.actions[part], data.values[part]),
             data.time_ms[part],
             100 * DAY,
         )
@@ -228,7 +228,11 @@ def test_social_profiles_read_only_what_neighbours_did_before() -> None:
                 theirs.append(
                     content_profile(
                         data.content[data.items[part][past]],
-                        data.labels[part][past],
+                        standing_labels(
+                            data.items[part][past].tolist(),
+                            data.actions[part][past],
+                            data.values[part][past],
+                        ),
                         data.time_ms[part][past],
                         moment,
                     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ from services.training.roles import RoleSettings
 from services.training.windows import Cuts, generator, places
 from shared.context.batch import ModelInputs, build_inputs
 from shared.context.profiles import content_profile
+from shared.context.standing import standing_labels
 from shared.domain import Action, History, RequestContext, UserContext
 from tests.unit.services.training import synthetic
 
@@ -86,9 +89,19 @@ class Rows:
         self.support_rows = -self.input_rows
 
 
+def with_repeats(data: TrainingData) -> TrainingData:
+    """The same people acting in all ways on six items only."""
+    rng = np.random.default_rng(5)
+    actions = rng.integers(2, 10, data.num_events).astype(np.int32)
+    values = np.where(actions == Action.RATING, rng.integers(1, 6, data.num_events), 0.0).astype(np.float32)
+    return replace(data, items=data.items % 6, actions=actions, values=values)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
 @pytest.mark.parametrize("shots", [0, 1, 7, 20])
-def test_inputs_are_those_that_serving_builds(data: TrainingData, shots: int) -> None:
+def test_inputs_are_those_that_serving_builds(data: TrainingData, shots: int, repeats: bool) -> None:
     """The same people through `build_inputs`, as strangers who have done nothing but the support events."""
+    data = with_repeats(data) if repeats else data
     cuts = protocol_episodes(data, EVERYBODY, shots)
     mine = episode_inputs(data, cuts, 20)
     contexts = []
@@ -97,7 +110,8 @@ def test_inputs_are_those_that_serving_builds(data: TrainingData, shots: int) ->
         items, times = data.items[part], data.time_ms[part]
         names = tuple(data.item_ids[i] for i in items)
         history = History(names, data.actions[part], data.values[part], times)
-        profile = content_profile(data.content[items], data.labels[part], times, int(now))
+        labels = standing_labels(names, data.actions[part], data.values[part])
+        profile = content_profile(data.content[items], labels, times, int(now))
         zeros = np.zeros_like(profile)
         request = RequestContext(time_ms=int(now))
         contexts.append(UserContext(data.user_ids[user], history, profile, zeros, request=request))
