@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
+class StopRequested(Exception):
+    """The driver wants no more of a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One model to meta-train from the job's pre-trained weights.

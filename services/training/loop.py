@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from services.training.jobs import StopRequested
 from services.training.windows import Batch
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
@@ -55,7 +56,8 @@ class Hooks:
     """What the caller wants to hear of.
 
     on_step: progress, every `report_every` steps; on_checkpoint: a state to keep, every
-    `checkpoint_every` steps (0 = never); resume: the state to go on from.
+    `checkpoint_every` steps (0 = never) and where the run is to end; resume: the state to go on from;
+    stopping: whether the run is to end, asked every `report_every` steps.
     """
 
     on_step: OnStep | None = None
@@ -63,6 +65,16 @@ class Hooks:
     on_checkpoint: Callable[[TrainState], None] | None = None
     checkpoint_every: int = 0
     resume: TrainState | None = None
+    stopping: Callable[[], bool] | None = None
+
+    def after_step(self, done: int, state: Callable[[], TrainState]) -> None:
+        """Keeps the state where it is time to, or where the run is to end: then raises StopRequested."""
+        ends = self.stopping is not None and done % self.report_every == 0 and self.stopping()
+        due = self.checkpoint_every > 0 and done % self.checkpoint_every == 0
+        if self.on_checkpoint and (due or ends):
+            self.on_checkpoint(state())
+        if ends:
+            raise StopRequested
 
 
 @dataclass(frozen=True, slots=True)

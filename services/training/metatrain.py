@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,12 +136,18 @@ def meta_train(
             report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
-        if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
-            kept = _marked(best_arrays, _BEST) | _marked(average.arrays, _AVERAGE)
-            arrays = {**trainer.arrays(), **kept, _BEST: np.array(best)}
-            hooks.on_checkpoint(TrainState("meta-train", done, arrays))
+        kept = partial(_state, done, trainer, average, best, best_arrays)
+        hooks.after_step(done, kept)
     model.load_arrays(best_arrays)
     return {**numbers(metrics), "validation_ndcg": best}
+
+
+def _state(
+    done: int, trainer: Trainer, average: Average, best: float, best_arrays: Mapping[str, Any]
+) -> TrainState:
+    """All that the stage needs to go on."""
+    kept = _marked(best_arrays, _BEST) | _marked(average.arrays, _AVERAGE)
+    return TrainState("meta-train", done, {**trainer.arrays(), **kept, _BEST: np.array(best)})
 
 
 def _with_gamma(model: WarmstartModel, seen: Look) -> dict[str, Any]:

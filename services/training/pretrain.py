@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,9 +141,12 @@ def pretrain(
         done = step + 1
         if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):
             hooks.on_step(done, config.steps, numbers(metrics))
-        if hooks.on_checkpoint and hooks.checkpoint_every and done % hooks.checkpoint_every == 0:
-            hooks.on_checkpoint(TrainState("pretrain", done, trainer.arrays()))
+        hooks.after_step(done, partial(_state, done, trainer))
     return numbers(metrics)
+
+
+def _state(done: int, trainer: Trainer) -> TrainState:
+    return TrainState("pretrain", done, trainer.arrays())
 
 
 def window_batch(

@@ -26,10 +26,6 @@ _CHECKPOINTS_A_STAGE = 8
 _LIBRARIES = ("tensorflow", "keras", "numpy", "ray")
 
 
-class StopRequested(Exception):
-    """The driver wants no more of this run."""
-
-
 def train_worker(config: Mapping[str, Any]) -> None:
     """Does the plan. config: `plan`, a Plan, and `data`, a list of object references to TrainingData."""
     import ray
@@ -79,10 +75,9 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
 
-    def check_stop(self) -> None:
-        """Raises StopRequested where the run is to end."""
-        if self._plan.stop.exists():
-            raise StopRequested
+    def stopping(self) -> bool:
+        """Whether the driver wants no more of this run."""
+        return self._plan.stop.exists()
 
     def _board(self, job: str) -> Any:
         """TensorBoard's event file of a job. (`tf.summary` would need TensorBoard itself installed.)"""
@@ -195,7 +190,6 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
 
     def on_step(step: int, total: int, metrics: Mapping[str, float]) -> None:
         reporter.progress(job, stage, step, total, metrics)
-        reporter.check_stop()
 
     def on_checkpoint(state: TrainState) -> None:
         _save(state, path, writes=reporter.writes)
@@ -206,6 +200,7 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
         on_checkpoint=on_checkpoint,
         checkpoint_every=max(1, steps // _CHECKPOINTS_A_STAGE),
         resume=TrainState.load(path) if path.is_file() else None,
+        stopping=reporter.stopping,
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from services.training.assemble import assemble
 from services.training.data import TrainingData
-from services.training.jobs import Arm, Job, Plan
+from services.training.jobs import Arm, Job, Plan, StopRequested
+from services.training.loop import TrainState
 from services.training.publish import publish
 from services.training.roles import RoleSettings
-from services.training.worker import Reporter, StopRequested, do_job, is_exported
+from services.training.worker import Reporter, do_job, is_exported
 from shared.artifacts import Registry
 from tests.unit.services.training import synthetic
 
@@ -104,7 +105,7 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
     # The validation at step 20 lies before the interruption: what was best then must not be forgotten.
     with pytest.raises(StopRequested):
         run(tmp_path, data, ON, stop_after=("meta-train-on", 24))
-    assert work.checkpoint("meta-train-on").is_file()
+    assert TrainState.load(work.checkpoint("meta-train-on")).step == 25  # kept because it was stopped
     assert not is_exported(work, ON)
     assert_same_ending(run(tmp_path, data, ON), whole[1])
 
