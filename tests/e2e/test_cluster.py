@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from services.cli.cluster.lock import lock_holder
 from services.cli.cluster.state import read_state
-from tests.cluster import UpProcess, gone, until, warmstart
+from tests.cluster import UpProcess, clean_environment, gone, until, warmstart
 
 pytestmark = pytest.mark.timeout(600)
 _PROGRAMS = ("valkey", "features", "adaptation", "scoring", "gateway")
@@ -77,3 +80,35 @@ def test_a_detached_cluster_is_stopped_by_down(tmp_path: Path):
     assert (stopped.code, stopped.out.strip()) == (0, "stopped")
     assert gone(family)
     assert warmstart("down", cwd=tmp_path).code == 1
+
+
+@pytest.mark.parametrize("programs", [0, 1, len(_PROGRAMS)])
+def test_down_ends_a_cluster_that_is_still_starting(tmp_path: Path, programs: int):
+    """Before its first program, between two, and while they load."""
+    up = UpProcess(tmp_path)
+    try:
+        until(lambda: lock_holder(up.data_dir))
+        until(lambda: sum(up.program(name) is not None for name in _PROGRAMS) >= programs)
+        family = up.family()
+        stopped = warmstart("down", cwd=tmp_path)
+        assert (stopped.code, stopped.out.strip()) == (0, "stopped"), stopped.err
+        assert up.process.wait(10) in (0, 130), up.log.read_text()
+        assert gone(family)
+    finally:
+        up.stop()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_detached_start_outlives_its_callers_death_but_neither_down_nor_an_interrupt(
+    tmp_path: Path, how: signal.Signals
+):
+    command = [sys.executable, "-m", "services.cli", "up", "--free-ports", "--detach"]
+    caller = subprocess.Popen(command, cwd=tmp_path, env=clean_environment())
+    started = until(lambda: lock_holder(tmp_path / "var"))
+    caller.send_signal(how)
+    caller.wait(60)
+    if how is signal.SIGKILL:
+        family = started.children(recursive=True)
+        assert warmstart("down", cwd=tmp_path).code == 0
+        assert gone(family)
+    assert gone([started])

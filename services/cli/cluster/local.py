@@ -84,11 +84,12 @@ def local_cluster(
 ) -> Iterator[LocalCluster]:
     """Starts the programs; stops them in order at the end, whatever way the block ends.
 
-    SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt inside the block; a second one while stopping kills.
+    SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt, before the block too, as soon as the directory is
+    held: `warmstart down` finds its holder. A second one while stopping kills.
     Raises CommandError where a port is taken, a setting is bad or the directory is another cluster's.
     """
     data_dir = data_dir.resolve()
-    with data_dir_lock(data_dir):
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP), data_dir_lock(data_dir):
         remove_state(data_dir)  # a killed cluster's
         ports = choose_ports()
         for folder in ("logs", "valkey", "registry"):
@@ -102,17 +103,17 @@ def local_cluster(
             mark=uuid.uuid4().hex,
         )
         _check_settings(variables)
-        with interrupted_by(signal.SIGTERM, signal.SIGHUP):
-            supervisor = Supervisor(config_file(), variables, data_dir)
+        supervisor = Supervisor(config_file(), variables, data_dir)
+        try:
+            supervisor.start()
+            yield LocalCluster(data_dir, ports, supervisor, domains)
+        finally:
+            remove_state(data_dir)
             try:
-                yield LocalCluster(data_dir, ports, supervisor, domains)
-            finally:
-                remove_state(data_dir)
-                try:
-                    supervisor.stop()
-                except KeyboardInterrupt:
-                    supervisor.kill()
-                    raise
+                supervisor.stop()
+            except KeyboardInterrupt:
+                supervisor.kill()
+                raise
 
 
 def _check_settings(variables: Mapping[str, str]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from services.cli.failures import CommandError
 
 _NAME = "up.lock"
@@ -35,3 +37,18 @@ def data_dir_lock(data_dir: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def lock_holder(data_dir: Path) -> psutil.Process | None:
+    """The process that holds the data directory, also while its cluster is still starting; None where there
+    is none.
+
+    A process id that is left over from a dead holder names nobody: the one it now belongs to has not opened
+    the lock.
+    """
+    path = (data_dir / _NAME).resolve()
+    try:
+        process = psutil.Process(int(path.read_text()))
+        return process if any(file.path == str(path) for file in process.open_files()) else None
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return None

@@ -45,15 +45,21 @@ class Supervisor:
     everything in order."""
 
     def __init__(self, config: Path, environment: Mapping[str, str], data_dir: Path) -> None:
+        self._config = config
+        self._environment = dict(environment)
         self._data_dir = data_dir
         self.mark = environment[CLUSTER_MARK]
         self._socket = Path(environment["WARMSTART_UP_SOCKET"])
-        leash = environment["WARMSTART_UP_LEASH"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Apart from making it, so that `stop` finds what was started when a signal comes in between."""
+        leash = self._environment["WARMSTART_UP_LEASH"]
         command = [sys.executable, leash, "--term", sys.executable, "-m", "supervisor.supervisord"]
-        with (data_dir / "logs" / "supervisord.out").open("ab") as output:
+        with (self._data_dir / "logs" / "supervisord.out").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [*command, "--nodaemon", "--configuration", str(config)],
-                env=dict(environment),
+                [*command, "--nodaemon", "--configuration", str(self._config)],
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -61,12 +67,8 @@ class Supervisor:
             )
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def states(self) -> dict[str, ProgramState]:
         """By program; empty while the supervisor does not answer yet."""
@@ -87,7 +89,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stops every program in order, then the supervisor; returns when no process is left."""
-        if self.running:
+        if self._process is not None and self.running:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(_STOP_S)
@@ -100,13 +102,14 @@ class Supervisor:
 
     def kill(self) -> None:
         """Stops everything at once, without order or mercy."""
-        if self.running:
+        if self._process is not None and self.running:
             self._process.kill()
             self._process.wait()
         self.stop()
 
     def kill_leftovers(self) -> None:
-        """Kills what still carries this cluster's mark: nothing, unless the supervisor itself was killed."""
+        """Kills what still carries this cluster's mark: nothing, unless the supervisor itself was killed or a
+        signal came while it was started."""
         deadline = time.monotonic() + 10.0
         while left := marked_processes(self.mark):
             for process in left:

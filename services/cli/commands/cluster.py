@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,11 @@ import typer
 
 from services.cli import options, output
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
+from services.cli.cluster.lock import lock_holder
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
+from services.cli.signals import interrupted_by
 
 UP_EXAMPLES = options.examples(
     "warmstart up", "warmstart up --base-port 6000", "warmstart up --free-ports --detach"
@@ -69,17 +73,26 @@ def up(
 
 
 def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
-    """Stop the cluster that runs on this data directory."""
-    state = read_state(data_dir)
-    if state is None:
+    """Stop the cluster that runs, or is still starting, on this data directory."""
+    process = lock_holder(data_dir)
+    if process is None:
         raise CommandError(f"no cluster runs on {data_dir}; `warmstart up` starts one")
-    process = psutil.Process(state.pid)
-    process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except psutil.TimeoutExpired:
-        raise CommandError(f"process {state.pid} is still stopping after {_STOP_S:g} s") from None
+    with suppress(psutil.NoSuchProcess):  # it may end by itself just now
+        process.terminate()
+    deadline = time.monotonic() + _STOP_S
+    while not _has_ended(process):
+        if time.monotonic() > deadline:
+            raise CommandError(f"process {process.pid} is still stopping after {_STOP_S:g} s")
+        time.sleep(_POLL_S)
     output.stdout().print("stopped")
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """A zombie has: whether its parent ever asks for its end is not ours to wait for."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def port_choice(base_port: int, free: bool) -> Callable[[], Ports]:
@@ -122,19 +135,28 @@ def hold(cluster: LocalCluster) -> None:
 def start_detached(
     data_dir: Path, *, base_port: int, free: bool, domains: str, timeout_s: float
 ) -> ClusterState:
-    """Runs `warmstart up` in a session of its own; returns once it has written its state."""
+    """Runs `warmstart up` in a session of its own; returns once it has written its state.
+
+    Where the caller is interrupted meanwhile, the start is too.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "up.log"
     ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
     command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]
     command += ["--domains", domains, "--timeout", str(timeout_s)]
-    with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
-    while process.poll() is None:
-        state = read_state(data_dir)
-        if state and state.pid == process.pid:
-            return state
-        time.sleep(_POLL_S)
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        with log.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        try:
+            while process.poll() is None:
+                state = read_state(data_dir)
+                if state and state.pid == process.pid:
+                    return state
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait(_STOP_S)
+            raise
     raise CommandError(f"the cluster did not start:\n{log_tail(log)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from services.cli.app import main
 from services.cli.cluster import leash
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
-from services.cli.cluster.lock import data_dir_lock
+from services.cli.cluster.lock import data_dir_lock, lock_holder
 from services.cli.cluster.ports import Ports, base_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
@@ -71,6 +72,33 @@ def test_a_data_directory_has_one_holder(tmp_path):
         data_dir_lock(tmp_path).__enter__()
     with data_dir_lock(tmp_path):
         pass
+
+
+def test_a_dead_holders_process_id_names_nobody(tmp_path):
+    """Whoever has the id now has not opened the lock."""
+    assert lock_holder(tmp_path) is None
+    with data_dir_lock(tmp_path):
+        assert lock_holder(tmp_path) == psutil.Process()
+    assert (tmp_path / "up.lock").read_text() == str(os.getpid())
+    assert lock_holder(tmp_path) is None
+
+
+def test_down_ends_a_cluster_that_has_not_said_yet_where_it_is(tmp_path, capsys):
+    """It holds its directory, and there is no cluster.json."""
+    holder = (
+        "import pathlib,time; from services.cli.cluster.lock import data_dir_lock\n"
+        f"with data_dir_lock(pathlib.Path({str(tmp_path)!r})): print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            assert read_state(tmp_path) is None
+            assert main(["down", "--data-dir", str(tmp_path)]) == 0
+            assert capsys.readouterr().out.strip() == "stopped"
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_the_state_file_says_where_the_gateway_is(tmp_path):
