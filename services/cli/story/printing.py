@@ -25,7 +25,7 @@ def print_stranger(story: StrangerStory, console: Console) -> None:
     console.print(Rule("A stranger", align="left"))
     console.print(_side_by_side(story))
     _print_step("liked", story.liked, console)
-    _print_step("disliked", story.disliked, console)
+    _print_step("clicked, then disliked", story.disliked, console)
     near = ", ".join(title_of(n.item) for n in story.neighbours[:3])
     console.print(
         output.escaped(

@@ -80,17 +80,22 @@ async def meet_a_stranger(client: GatewayClient, user_id: str, item_ids: Sequenc
     near = [n.item_id for n in neighbours]
     asker = Asker(user_id)
     before = (await rank_catalogue(client, asker, item_ids)).mean_rank(near)
-    third = await _act(client, user_id, [disliked], Action.DISLIKE)
+    # As it happens: one has a look, and then says no.
+    third = await _act(client, user_id, [disliked], Action.CLICK, Action.DISLIKE)
     after = (await rank_catalogue(client, asker, item_ids)).mean_rank(near)
     return StrangerStory(first, second, third, tuple(neighbours), before, after)
 
 
 async def _act(
-    client: GatewayClient, user_id: str, items: Sequence[pb.RecommendedItem], action: Action
+    client: GatewayClient, user_id: str, items: Sequence[pb.RecommendedItem], *actions: Action
 ) -> Step:
-    """Sends the feedback, then asks for the next list, on the clock."""
+    """Sends the feedback, the actions on each item in order, then asks for the next list, on the clock."""
     sent = time.perf_counter()
-    events = [Event(user_id, item.item_id, action, 0.0, 0, f"{action.name}-{item.item_id}") for item in items]
+    events = [
+        Event(user_id, item.item_id, action, 0.0, 0, f"{action.name}-{item.item_id}")
+        for item in items
+        for action in actions
+    ]
     for result in await client.record(events):
         if result.status != pb.FEEDBACK_STATUS_RECORDED:
             raise CommandError(f"feedback was not stored: {result.reason or result}")

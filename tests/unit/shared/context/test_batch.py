@@ -126,3 +126,17 @@ def test_inputs_go_by_the_names_and_types_of_the_signature() -> None:
 @pytest.mark.parametrize(("events", "bucket"), [(0, 8), (8, 8), (9, 32), (32, 32), (33, 64), (500, 64)])
 def test_the_smallest_bucket_that_holds_the_events(events: int, bucket: int) -> None:
     assert bucket_for(events, (8, 32, 64)) == bucket
+
+
+def test_a_dislike_after_a_view_is_a_dislike_alone() -> None:
+    """The view is no shot any more, and the like of another item stays."""
+    looked = (
+        ("b", Action.LIKE, 0.0, 1_000),
+        ("a", Action.VIEW, 0.0, 2_000),
+        ("a", Action.DISLIKE, 0.0, 3_000),
+    )
+    both = build_inputs([context(*looked, now_ms=6_000)], Rows(), (4,)).as_dict()
+    alone = build_inputs([context(looked[0], looked[2], now_ms=6_000)], Rows(), (4,)).as_dict()
+    for name, expected in alone.items():
+        np.testing.assert_array_equal(both[name], expected, err_msg=name)
+    np.testing.assert_array_equal(both["actions"], [[0, 0, Action.LIKE, Action.DISLIKE]])
