@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from enum import Enum
@@ -142,27 +141,26 @@ def _datetime_ms(value: date) -> int:
 
 
 def detect_unit(cells: Iterable[object]) -> TimeUnit:
-    """The unit of most of a file's first times (of equals, the first seen): dates and ISO text are ISO, the
-    size of a number tells the rest (seconds reach 10^11 in the year 5138, milliseconds in 1973).
+    """The unit of a file's times by the size of its first ones: text that is no number is ISO, and
+    the largest number's size tells the rest (seconds reach 10^11 in the year 5138, milliseconds in 1973).
     One unit rules the whole file, so a stray value is refused, not reinterpreted."""
-    votes = Counter(unit for cell in cells if (unit := _unit_of(cell)))
-    return votes.most_common(1)[0][0] if votes else TimeUnit.MILLISECONDS
-
-
-def _unit_of(cell: object) -> TimeUnit | None:
-    """What one cell alone says; None where it says nothing."""
-    if isinstance(cell, (datetime, date)):
-        return TimeUnit.ISO
-    try:
-        size = abs(number("time", cell))
-    except BadRow:
-        return TimeUnit.ISO if isinstance(cell, str) and _is_iso(cell) else None
+    largest = 0.0
+    seen_iso = False
+    for cell in cells:
+        if isinstance(cell, (datetime, date)):
+            return TimeUnit.ISO
+        try:
+            largest = max(largest, abs(number("time", cell)))
+        except BadRow:
+            seen_iso = seen_iso or (isinstance(cell, str) and _is_iso(cell))
+    if largest == 0.0:
+        return TimeUnit.ISO if seen_iso else TimeUnit.MILLISECONDS
     bounds = (
         (_SECONDS_TILL_5138, TimeUnit.SECONDS),
         (1e14, TimeUnit.MILLISECONDS),
         (1e17, TimeUnit.MICROSECONDS),
     )
-    return next((unit for bound, unit in bounds if size < bound), TimeUnit.NANOSECONDS) if size else None
+    return next((unit for bound, unit in bounds if largest < bound), TimeUnit.NANOSECONDS)
 
 
 def _is_iso(cell: str) -> bool:

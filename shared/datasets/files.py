@@ -140,7 +140,11 @@ def load_files(
         "relations": _relations,
     }
     dataset = {kind: (lambda k=kind, t=table: readers[k](t)) for kind, table in tables.items()}
-    notes = tuple(note for table in tables.values() for note in table.notes())
+    notes = tuple(
+        f"{t.source.path.name}: times are read as {t.unit.value}"
+        for t in tables.values()
+        if t.time_field and how.unit is None
+    )
     sizes = {kind: table.source.count for kind, table in tables.items()}
     return Dataset("files", notes=notes, sizes=sizes, **dataset)  # type: ignore[arg-type]  # one reader a kind
 
@@ -170,17 +174,6 @@ class _Table:
             rows = islice(source.read((column,)), _DETECT_ROWS) if column else ()
             unit = fields.detect_unit(row.cells[0] for row in rows if not isinstance(row, Reject))
         return cls(kind, source, columns, unit, how, now_ms)
-
-    def notes(self) -> Iterator[str]:
-        """What the user would want to know of how the file is read."""
-        name = self.source.path.name
-        if self.time_field and self.how.unit is None:
-            yield f"{name}: times are read as {self.unit.value}"
-        used = self.columns.values()
-        if ignored := [column for column in self.source.columns() if column and column not in used]:
-            hint = f" (keep one with --map {self.kind}.{_ATTRIBUTE}NAME=COLUMN)"
-            keepable = hint if _takes(self.kind, f"{_ATTRIBUTE}x") else ""
-            yield f"{name}: columns that are not read: {', '.join(ignored)}{keepable}"
 
     @property
     def time_field(self) -> str:

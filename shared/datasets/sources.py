@@ -10,9 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -66,34 +65,21 @@ class _Lines:
         self._again.extendleft(reversed(lines))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[pa.NativeFile]:
-    """The (decompressed) bytes of a file. Raises DatasetError, also where reading them fails half-way."""
-    if not path.is_file():
-        raise DatasetError(f"{path} is not a file; check the path")
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            yield stream
-    except OSError as error:
-        packed = "; is it complete, and really compressed?" if path.suffix in _COMPRESSED else ""
-        raise DatasetError(f"{path} cannot be read: {error}{packed}") from error
-
-
-@contextmanager
-def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
+def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
     """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
     no field accepts, so they cost their row only."""
-    with (
-        _opened(path) as stream,
-        io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="") as text,
-    ):
-        yield text
+    if not path.is_file():
+        raise DatasetError(f"{path} is not a file; check the path")
+    stream = pa.input_stream(str(path), compression="detect")
+    return io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
 
 
 def count_lines(path: Path) -> int:
     """Line breaks of a (compressed) file."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is not a file; check the path")
     lines = 0
-    with _opened(path) as stream:
+    with pa.input_stream(str(path), compression="detect") as stream:
         while chunk := stream.read(_COUNT_CHUNK_BYTES):
             lines += chunk.count(b"\n")
     return lines
@@ -119,11 +105,7 @@ class DelimitedText:
                 names = next(self._reader(text))
             except StopIteration:
                 raise DatasetError(f"{self.path} is empty: its first line must name the columns") from None
-        found = tuple(self._name(n, first=i == 0) for i, n in enumerate(names))
-        twice = [name for name, times in Counter(found).items() if name and times > 1]
-        if twice:
-            raise DatasetError(f"{self.path} must name each column once, got twice: {', '.join(twice)}")
-        return found
+        return tuple(self._name(n, first=i == 0) for i, n in enumerate(names))
 
     def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:
         names = self.columns()

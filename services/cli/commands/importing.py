@@ -113,8 +113,7 @@ def import_(
     console = output.stderr()
     for note in source.notes:
         console.print(f"note: {output.escaped(note)}")
-    # The whole name: files that differ in their ending alone must not share a rejects file.
-    name = dataset or "-".join(f.name for f in files.values())
+    name = dataset or "-".join(f.stem for f in files.values())
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:

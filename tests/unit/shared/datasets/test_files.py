@@ -262,25 +262,3 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="is empty"):
         load_files({"events": write(tmp_path / "log.csv", "")}, now_ms=NOW_MS)
-
-
-def test_columns_that_nothing_reads_are_said(tmp_path):
-    people = write(tmp_path / "u.csv", "user,age,city\nann,30,Ghent\n")
-    mapping = Columns.parse(["users.attribute.age=age"])
-    assert load_files({"users": people}, mapping, now_ms=NOW_MS).notes == (
-        "u.csv: columns that are not read: city (keep one with --map users.attribute.NAME=COLUMN)",
-    )
-
-
-def test_a_column_that_is_named_twice_is_refused(tmp_path):
-    path = write(tmp_path / "log.csv", "user,item,item,value,time\n")
-    with pytest.raises(DatasetError, match=r"log\.csv must name each column once, got twice: item"):
-        load_files({"events": path}, now_ms=NOW_MS)
-
-
-@pytest.mark.parametrize("content", [b"user,item,value,time\n", gzip.compress(b"user,item\n" * 999)[:-20]])
-def test_a_file_that_is_no_whole_gzip_is_refused_by_name(tmp_path, content):
-    path = tmp_path / "log.csv.gz"
-    path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"log\.csv\.gz cannot be read: .* really compressed\?"):
-        load_files({"events": path}, now_ms=NOW_MS).sizes["events"]()
