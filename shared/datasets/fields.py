@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from enum import Enum
@@ -34,6 +35,11 @@ _TO_MS = {
 _FINER_THAN_SECONDS = (TimeUnit.MILLISECONDS, TimeUnit.MICROSECONDS, TimeUnit.NANOSECONDS)
 # A number below this is a time in seconds; as milliseconds it would be in the first years after 1970.
 _SECONDS_TILL_5138 = 1e11
+_UNIT_BELOW = (
+    (_SECONDS_TILL_5138, TimeUnit.SECONDS),
+    (1e14, TimeUnit.MILLISECONDS),
+    (1e17, TimeUnit.MICROSECONDS),
+)
 
 
 def bad(field: str, rule: str, value: object) -> BadRow:
@@ -141,26 +147,30 @@ def _datetime_ms(value: date) -> int:
 
 
 def detect_unit(cells: Iterable[object]) -> TimeUnit:
-    """The unit of a file's times by the size of its first ones: text that is no number is ISO, and
-    the largest number's size tells the rest (seconds reach 10^11 in the year 5138, milliseconds in 1973).
-    One unit rules the whole file, so a stray value is refused, not reinterpreted."""
-    largest = 0.0
-    seen_iso = False
+    """The unit of a file's times, by the majority of its first ones; ties go to the unit seen first.
+
+    Each cell has one vote: a number for the unit that its size tells (seconds reach 10^11 in the year
+    5138, milliseconds in 1973), ISO 8601 text for ISO, anything else none. One unit rules the whole file,
+    so a stray value is refused, not reinterpreted, and cannot have the other rows refused either.
+    """
+    votes: Counter[TimeUnit] = Counter()
     for cell in cells:
         if isinstance(cell, (datetime, date)):
             return TimeUnit.ISO
-        try:
-            largest = max(largest, abs(number("time", cell)))
-        except BadRow:
-            seen_iso = seen_iso or (isinstance(cell, str) and _is_iso(cell))
-    if largest == 0.0:
-        return TimeUnit.ISO if seen_iso else TimeUnit.MILLISECONDS
-    bounds = (
-        (_SECONDS_TILL_5138, TimeUnit.SECONDS),
-        (1e14, TimeUnit.MILLISECONDS),
-        (1e17, TimeUnit.MICROSECONDS),
-    )
-    return next((unit for bound, unit in bounds if largest < bound), TimeUnit.NANOSECONDS)
+        vote = _unit_of(cell)
+        if vote is not None:
+            votes[vote] += 1
+    return votes.most_common(1)[0][0] if votes else TimeUnit.MILLISECONDS
+
+
+def _unit_of(cell: object) -> TimeUnit | None:
+    try:
+        size = abs(number("time", cell))
+    except BadRow:
+        return TimeUnit.ISO if isinstance(cell, str) and _is_iso(cell) else None
+    if size == 0.0:
+        return None
+    return next((unit for bound, unit in _UNIT_BELOW if size < bound), TimeUnit.NANOSECONDS)
 
 
 def _is_iso(cell: str) -> bool:

@@ -116,10 +116,26 @@ def test_a_time_before_the_epoch_is_refused(cell):
         (["2020-01-01", "2020-01-02"], TimeUnit.ISO),
         ([datetime(2020, 1, 1)], TimeUnit.ISO),
         (["?", "881250949"], TimeUnit.SECONDS),  # one bad cell does not change the unit
+        ([0, "0", "?"], TimeUnit.MILLISECONDS),  # none of them tells a unit
         ([], TimeUnit.MILLISECONDS),
     ],
 )
 def test_the_unit_is_told_by_the_size_of_the_first_times(cells, unit):
+    assert fields.detect_unit(cells) is unit
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit"),
+    [
+        (["1700000000000", "1600000000", "1600000001"], TimeUnit.SECONDS),
+        (["1600000000", "1700000000000", "1700000000001"], TimeUnit.MILLISECONDS),
+        (["1600000000", "2020-01-01", "2020-01-02"], TimeUnit.ISO),
+        (["2020-01-01", "1600000000", "1600000001"], TimeUnit.SECONDS),
+        (["1600000000", "1700000000000"], TimeUnit.SECONDS),  # one vote each: the first seen
+        (["1700000000000", "1600000000"], TimeUnit.MILLISECONDS),
+    ],
+)
+def test_the_unit_is_that_of_most_times_and_of_the_first_where_they_are_as_many(cells, unit):
     assert fields.detect_unit(cells) is unit
 
 

@@ -234,6 +234,22 @@ def test_a_detected_unit_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("usual", "stray"),
+    [
+        ("1600000000", "1600000000000"),
+        ("1600000000000", "1600000000"),
+        ("2020-05-06T07:08:09", "1600000000"),
+        ("1600000000", "2020-05-06T07:08:09"),
+    ],
+)
+def test_one_time_of_another_unit_costs_its_own_row_only(tmp_path, usual, stray):
+    lines = "".join(f"u,i,5,{moment}\n" for moment in (stray, usual, usual))
+    rows = events_of(write(tmp_path / "log.csv", "user,item,value,time\n" + lines))
+    assert [type(r) for r in rows] == [Reject, Row, Row]
+    assert rows[0].reason.startswith("time must ")
+
+
+@pytest.mark.parametrize(
     ("header", "mapping", "message"),
     [
         ("a,b,c", [], r"has no column for user; say which with --map user=COLUMN; its columns: a, b, c"),
