@@ -16,7 +16,7 @@ from services.cli import options, output
 from services.cli.clients import open_gateway
 from services.cli.failures import CommandError
 from services.cli.importing.counts import OUTCOMES, Counts
-from services.cli.importing.rejects import RejectsFile
+from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
 from services.cli.target import gateway_target
 from shared.datasets import DATASETS, Columns, Dataset, DatasetError, FileOptions, load, load_files
@@ -77,7 +77,8 @@ def import_(
     rejects: Annotated[
         Path | None,
         typer.Option(
-            help="File for rows that could not be stored; by default under the data directory.",
+            help="File for rows that could not be stored; by default one for each imported "
+            "file in `rejects` under the data directory.",
             dir_okay=False,
         ),
     ] = None,
@@ -113,7 +114,7 @@ def import_(
     console = output.stderr()
     for note in source.notes:
         console.print(f"note: {output.escaped(note)}")
-    name = dataset or "-".join(f.stem for f in files.values())
+    name = dataset or rejects_name(list(files.values()))
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from services.cli.failures import CommandError
 from shared.datasets import Reject
+
+# Leaves room for the domain and the mark in the 255 bytes of a file name, also at four bytes a character.
+_MAX_NAME_CHARS = 40
+
+
+def rejects_name(files: Sequence[Path]) -> str:
+    """Name of the rejects of these files, endings included, with a mark of where they are: files of the
+    same name elsewhere have other rejects, and the same files imported again replace their own."""
+    where = "\n".join(str(file.resolve()) for file in files)
+    mark = sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{'-'.join(file.name for file in files)[:_MAX_NAME_CHARS]}-{mark}"
 
 
 class RejectsFile:

@@ -40,7 +40,7 @@ def test_bad_rows_fail_the_import_unless_allowed_and_are_all_written(trained: Up
     assert failed.code == 1
     assert "66.7% of the events could not be stored (allowed: 1.0%)" in failed.err
     assert "Traceback" not in failed.err
-    rejects = trained.data_dir / "rejects" / "default-bad.jsonl"
+    (rejects,) = (trained.data_dir / "rejects").glob("default-bad.csv-*.jsonl")
     rows = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [(r["row"], r["raw"]) for r in rows] == [
         (2, "import-bad,1,adore,,1600000000"),

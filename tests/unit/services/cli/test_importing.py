@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ from services.cli.commands.importing import check_bad_share
 from services.cli.failures import CommandError
 from services.cli.importing.counts import REJECTED, Counts
 from services.cli.importing.lanes import send_in_lanes
-from services.cli.importing.rejects import RejectsFile
+from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
 from shared.datasets import Dataset, Reject, Row
 from shared.domain import Action, Event, Item, User
@@ -118,6 +119,21 @@ async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_
         (4, "log.csv", "action must be …"),
     ]
     assert {line["raw"] for line in lines if line["row"] == 4} == {"u,i,adore"}
+
+
+def test_files_of_other_endings_or_places_have_other_rejects_and_the_same_file_its_own(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    files = [Path("ev.jsonl"), Path("ev.tsv"), Path("other/ev.tsv")]
+    names = [rejects_name([file]) for file in files]
+    assert len(set(names)) == 3
+    assert names[1].startswith("ev.tsv-")
+    assert rejects_name([tmp_path / "other" / ".." / "ev.tsv"]) == names[1]
+    assert rejects_name([Path("items.csv"), Path("ev.tsv")]).startswith("items.csv-ev.tsv-")
+
+
+def test_the_name_of_rejects_fits_a_file_name_however_long_the_files_are():
+    assert len(rejects_name([Path("\U0001f600" * 60 + ".csv")] * 4).encode()) < 180
 
 
 @pytest.mark.parametrize(
