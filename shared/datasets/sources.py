@@ -1,17 +1,15 @@
 """Files as streams of raw rows: delimited text, `::` text, JSON Lines, Parquet.
 
 Text is parsed row by row in Python: a columnar reader types whole columns and fails a whole
-block on one bad cell, while here one bad row must cost only itself. Text may be compressed
-(.gz, .bz2, .zst, .lz4). Memory stays bounded by one batch.
+block on one bad cell, while here one bad row must cost only itself. Memory stays bounded by one batch.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.datasets.rows import DatasetError, RawRow, Reject
+from shared.datasets.texts import Lines, compression_of, count_lines, open_text
 
 _PARQUET_BATCH_ROWS = 8192
-_COUNT_CHUNK_BYTES = 1 << 20
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
 class Source(Protocol):
@@ -43,46 +40,6 @@ class Source(Protocol):
     def count(self) -> int:
         """How many rows there are, about: text is counted by its line breaks."""
         ...
-
-
-class _Lines:
-    """Lines of a text, some of which may be read again. `taken`: since it was last cleared."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self._text = iter(text)
-        self._again: deque[str] = deque()
-        self.taken: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._text)
-        self.taken.append(line)
-        return line
-
-    def put_back(self, lines: Sequence[str]) -> None:
-        self._again.extendleft(reversed(lines))
-
-
-def open_text(path: Path, encoding: str = "utf-8") -> io.TextIOWrapper:
-    """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
-    no field accepts, so they cost their row only."""
-    if not path.is_file():
-        raise DatasetError(f"{path} is not a file; check the path")
-    stream = pa.input_stream(str(path), compression="detect")
-    return io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
-
-
-def count_lines(path: Path) -> int:
-    """Line breaks of a (compressed) file."""
-    if not path.is_file():
-        raise DatasetError(f"{path} is not a file; check the path")
-    lines = 0
-    with pa.input_stream(str(path), compression="detect") as stream:
-        while chunk := stream.read(_COUNT_CHUNK_BYTES):
-            lines += chunk.count(b"\n")
-    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +68,7 @@ class DelimitedText:
         names = self.columns()
         places = [_place(self.path, names, c) for c in columns]
         with open_text(self.path, self.encoding) as text:
-            lines = _Lines(text)
+            lines = Lines(text)
             reader = self._reader(lines)
             if not self.header:
                 next(reader)
@@ -254,21 +211,22 @@ class Parquet:
         with self._open() as file:
             return int(file.metadata.num_rows)
 
-    def _open(self) -> pq.ParquetFile:
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
         if not self.path.is_file():
             raise DatasetError(f"{self.path} is not a file; check the path")
         try:
-            return pq.ParquetFile(self.path)
-        except pa.ArrowInvalid as error:
-            raise DatasetError(f"{self.path} is not a Parquet file: {error}") from error
+            with pq.ParquetFile(self.path) as file:
+                yield file
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DatasetError(
+                f"{self.path} is not a Parquet file, or not a whole one ({error}); write or fetch it again"
+            ) from error
 
 
 def source_of(path: Path) -> Source:
     """By the file's name: .csv, .tsv, .jsonl/.ndjson (each also compressed) or .parquet."""
-    name = path.name.lower()
-    for ending in _COMPRESSED:
-        name = name.removesuffix(ending)
-    match Path(name).suffix:
+    match Path(path.name.lower().removesuffix(compression_of(path))).suffix:
         case ".csv":
             return DelimitedText(path)
         case ".tsv":

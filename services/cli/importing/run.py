@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ from services.cli.importing.counts import REJECTED, Counts
 from services.cli.importing.kinds import Answer, Kind
 from services.cli.importing.lanes import send_in_lanes
 from services.cli.importing.rejects import RejectsFile
-from shared.datasets import Dataset, Reject, Row
+from shared.datasets import Dataset, DatasetError, Reject, Row
 from shared.errors import DeadlinePassed, Overloaded, Unavailable
 
 T = TypeVar("T")
@@ -61,8 +61,8 @@ class _Rate(ProgressColumn):
 async def import_dataset(
     gateway: GatewayClient, dataset: Dataset, options: ImportOptions, rejects: RejectsFile, console: Console
 ) -> dict[str, Counts]:
-    """Sends everything and returns the counts per kind. Raises CommandError where the cluster stays away;
-    then what was sent is stored, and the same import run again goes on from there."""
+    """Sends everything and returns the counts per kind. Raises CommandError where the cluster stays away or a
+    file breaks off; then what was sent is stored, and the same import run again goes on from there."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
@@ -74,10 +74,16 @@ async def import_dataset(
     with Progress(*columns, console=console) as progress:
         absence = _Absence(progress.console, gateway.target, options.give_up_s)
         sender = _Sender(gateway, options, rejects, progress, counts, absence)
-        await sender.send_kind(kinds.ITEMS, dataset.items(), dataset)
-        await sender.send_kind(kinds.USERS, dataset.users(), dataset)
-        await sender.send_kind(kinds.RELATIONS, dataset.relations(), dataset)
-        await sender.send_kind(kinds.EVENTS, dataset.events(), dataset)
+        try:
+            await sender.send_kind(kinds.ITEMS, dataset.items(), dataset)
+            await sender.send_kind(kinds.USERS, dataset.users(), dataset)
+            await sender.send_kind(kinds.RELATIONS, dataset.relations(), dataset)
+            await sender.send_kind(kinds.EVENTS, dataset.events(), dataset)
+        except DatasetError as error:
+            raise CommandError(
+                f"{error}. Of this import {_settled(counts):,} rows are done. "
+                "Mend the file and run the same import again: what is stored is recognised"
+            ) from error
     return counts
 
 
@@ -174,10 +180,10 @@ class _Sender:
                 with attempt:
                     answers = await kind.send(self.gateway, values)
         except (Unavailable, Overloaded, DeadlinePassed) as error:
-            settled = sum(c.settled for c in self.counts.values())
             raise CommandError(
                 f"the gateway at {self.gateway.target} was away for {self.options.give_up_s:g} s ({error}); "
-                f"{settled:,} rows are done. Run the same import again: what is stored is recognised"
+                f"{_settled(self.counts):,} rows are done. "
+                "Run the same import again: what is stored is recognised"
             ) from error
         self.absence.over()
         if len(answers) != len(values):
@@ -191,6 +197,10 @@ class _Sender:
             if answer.outcome == REJECTED:
                 raw = repr(row.value)[:_MAX_RAW_CHARS]
                 self.rejects.write(kind.name, Reject(row.file, row.number, answer.reason, raw))
+
+
+def _settled(counts: Mapping[str, Counts]) -> int:
+    return sum(c.settled for c in counts.values())
 
 
 def _chain(first: T, rest: Iterator[T]) -> Iterator[T]:

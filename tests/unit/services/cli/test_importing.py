@@ -21,7 +21,7 @@ from services.cli.importing.counts import REJECTED, Counts
 from services.cli.importing.lanes import send_in_lanes
 from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
-from shared.datasets import Dataset, Reject, Row
+from shared.datasets import Dataset, DatasetError, Reject, Row
 from shared.domain import Action, Event, Item, User
 from shared.errors import Overloaded, Unavailable
 
@@ -158,6 +158,18 @@ async def test_a_cluster_that_stays_away_ends_with_what_to_do(tmp_path):
     gateway = FakeGateway(away=10**9)
     with pytest.raises(CommandError, match="Run the same import again: what is stored is recognised"):
         await run(gateway, dataset(events(10)), tmp_path, ImportOptions(give_up_s=0.1))
+
+
+async def test_a_file_that_breaks_off_ends_with_how_many_rows_are_done(tmp_path):
+    def broken():
+        yield from events(3)
+        raise DatasetError("log.csv.gz is not a whole one")
+
+    data = replace(dataset([]), events=broken, items=lambda: iter([Row(1, Item("i1")), Row(2, Item("i2"))]))
+    with pytest.raises(
+        CommandError, match=r"log\.csv\.gz is not a whole one\. Of this import 2 rows are done"
+    ):
+        await run(FakeGateway(), data, tmp_path)
 
 
 async def test_items_and_people_go_before_events(tmp_path):

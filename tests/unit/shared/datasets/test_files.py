@@ -275,6 +275,40 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
         load_files({"events": write(tmp_path / "log.parquet", "x")}, now_ms=NOW_MS)
 
 
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst", ".lz4"])
+def test_a_file_that_is_not_compressed_as_its_name_says_is_refused(tmp_path, ending):
+    path = write(tmp_path / f"log.csv{ending}", "user,item,value,time\nu,i,5,1600000000\n")
+    with pytest.raises(
+        DatasetError, match=rf"log\.csv\{ending} is not a \{ending} file, .* take \{ending} off"
+    ):
+        load_files({"events": path}, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.jsonl.gz"])
+def test_a_compressed_file_that_breaks_off_is_told_when_its_end_is_reached(tmp_path, name):
+    lines = [f'{{"user": "u", "item": "i{n}", "value": 5, "time": {1600000000 + n}}}' for n in range(90_000)]
+    if ".csv" in name:
+        lines = ["user,item,value,time", *(f"u,i{n},5,{1600000000 + n}" for n in range(90_000))]
+    path = tmp_path / name
+    path.write_bytes(gzip.compress("\n".join(lines).encode())[:-100])
+    dataset = load_files({"events": path}, now_ms=NOW_MS)
+    rows = dataset.events()
+    assert isinstance(next(rows), Row)
+    for read in (lambda: list(rows), dataset.sizes["events"]):
+        with pytest.raises(DatasetError, match=r"is not a \.gz file, or not a whole one"):
+            read()
+
+
+def test_a_parquet_file_with_broken_pages_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    table = pa.table({"user": ["u"], "item": ["i"], "value": [5.0], "time": [1600000000]})
+    pq.write_table(table, path)
+    pages = path.read_bytes()
+    path.write_bytes(b"PAR1" + b"\xff" * 60 + pages[64:])
+    with pytest.raises(DatasetError, match=r"log\.parquet is not a Parquet file, or not a whole one"):
+        events_of(path)
+
+
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="is empty"):
         load_files({"events": write(tmp_path / "log.csv", "")}, now_ms=NOW_MS)

@@ -1,0 +1,79 @@
+"""Text files, which may be compressed (.gz, .bz2, .zst, .lz4): opened, counted, read again by lines."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from shared.datasets.rows import DatasetError
+
+_COUNT_CHUNK_BYTES = 1 << 20
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
+
+
+class Lines:
+    """Lines of a text, some of which may be read again. `taken`: since it was last cleared."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self.taken.append(line)
+        return line
+
+    def put_back(self, lines: Sequence[str]) -> None:
+        self._again.extendleft(reversed(lines))
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
+    """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
+    no field accepts, so they cost their row only. Raises DatasetError, also in the middle of reading."""
+    with (
+        _opened(path) as stream,
+        io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="") as text,
+    ):
+        yield text
+
+
+def count_lines(path: Path) -> int:
+    """Line breaks of a (compressed) file. Raises DatasetError."""
+    lines = 0
+    with _opened(path) as stream:
+        while chunk := stream.read(_COUNT_CHUNK_BYTES):
+            lines += chunk.count(b"\n")
+    return lines
+
+
+def compression_of(path: Path) -> str:
+    """The ending that says how a file is compressed, or ""."""
+    ending = path.suffix.lower()
+    return ending if ending in _COMPRESSED else ""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.NativeFile]:
+    if not path.is_file():
+        raise DatasetError(f"{path} is not a file; check the path")
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            yield stream
+    except OSError as error:
+        ending = compression_of(path)
+        if not ending:
+            raise DatasetError(f"{path} cannot be read ({error}); check its permissions") from error
+        raise DatasetError(
+            f"{path} is not a {ending} file, or not a whole one ({error}); write or fetch it again, "
+            f"or take {ending} off its name where it is not compressed"
+        ) from error
