@@ -9,6 +9,7 @@ items or users; a prefix keeps a mapping to one kind of file (`items.title=name`
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -85,6 +86,12 @@ class Columns:
     def resolve(self, kind: str, source: Source) -> dict[str, str]:
         """Field → column of this file, mapped or found by usual names. Raises DatasetError."""
         present = source.columns()
+        twice = [column for column, times in Counter(present).items() if times > 1 and column]
+        if twice:
+            raise DatasetError(
+                f"{source.path} must name each column once, got {', '.join(map(repr, twice))} "
+                "more than once; rename or remove the others"
+            )
         chosen = dict(self.by_kind.get(kind, {}))
         for name, column in chosen.items():
             if column not in present:

@@ -265,6 +265,14 @@ def test_a_wrong_mapping_is_known_before_the_first_row(tmp_path, header, mapping
         load_files({"events": path}, Columns.parse(mapping), now_ms=NOW_MS)
 
 
+def test_a_column_named_twice_is_refused_but_not_columns_without_a_name(tmp_path):
+    path = write(tmp_path / "log.csv", "user,item,item,action,time\nu,i,j,like,1600000000\n")
+    with pytest.raises(DatasetError, match=r"log\.csv must name each column once, got 'item' more than once"):
+        events_of(path)
+    (row,) = events_of(write(path, "user,item,action,time,,\nu,i,like,1600000000,,\n"))
+    assert row.value.item_id == "i"
+
+
 def test_an_unknown_ending_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in \.csv"):
         load_files({"events": write(tmp_path / "log.txt", "")}, now_ms=NOW_MS)
