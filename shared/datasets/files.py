@@ -3,14 +3,15 @@
     load_files({"events": Path("log.csv")}, Columns.parse(["user=uid", "item=sku", "time=ts"]))
 
 A field that is not mapped is looked for under its usual names. `attribute.NAME=COLUMN` maps an attribute of
-items or users; a prefix keeps a mapping to one kind of file (`items.title=name`).
+items or users, which JSON Lines may also hold as one object, `attributes`; a prefix keeps a mapping to one
+kind of file (`items.title=name`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from shared.datasets import fields, records
 from shared.datasets.fields import TimeUnit
 from shared.datasets.records import EventRules
 from shared.datasets.rows import Dataset, DatasetError, Reject, Row, parse
-from shared.datasets.sources import Source, source_of
+from shared.datasets.sources import JsonLines, Source, source_of
 from shared.domain import Action, Event, Item, Relation, User
 from shared.limits import MAX_RATING, MIN_RATING
 
@@ -39,8 +40,9 @@ _FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "categories": ("categories", "genres", "category"),
         "available": ("available",),
         "created": ("created", "created_ms", "created_at"),
+        "attributes": ("attributes",),
     },
-    "users": {"user!": ("user", "user_id", "userId", "id")},
+    "users": {"user!": ("user", "user_id", "userId", "id"), "attributes": ("attributes",)},
     "relations": {
         "user!": ("user", "user_id", "from"),
         "other!": ("other", "other_user_id", "to", "friend"),
@@ -52,6 +54,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 KINDS = tuple(_FIELDS)
 _ATTRIBUTE = "attribute."
 _DETECT_ROWS = 1000
+_SHOWN_COLUMNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Columns:
                 )
         for name, usual in _FIELDS[kind].items():
             plain = name.rstrip("!")
-            if plain in chosen:
+            if plain in chosen or (plain == "attributes" and not isinstance(source, JsonLines)):
                 continue
             found = next((c for c in usual if c in present), None)
             if found is not None:
@@ -147,11 +150,7 @@ def load_files(
         "relations": _relations,
     }
     dataset = {kind: (lambda k=kind, t=table: readers[k](t)) for kind, table in tables.items()}
-    notes = tuple(
-        f"{t.source.path.name}: times are read as {t.unit.value}"
-        for t in tables.values()
-        if t.time_field and how.unit is None
-    )
+    notes = tuple(note for table in tables.values() for note in table.notes())
     sizes = {kind: table.source.count for kind, table in tables.items()}
     return Dataset("files", notes=notes, sizes=sizes, **dataset)  # type: ignore[arg-type]  # one reader a kind
 
@@ -191,10 +190,31 @@ class _Table:
         """Place of a field in the cells that `raw` yields."""
         return list(self.columns).index(name) if name in self.columns else None
 
-    def attributes(self) -> dict[str, int]:
-        """Attribute name → place."""
-        names = list(self.columns)
-        return {n.removeprefix(_ATTRIBUTE): i for i, n in enumerate(names) if n.startswith(_ATTRIBUTE)}
+    def attributes(self) -> Callable[[tuple[object, ...]], dict[str, object]]:
+        """A function that reads a row's attributes: those of an object, then those mapped by name."""
+        nested = self.cell("attributes")
+        places = {
+            name.removeprefix(_ATTRIBUTE): place
+            for place, name in enumerate(self.columns)
+            if name.startswith(_ATTRIBUTE)
+        }
+        return lambda cells: {
+            **records.nested_attributes(_at(cells, nested)),
+            **{name: cells[place] for name, place in places.items()},
+        }
+
+    def notes(self) -> Iterator[str]:
+        """What was decided about the file that its user may want otherwise."""
+        name = self.source.path.name
+        if self.time_field and self.how.unit is None:
+            yield f"{name}: times are read as {self.unit.value}"
+        used = set(self.columns.values())
+        ignored = [column for column in self.source.columns() if column and column not in used]
+        if ignored:
+            more = f" and {len(ignored) - _SHOWN_COLUMNS} more" if len(ignored) > _SHOWN_COLUMNS else ""
+            keep = f"--map {self.kind}.{_ATTRIBUTE}{ignored[0]}={ignored[0]}"
+            hint = f" (keep one with {keep})" if _takes(self.kind, _ATTRIBUTE) else ""
+            yield f"{name}: ignored columns: {', '.join(ignored[:_SHOWN_COLUMNS])}{more}{hint}"
 
 
 def _events(table: _Table) -> Iterator[Row[Event] | Reject]:
@@ -222,7 +242,7 @@ def _items(table: _Table) -> Iterator[Row[Item] | Reject]:
             title=_at(c, places["title"]),
             description=_at(c, places["description"]),
             categories=_at(c, places["categories"]),
-            attributes={n: c[p] for n, p in attributes.items()},
+            attributes=attributes(c),
             available=_at(c, places["available"]),
             created_ms=0 if born in (None, "") else fields.time_ms("created", born, table.unit, table.now_ms),
             separator=table.how.separator,
@@ -234,7 +254,7 @@ def _items(table: _Table) -> Iterator[Row[Item] | Reject]:
 def _users(table: _Table) -> Iterator[Row[User] | Reject]:
     user, attributes = table.cell("user"), table.attributes()
     raw = table.source.read(tuple(table.columns.values()))
-    return parse(raw, lambda c: records.user(_at(c, user), {n: c[p] for n, p in attributes.items()}))
+    return parse(raw, lambda c: records.user(_at(c, user), attributes(c)))
 
 
 def _relations(table: _Table) -> Iterator[Row[Relation] | Reject]:

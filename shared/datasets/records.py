@@ -115,6 +115,15 @@ def relation(
     return Relation(one, two, _checked("kind", kind, MAX_KIND_BYTES) or "follows", strength, time_ms)
 
 
+def nested_attributes(cell: object) -> dict[str, object]:
+    """Attributes that one cell holds as an object of names and values (text, numbers, truth values)."""
+    if cell is None:
+        return {}
+    if not isinstance(cell, Mapping):
+        raise bad("attributes", "must be an object of names and values", cell)
+    return {fields.text("attributes", n): fields.text(f"attributes.{n}", v) for n, v in cell.items()}
+
+
 def checked_attributes(attributes: Mapping[str, object]) -> dict[str, str]:
     """Attributes as text, empty ones left out."""
     values = {name: fields.text(name, cell) for name, cell in attributes.items()}
@@ -122,7 +131,7 @@ def checked_attributes(attributes: Mapping[str, object]) -> dict[str, str]:
     if len(kept) > MAX_ATTRIBUTES:
         raise bad("attributes", f"must be at most {MAX_ATTRIBUTES}", len(kept))
     for name, value in kept.items():
-        _check("attributes", name, MAX_ATTRIBUTE_NAME_BYTES)
+        _check("attributes", name, MAX_ATTRIBUTE_NAME_BYTES, min_bytes=1)
         _check(name, value, MAX_ATTRIBUTE_VALUE_BYTES)
     return kept
 
@@ -134,8 +143,8 @@ def _checked(field: str, cell: object, max_bytes: int) -> str:
     return value
 
 
-def _check(field: str, value: str, max_bytes: int) -> None:
-    broken = text_rule(value, max_bytes)
+def _check(field: str, value: str, max_bytes: int, *, min_bytes: int = 0) -> None:
+    broken = text_rule(value, max_bytes, min_bytes=min_bytes)
     if broken:
         raise bad(field, broken, value)
 

@@ -53,7 +53,8 @@ def import_(
             "--map",
             metavar="FIELD=COLUMN,…",
             help="Which column holds a field (user, item, action, value, time, title, description, "
-            "categories, available, created, other, kind, weight, attribute.NAME); "
+            "categories, available, created, other, kind, weight, attribute.NAME, or attributes "
+            "for an object of them); "
             "`items.title=name` means one file only.",
             rich_help_panel=_GENERIC,
         ),

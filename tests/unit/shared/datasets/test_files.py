@@ -228,6 +228,49 @@ def test_sizes_count_the_rows(tmp_path):
     assert load_files({"events": path}, now_ms=NOW_MS).sizes["events"]() == 2
 
 
+def test_columns_that_nothing_reads_are_named_once_a_file_with_how_to_keep_them(tmp_path):
+    users = write(tmp_path / "u.csv", "user,age,land,\nu1,31,DE,\n")
+    log = write(tmp_path / "log.csv", "user,item,value,time,page\nu,i,5,1600000000,p\n")
+    wide = write(tmp_path / "i.csv", "item," + ",".join(f"c{n}" for n in range(12)) + "\n")
+    paths = {"users": users, "events": log, "items": wide}
+    dataset = load_files(paths, Columns.parse(["users.attribute.land=land"]), now_ms=NOW_MS)
+    assert dataset.notes == (
+        "u.csv: ignored columns: age (keep one with --map users.attribute.age=age)",
+        "log.csv: times are read as s",
+        "log.csv: ignored columns: page",
+        "i.csv: ignored columns: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more "
+        "(keep one with --map items.attribute.c0=c0)",
+    )
+    kept = load_files({"users": users}, Columns.parse(["users.attribute.age=age,attribute.land=land"]))
+    assert kept.notes == ()
+    assert list(accepted(kept.users())) == [User("u1", {"age": "31", "land": "DE"})]
+
+
+def test_an_object_of_attributes_in_json_lines_is_stored_as_text(tmp_path):
+    rows = [
+        {"item_id": "i1", "attributes": {"year": 1999, "hd": True, "none": None}, "maker": "Acme"},
+        {"item_id": "i2", "attributes": {"year": ["1999"]}},
+        {"item_id": "i3", "attributes": "1999"},
+        {"item_id": "i4", "attributes": {"\ud800": "x"}},
+        {"item_id": "i5", "attributes": {"": "x"}},
+        {"item_id": "i6"},
+    ]
+    items = write(tmp_path / "items.jsonl", "\n".join(map(json.dumps, rows)))
+    users = write(tmp_path / "users.jsonl", '{"user_id": "u", "attributes": {"age": "31"}}\n')
+    paths = {"items": items, "users": users}
+    dataset = load_files(paths, Columns.parse(["items.attribute.brand=maker"]), now_ms=NOW_MS)
+    first, *bad, last = dataset.items()
+    assert first.value.attributes == {"year": "1999", "hd": "true", "brand": "Acme"}
+    assert [b.reason for b in bad] == [
+        "attributes.year must be text or a number, got ['1999']",
+        "attributes must be an object of names and values, got '1999'",
+        r"attributes must be UTF-8, got '\ud800'",
+        "attributes must be 1..128 bytes, got ''",
+    ]
+    assert last.value.attributes == {}
+    assert list(accepted(dataset.users())) == [User("u", {"age": "31"})]
+
+
 def test_a_detected_unit_is_said(tmp_path):
     path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\n")
     assert load_files({"events": path}, now_ms=NOW_MS).notes == ("log.csv: times are read as s",)
