@@ -21,6 +21,7 @@ from shared.datasets.rows import DatasetError, RawRow, Reject
 from shared.datasets.texts import Lines, compression_of, count_lines, open_text
 
 _PARQUET_BATCH_ROWS = 8192
+_DELIMITERS = ",;\t|"
 
 
 class Source(Protocol):
@@ -62,6 +63,11 @@ class DelimitedText:
                 names = next(self._reader(text))
             except StopIteration:
                 raise DatasetError(f"{self.path} is empty: its first line must name the columns") from None
+        if len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
+            raise DatasetError(
+                f"{self.path} must have its columns delimited by {self.delimiter!r}, got the one column "
+                f"{names[0]!r}; convert it, or name a file delimited by tabs .tsv, by commas .csv"
+            )
         return tuple(self._name(n, first=i == 0) for i, n in enumerate(names))
 
     def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import pyarrow as pa
 from shared.datasets.rows import DatasetError
 
 _COUNT_CHUNK_BYTES = 1 << 20
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -39,7 +41,13 @@ class Lines:
 @contextmanager
 def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
     """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
-    no field accepts, so they cost their row only. Raises DatasetError, also in the middle of reading."""
+    no field accepts, so they cost their row only; UTF-16, which would cost
+    all rows, is refused. Raises DatasetError, also in the middle of reading."""
+    with _opened(path) as stream:
+        if encoding == "utf-8" and stream.read(2) in _UTF16_MARKS:
+            raise DatasetError(
+                f"{path} must be UTF-8, got UTF-16; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
+            )
     with (
         _opened(path) as stream,
         io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="") as text,

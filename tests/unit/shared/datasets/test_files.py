@@ -316,6 +316,24 @@ def test_a_column_named_twice_is_refused_but_not_columns_without_a_name(tmp_path
     assert row.value.item_id == "i"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
+def test_a_file_in_utf16_is_refused_with_how_to_convert_it(tmp_path, name, encoding):
+    path = tmp_path / name
+    path.write_bytes("\ufeffuser,item,value,time\n".encode(encoding))
+    with pytest.raises(DatasetError, match=rf"{name} must be UTF-8, got UTF-16; .* iconv -f UTF-16 -t UTF-8"):
+        events_of(path)
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ","), ("a.csv", "|")])
+def test_another_delimiter_than_the_names_is_told(tmp_path, name, mark):
+    path = write(tmp_path / name, mark.join(["user", "item", "value", "time"]) + "\n")
+    with pytest.raises(
+        DatasetError, match=rf"{name} must have its columns delimited by .*, got the one column"
+    ):
+        events_of(path)
+
+
 def test_an_unknown_ending_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"must end in \.csv"):
         load_files({"events": write(tmp_path / "log.txt", "")}, now_ms=NOW_MS)
