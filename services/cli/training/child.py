@@ -113,9 +113,7 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 def _unexplained(code: int, noise: IO[bytes]) -> str:
     noise.seek(0)
     tail = noise.read().decode(errors="replace")[-_TAIL_CHARS:].strip()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    words = f"; its last words:\n{tail}" if tail else ""
-    return f"the training process {how} and gave no result; go on with --resume RUN{words}"
+    return f"the training process ended with code {code} and no result; its last words:\n{tail}"
 
 
 def run_directory(line: Line) -> Path | None:
