@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from services.training.cluster import ClusterSettings, ray_session
 from services.training.data import TrainingData
 from services.training.evaluation.few_shot import ON, FewShot
@@ -30,8 +28,6 @@ from shared.errors import ArtifactError, WarmstartError
 from shared.holdout import Role
 
 CANDIDATE, CHAMPION = ON, "champion"
-# What the shortest protocol of the evaluation asks of a person: one event before, one to foretell.
-_FEWEST_EVENTS = 2
 # Files of the event log: the unit that prepare spreads over cores and machines.
 _SHARDS_A_WORKER = 2
 
@@ -92,21 +88,9 @@ def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingDa
         f"{counts[Role.TRAIN]} people train, {counts[Role.VALIDATION]} validate, "
         f"{counts[Role.HELD_OUT]} are held out"
     )
-    check_people(data)
-    return data
-
-
-def check_people(data: TrainingData) -> None:
-    """Raises TooFewPeople where nobody is left to train on, or to judge the model by."""
-    if not len(data.users_of(Role.TRAIN)):
+    if not counts[Role.TRAIN]:
         raise TooFewPeople("no people are left to train on: lower --held-out-share or import more events")
-    held_out = data.users_of(Role.HELD_OUT)
-    if not np.any(data.lengths[held_out] >= _FEWEST_EVENTS):
-        raise TooFewPeople(
-            f"nobody is left to judge the model by: of {len(held_out)} held-out people none has "
-            f"{_FEWEST_EVENTS} or more events; import more events, raise --held-out-share or name people "
-            "with --held-out-users"
-        )
+    return data
 
 
 def fit_jobs(
@@ -168,7 +152,7 @@ def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines
 
 
 class TooFewPeople(WarmstartError):
-    """There is nobody to train on, or nobody to judge by."""
+    """There is nobody to train on."""
 
     code = "FAILED_PRECONDITION"
     reason = "TOO_FEW_PEOPLE"
