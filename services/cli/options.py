@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,31 @@ GATEWAY_VARIABLE = "WARMSTART_GATEWAY"
 DATA_DIR_VARIABLE = "WARMSTART_DATA_DIR"
 _WHERE = "Where"
 
+# A command gets the option's value alone; typer tells only a callback where it came from.
+_data_dir_given: ContextVar[bool] = ContextVar("data_dir_given", default=False)
+
+
+def data_dir_is_given() -> bool:
+    """Whether the running command got its data directory by option or environment; False outside of one."""
+    return _data_dir_given.get()
+
+
+def _note_whether_given(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    source = context.get_parameter_source(parameter.name or "")
+    given = source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+    before = _data_dir_given.set(given)
+    context.call_on_close(lambda: _data_dir_given.reset(before))
+    return value
+
+
 Gateway = Annotated[
     str,
     typer.Option(
         "--gateway",
         envvar=GATEWAY_VARIABLE,
         metavar="HOST:PORT",
-        help="Gateway to call; by default the cluster that `warmstart up` runs on this data directory.",
+        help="Gateway to call; by default the cluster that `warmstart up` runs on this data directory, "
+        "or 127.0.0.1:20051 where no data directory is named.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),
@@ -34,6 +53,7 @@ DataDir = Annotated[
         "--data-dir",
         envvar=DATA_DIR_VARIABLE,
         help="The local cluster's data: store, models, logs.",
+        callback=_note_whether_given,
         file_okay=False,
         rich_help_panel=_WHERE,
     ),

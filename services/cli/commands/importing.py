@@ -112,6 +112,7 @@ def import_(
     else:
         how = FileOptions(_unit(time_unit), _action(action), _scale(rating_scale), separator)
         source = load_files(files, Columns.parse(mapping or []), how)
+    target = gateway_target(gateway, data_dir)
     console = output.stderr()
     for note in source.notes:
         console.print(f"note: {output.escaped(note)}")
@@ -119,9 +120,7 @@ def import_(
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:
-        counts = asyncio.run(
-            run_import(gateway_target(gateway, data_dir), domain, source, file, console, lanes=lanes)
-        )
+        counts = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))
     seconds = time.monotonic() - started
     for kind, file_of in files.items():
         if kind in counts and not counts[kind].read:

@@ -63,11 +63,12 @@ def delete(
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Erase everything of one person, for good."""
+    target = gateway_target(gateway, data_dir)
     if not yes:
         typer.confirm(f"Erase everything of {user_id!r} for good?", abort=True, err=True)
 
     async def run() -> bool:
-        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+        async with open_gateway(target, domain) as client:
             return await client.delete_user(user_id)
 
     existed = asyncio.run(run())

@@ -13,7 +13,9 @@ import pytest
 import typer
 
 from services.cli.app import build, main
+from services.cli.target import DEFAULT_GATEWAY
 from shared.artifacts import Registry
+from shared.errors import NotFound
 from tests.artifacts import publish_plain
 
 _FILES = ("log.csv", "items.jsonl")
@@ -98,6 +100,46 @@ def test_an_unreachable_gateway_is_said_with_what_to_do(capsys):
 def test_down_without_a_cluster_fails_with_what_to_do(tmp_path, capsys):
     assert main(["down", "--data-dir", str(tmp_path)]) == 1
     assert "no cluster runs on" in capsys.readouterr().err
+
+
+_CALLS_THE_GATEWAY = [
+    ["import", "--events", "EVENTS"], ["recommend", "u"], ["similar", "i"], ["feedback", "u", "i", "like"],
+    ["bench"], ["story"], ["items", "list"], ["items", "get", "i"], ["items", "add", "i", "t"],
+    ["items", "delete", "i"], ["users", "export", "u"], ["users", "delete", "u", "--yes"],
+    ["users", "merge", "u", "v"], ["users", "relate", "u", "v"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", _CALLS_THE_GATEWAY, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_a_named_data_directory_without_a_cluster_is_not_swapped_for_another_cluster(
+    arguments, how, tmp_path, monkeypatch, capsys
+):
+    """The default gateway's people are not those that were meant."""
+    (tmp_path / "events.csv").write_text("user,item,action,time\nu,i,like,2024-05-01T10:00:00Z\n")
+    command = [str(tmp_path / "events.csv") if word == "EVENTS" else word for word in arguments]
+    if how == "option":
+        command += ["--data-dir", str(tmp_path)]
+    else:
+        monkeypatch.setenv("WARMSTART_DATA_DIR", str(tmp_path))
+    assert main(command) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no cluster runs on {tmp_path}: start it with `warmstart up --data-dir {tmp_path}`" in said
+    assert "--gateway" in said
+
+
+def test_without_a_named_data_directory_the_default_gateway_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    called: list[str] = []
+
+    def note(target: str, domain: str):
+        called.append(target)
+        raise NotFound("nothing is there")
+
+    monkeypatch.setattr("services.cli.commands.users.open_gateway", note)
+    assert main(["users", "export", "u"]) == 1
+    assert main(["users", "export", "u", "--data-dir", "other", "--gateway", "far:1"]) == 1
+    assert called == [DEFAULT_GATEWAY, "far:1"]
 
 
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
