@@ -11,9 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from services.training.cluster import ClusterSettings, ray_session
 from services.training.data import TrainingData
 from services.training.evaluation.few_shot import ON, FewShot
+from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan
 from services.training.lines import Lines
 from services.training.prepare import is_prepared, load_prepared, prepare
@@ -76,7 +79,10 @@ def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines:
 
 
 def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingData:
-    """Everybody's sequences, by Ray Data. Needs a session."""
+    """Everybody's sequences, by Ray Data. Needs a session.
+
+    Raises TooFewPeople where there is nobody to train on or nobody to judge the model by.
+    """
     source = data_run(settings, run)
     lines.stage("prepare")
     if not is_prepared(source.prepared):
@@ -88,9 +94,26 @@ def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingDa
         f"{counts[Role.TRAIN]} people train, {counts[Role.VALIDATION]} validate, "
         f"{counts[Role.HELD_OUT]} are held out"
     )
-    if not counts[Role.TRAIN]:
-        raise TooFewPeople("no people are left to train on: lower --held-out-share or import more events")
+    check_people(data)
     return data
+
+
+def check_people(data: TrainingData) -> None:
+    """Raises TooFewPeople, before any training, where it could not be done or not be judged.
+
+    Both ask for a person's event after at least one other.
+    """
+    for role, purpose, remedy in (
+        (Role.TRAIN, "people to train on", "lower --held-out-share"),
+        (Role.HELD_OUT, "held-out people to judge the model by", "raise --held-out-share"),
+    ):
+        people = data.users_of(role)
+        if not np.any(data.lengths[people] >= FEWEST_EVENTS):
+            raise TooFewPeople(
+                f"{purpose} must be at least 1 with {FEWEST_EVENTS} or more events, got 0 (of {len(people)}; "
+                f"{data.num_users} people in all): import more events, {remedy}, "
+                "or name the held-out people with --held-out-users"
+            )
 
 
 def fit_jobs(
@@ -152,7 +175,7 @@ def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines
 
 
 class TooFewPeople(WarmstartError):
-    """There is nobody to train on."""
+    """There is nobody to train on, or nobody to judge the model by."""
 
     code = "FAILED_PRECONDITION"
     reason = "TOO_FEW_PEOPLE"

@@ -18,6 +18,7 @@ from services.cli.failures import CommandError
 from services.cli.training.child import run_directory, run_training
 from services.cli.training.progress import StageBars
 from shared.datasets import DATASETS
+from shared.holdout import HELD_OUT_SHARE
 
 TRAIN_EXAMPLES = options.examples(
     "warmstart train",
@@ -64,6 +65,9 @@ HeldOutUsers = Annotated[
     Path | None,
     typer.Option(help="Never train on exactly these people, one id a line.", rich_help_panel=_DATA),
 ]
+HeldOutShare = Annotated[
+    float, typer.Option(help="Share of people never trained on.", min=0.0, max=1.0, rich_help_panel=_DATA)
+]
 PresetName = Literal["tiny", "small", "base", "large"]
 Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]
 Adapter = Annotated[Literal["ridge", "none"], typer.Option(help="How it adapts.", rich_help_panel=_MODEL)]
@@ -99,6 +103,7 @@ def train(
     users: UsersFile = None,
     mapping: Mapping_ = None,
     held_out_users: HeldOutUsers = None,
+    held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
     cpus: Cpus = 0,
     address: Address = "",
@@ -118,7 +123,8 @@ def train(
         arguments += ["--resume", str(resume)]
     else:
         arguments += [*source(), "--promote", promote]
-        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out_users)
+        held_out = _held_out(held_out_share, held_out_users)
+        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out)
         arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
     result = follow(arguments, output.stderr())
     if as_json:
@@ -146,6 +152,7 @@ def evaluate(
     users: UsersFile = None,
     mapping: Mapping_ = None,
     held_out_users: HeldOutUsers = None,
+    held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
     cpus: Cpus = 0,
     address: Address = "",
@@ -165,7 +172,8 @@ def evaluate(
         arguments += ["--resume", str(resume)]
     else:
         arguments += [*source(), "--protocol", protocol, "--seeds", str(seeds)]
-        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out_users)
+        held_out = _held_out(held_out_share, held_out_users)
+        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out)
         arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
     result = follow(arguments, output.stderr())
     if as_json:
@@ -200,7 +208,7 @@ def source_arguments(
 
 def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
     """The options of a first training, all else at its defaults."""
-    model = _shared(preset, "ridge", 0, 0, 0, None)
+    model = _shared(preset, "ridge", 0, 0, 0, ())
     return ["train", *source, *model, *_where(data_dir, options.DOMAIN), *_resources(1, 0, "")]
 
 
@@ -247,11 +255,15 @@ def _local_features(data_dir: Path) -> str:
 
 
 def _shared(
-    preset: str, adapter: str, seed: int, pretrain_steps: int, meta_steps: int, held_out: Path | None
+    preset: str, adapter: str, seed: int, pretrain_steps: int, meta_steps: int, held_out: Sequence[str]
 ) -> list[str]:
     given = ["--preset", preset, "--adapter", adapter, "--seed", str(seed)]
     given += ["--pretrain-steps", str(pretrain_steps), "--meta-steps", str(meta_steps)]
-    return given + (["--held-out-users", str(held_out)] if held_out else [])
+    return [*given, *held_out]
+
+
+def _held_out(share: float, users: Path | None) -> list[str]:
+    return ["--held-out-share", str(share), *(["--held-out-users", str(users)] if users else [])]
 
 
 def _where(data_dir: Path, domain: str) -> list[str]:

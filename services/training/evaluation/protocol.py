@@ -19,6 +19,8 @@ SHOTS = (0, 1, 2, 5, 10, 20)
 # From the protocol of the published table down to what tiny data sets allow.
 _SHAPES = ((20, 10), (10, 10), (10, 5), (5, 5), (3, 2), (1, 1))
 _ENOUGH_PEOPLE = 30
+# Whoever has fewer can be asked by no protocol, nor trained on.
+FEWEST_EVENTS = min(first + query for first, query in _SHAPES)
 
 
 @dataclass(frozen=True, slots=True)
