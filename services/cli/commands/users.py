@@ -95,8 +95,11 @@ def merge(
     moved = asyncio.run(run())
     if as_json:
         output.print_json({"moved_events": moved})
-    else:
-        output.stdout().print(f"{moved:,} events moved")
+        return
+    output.stdout().print(f"{moved:,} events moved")
+    if not moved:
+        warning = f"no events are known of {from_user_id!r}: was it mistyped?"
+        output.stderr().print(output.escaped(warning), soft_wrap=True)
 
 
 def relate(

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
@@ -140,6 +141,27 @@ def test_without_a_named_data_directory_the_default_gateway_is_called(tmp_path, 
     assert main(["users", "export", "u"]) == 1
     assert main(["users", "export", "u", "--data-dir", "other", "--gateway", "far:1"]) == 1
     assert called == [DEFAULT_GATEWAY, "far:1"]
+
+
+@pytest.mark.parametrize(("moved", "warned"), [(0, True), (3, False)])
+def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warned, monkeypatch, capsys):
+    class Merging:
+        async def merge_users(self, from_user_id: str, into_user_id: str) -> int:
+            return moved
+
+    @asynccontextmanager
+    async def merging(target: str, domain: str):
+        yield Merging()
+
+    monkeypatch.setattr("services.cli.commands.users.open_gateway", merging)
+    merge = ["users", "merge", "nobody1", "nobody2", "--gateway", "far:1"]
+    assert main(merge) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{moved} events moved\n"
+    assert ("no events are known of 'nobody1': was it mistyped?" in told.err) is warned
+    assert main([*merge, "--json"]) == 0
+    told = capsys.readouterr()
+    assert (json.loads(told.out), told.err) == ({"moved_events": moved}, "")
 
 
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
