@@ -19,6 +19,8 @@ from services.cli.signals import interrupted_by
 
 Line = dict[str, Any]
 PROGRAM = ("-m", "services.training")
+# Within a run's directory; a test compares it with the training's own.
+LOG = Path("logs", "training.log")
 # Ray and TensorFlow need a moment to save a checkpoint and to stop their workers.
 _STOP_S = 30.0
 _TAIL_CHARS = 2000
@@ -30,9 +32,17 @@ def run_training(
     """Runs the process to its end, handing each line on; returns the result line.
 
     Ctrl-C and SIGTERM stop it cleanly and raise KeyboardInterrupt. Raises CommandError with what the
-    process said where it fails.
+    process said where it fails, or how it died and how to go on where it said nothing.
     """
     command = [sys.executable, str(leash.__file__), "--term", sys.executable, *program]
+    run: list[Path] = []
+
+    def noting_the_run(line: Line) -> None:
+        directory = run_directory(line)
+        if directory is not None:
+            run.append(directory)
+        on_line(line)
+
     with (
         tempfile.TemporaryFile() as noise,
         interrupted_by(signal.SIGTERM, signal.SIGHUP),
@@ -46,7 +56,7 @@ def run_training(
         ) as process,
     ):
         try:
-            last = _follow(process, on_line)
+            last = _follow(process, noting_the_run)
             code = process.wait()
         except KeyboardInterrupt:
             _stop(process)
@@ -56,7 +66,10 @@ def run_training(
             raise
         if last.get("event") == "result" and code == 0:
             return last
-        raise CommandError(last.get("message") or _unexplained(code, noise))
+        if last.get("message"):
+            raise CommandError(last["message"])
+        said = [_ending(code, noise), *(_next_steps(arguments[0], run[0]) if run else ())]
+        raise CommandError("\n".join(said))
 
 
 def _follow(process: subprocess.Popen[str], on_line: Callable[[Line], None]) -> Line:
@@ -110,10 +123,23 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
             continue
 
 
-def _unexplained(code: int, noise: IO[bytes]) -> str:
+def _ending(code: int, noise: IO[bytes]) -> str:
+    how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code} and no result"
     noise.seek(0)
     tail = noise.read().decode(errors="replace")[-_TAIL_CHARS:].strip()
-    return f"the training process ended with code {code} and no result; its last words:\n{tail}"
+    return f"the training process {how}" + (f"; its last words:\n{tail}" if tail else "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _next_steps(command: str, run: Path) -> list[str]:
+    """Once it has a run, the process writes its words to the run's log."""
+    return [f"log: {run / LOG}", f"go on with: warmstart {command} --resume {run}"]
 
 
 def run_directory(line: Line) -> Path | None:

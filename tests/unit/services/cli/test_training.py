@@ -12,8 +12,11 @@ import pytest
 from rich.console import Console
 
 from services.cli.failures import CommandError
+from services.cli.training import child
 from services.cli.training.child import run_directory, run_training
 from services.cli.training.progress import StageBars
+from services.training import command
+from services.training.runs import Run
 
 
 def saying(*lines: dict[str, Any], then: str = "") -> tuple[str, ...]:
@@ -44,6 +47,21 @@ def test_a_death_without_a_word_shows_the_last_words():
         CommandError, match=r"ended with code 9 and no result; its last words:\nout of memory"
     ):
         run_training([], lambda _: None, program)
+
+
+def test_a_killed_process_is_said_with_its_log_and_how_to_go_on(tmp_path):
+    """Killed with -9 it has no last words; its log may say what it did."""
+    began = {"event": "log", "message": f"run {tmp_path}"}
+    program = saying(began, then="import os,signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(CommandError) as failed:
+        run_training(["train"], lambda _: None, program)
+    assert str(failed.value).splitlines() == [
+        "the training process was killed by SIGKILL",
+        f"log: {tmp_path}/logs/training.log",
+        f"go on with: warmstart train --resume {tmp_path}",
+    ]
+    assert child.LOG.name == command.LOG
+    assert Run(tmp_path).logs == tmp_path / child.LOG.parent
 
 
 def test_a_line_that_is_no_json_is_refused():
