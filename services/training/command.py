@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import traceback
@@ -15,7 +16,7 @@ from types import FrameType
 from services.training.lines import Lines, noise_to, only_lines_on_stdout
 from services.training.options import TRAIN, Command, parse
 from services.training.runs import Run, note_result
-from shared.errors import InvalidInput, WarmstartError
+from shared.errors import InvalidInput, NotFound, WarmstartError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 _STOPPED_BY = 128
@@ -52,7 +53,8 @@ def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
     lines.log(f"run {run.directory}")
     with noise_to(run.logs / LOG):
         try:
-            result = _do(command, lines, stop)
+            with _no_trace_where_refused(command):
+                result = _do(command, lines, stop)
             note_result(run, result)
             lines.result(result)
             return DONE
@@ -75,6 +77,23 @@ def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, obje
     from services.training.evaluate import evaluate
 
     return evaluate(command.settings, command.run, lines, stop)
+
+
+@contextmanager
+def _no_trace_where_refused(command: Command) -> Iterator[None]:
+    """Where its data are refused, a run that never had any leaves no directory that looks like one to resume.
+
+    One that was there before stays as it is: it may hold what is not ours.
+    """
+    try:
+        yield
+    except (InvalidInput, NotFound):
+        from services.training.snapshot import is_whole
+
+        began = command.settings.data_run or is_whole(command.run.snapshot)
+        if command.made_directory and not began:
+            shutil.rmtree(command.run.directory, ignore_errors=True)
+        raise
 
 
 def _unexpected(error: Exception, run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,11 +31,12 @@ _SOURCE = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to do, with which settings, in which run."""
+    """What to do, with which settings, in which run; made_directory: which did not exist before."""
 
     name: str
     settings: TrainSettings
     run: Run
+    made_directory: bool = field(default=False, compare=False)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -52,7 +53,8 @@ def parse(arguments: Sequence[str]) -> Command:
         return Command(name, TrainSettings.from_dict(noted), run)
     settings = _settings(given)
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
-    return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}))
+    made = not directory.exists()
+    return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
 
 
 def _settings(given: dict[str, Any]) -> TrainSettings:

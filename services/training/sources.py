@@ -40,10 +40,9 @@ def take_snapshot(
                 lines.log(f"{reject.file} row {reject.number}: {reject.reason}")
             if rejects:
                 lines.log(f"{len(rejects)} rows could not be used")
-    counts = snapshot_counts(directory)
-    if not counts["events"]:
-        raise InvalidInput.of("events", "must not be empty: import some first", 0)
-    return counts
+        if not writer.counts["events"]:  # inside, so that the snapshot never counts as whole
+            raise InvalidInput.of("events", "must not be empty: import some first", 0)
+    return snapshot_counts(directory)
 
 
 def open_source(source: SourceSettings) -> Dataset:

@@ -1,0 +1,42 @@
+"""One run from the outside: its lines, its exit code, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def refused(directory: Path, *source: str) -> str:
+    """Runs a training whose data are refused; returns what it says. Its directory is `directory`/run."""
+    command = [sys.executable, "-m", "services.training", "train", *source, "--run-dir", "run"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2), done.stderr
+    return str(json.loads(done.stdout.splitlines()[-1])["message"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (["--dataset", "nope"], "nope"),
+        (["--dataset", "lastfm"], "needs --path DIR"),
+        (["--events", "header.csv"], "events must not be empty"),
+    ],
+)
+def test_a_run_whose_data_are_refused_leaves_no_directory(
+    tmp_path: Path, source: list[str], said: str
+) -> None:
+    (tmp_path / "header.csv").write_text("user,item,action,time\n")
+    assert said in refused(tmp_path, *source)
+    assert [path.name for path in tmp_path.iterdir()] == ["header.csv"]
+
+
+def test_a_directory_that_was_there_before_keeps_what_it_holds(tmp_path: Path) -> None:
+    mine = tmp_path / "run" / "logs" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    refused(tmp_path, "--dataset", "nope")
+    assert mine.exists()
