@@ -69,10 +69,7 @@ class _OpenStream:
 
 @dataclass(slots=True)
 class Admission:
-    """Which calls are let in: none before the component is ready, at most `limit` unary ones at once.
-
-    `streams` holds the open streams.
-    """
+    """Which calls are let in: none before the component is ready, at most `limit` unary ones at once."""
 
     name: str
     limit: int

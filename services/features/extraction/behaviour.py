@@ -1,4 +1,4 @@
-"""Behaviour: the history with what the request carries, and its decayed category shares."""
+"""Behaviour: the history with what the request carries, and what it says of each item."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.features.extraction.content import labels_of
-from services.features.mirror import ItemFacts
-from shared.context.profiles import category_shares
-from shared.domain import Action, CategoryShare, Event, History
+from shared.context.standing import standing_labels
+from shared.domain import Action, Event, FloatArray, History
 
 
 def with_carried(history: History, carried: Sequence[Event], *, max_events: int) -> History:
@@ -39,7 +37,6 @@ def seen_with_carried(seen: Sequence[str], carried: Sequence[Event], *, max_item
     return tuple(dict.fromkeys([*newest, *seen]))[:max_items]
 
 
-def history_categories(history: History, facts: ItemFacts, now_ms: int) -> tuple[CategoryShare, ...]:
-    """Decayed shares of the categories of positive events. facts: of the history's items, in order."""
-    labels = labels_of(history)
-    return category_shares(facts.categories, labels, history.time_ms, now_ms)
+def labels_of(history: History) -> FloatArray:
+    """Signed label of each event, 0 for those that no longer stand. [n] float32."""
+    return standing_labels(history.item_ids, history.actions, history.values)

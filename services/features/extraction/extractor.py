@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.features.extraction.behaviour import history_categories, seen_with_carried, with_carried
-from services.features.extraction.content import history_profile
+from services.features.extraction.behaviour import labels_of, seen_with_carried, with_carried
 from services.features.extraction.social import (
     Circle,
     Neighbour,
@@ -25,6 +24,7 @@ from services.features.store.connection import Store
 from services.features.store.items import ItemStore, StoredItem
 from services.features.store.people import People
 from services.features.store.records import unpack_history
+from shared.context.profiles import category_shares, content_profile
 from shared.domain import Event, History, NeighbourLike, RequestContext, UserContext
 
 
@@ -70,14 +70,14 @@ class Extractor:
         history = with_carried(person.history, carried, max_events=limits.history)
         people = neighbours(person.relations, now_ms, count=limits.neighbours)
         circle, extra = await self._second_trip(people, history)
-        facts = self._mirror.table.facts(history.item_ids, extra)
+        facts, labels = self._mirror.table.facts(history.item_ids, extra), labels_of(history)
         context = UserContext(
             user_id=user_id,
             history=history,
-            content_profile=history_profile(history, facts, now_ms),
+            content_profile=content_profile(facts.embeddings, labels, history.time_ms, now_ms),
             social_profile=neighbours_profile(circle, self._mirror.table, now_ms, self._content_dim),
             attributes=person.attributes,
-            categories=history_categories(history, facts, now_ms),
+            categories=category_shares(facts.categories, labels, history.time_ms, now_ms),
             total_events=person.total_events,
             request=request,
         )

@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 
 import numpy as np
 
-from services.features.extraction.content import labels_of
+from services.features.extraction.behaviour import labels_of
 from services.features.mirror import ItemTable
 from shared.context.profiles import decay_weights, social_profile, unit
 from shared.domain import FloatArray, History, NeighbourLike, Relation, TimeArray
