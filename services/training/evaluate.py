@@ -24,7 +24,6 @@ from services.training.pipeline import (
 )
 from services.training.runs import Run
 from services.training.settings import TrainSettings
-from shared.domain import Action
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
@@ -133,7 +132,7 @@ def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) ->
 def feedback_report(
     settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData
 ) -> Mapping[str, Any]:
-    from services.training.evaluation.feedback import FEEDBACK_PEOPLE, evaluate_feedback
+    from services.training.evaluation.feedback import FEEDBACK_PEOPLE, REACTIONS, evaluate_feedback
     from services.training.evaluation.protocol import ask, fitting_protocol
     from services.training.evaluation.report import feedback_dict
 
@@ -141,8 +140,5 @@ def feedback_report(
     questions = ask(data, people, fitting_protocol(data, people), FEEDBACK_PEOPLE)
     served = candidate(run, plan.seeds[0], plan.on, settings)
     return feedback_dict(
-        [
-            evaluate_feedback(data, questions, served, action, task=settings.task)
-            for action in (Action.DISLIKE, Action.LIKE)
-        ]
+        [evaluate_feedback(data, questions, served, one, task=settings.task) for one in REACTIONS]
     )

@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from shared.adapters.base import Adapted, Adapter, Support
-from shared.domain import NUM_ACTIONS, Action
 
 Tensor = Any
 _DAY_S = 24 * 3600.0
 # Prior pseudo-events behind the scale of the posterior, each of squared size 1.
 _PRIOR_EVENTS = 4.0
+# The label of a middling rating; from here on an event counts as a choice.
+_CHOSEN = 0.2
 
 
 class RidgeAdapter(Adapter):
@@ -28,10 +29,11 @@ class RidgeAdapter(Adapter):
     W = diag(w), w = exp(−α·log(1 + age in days) − β·places from the end / 10), ages counted from
     the newest event, so that a history never fades as a whole.
 
-    y_t = label for dislikes and skips, which push as they are, and ρ_t + (1 − ρ_t)·label for all else: to
-    have chosen an item at all, even one that disappoints, foretells more of its kind. ρ is a setting by
-    task, not learned: by likelihood it comes out far below what ranks best (on MovieLens the mere fact of
-    a rating predicts the next film better than its value).
+    y_t = label where it is negative: dislikes, skips and low ratings push. Otherwise ρ_t + (1 − ρ_t)·label:
+    to have chosen an item at all foretells more of its kind. Labels below `_CHOSEN` have the smaller a share
+    of ρ the nearer they are to 0 (a dwell of a second is no choice). ρ is a setting by task, not learned: by
+    likelihood it comes out far below what ranks best (on MovieLens the mere fact of a rating predicts the
+    next film better than its value).
 
     With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
     s²(I − FᵀF). The first rows of F are the factor of the newest events alone, so cutting it at
@@ -53,11 +55,9 @@ class RidgeAdapter(Adapter):
         self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
         self.built = True
 
-    def targets(self, actions: Tensor, labels: Tensor) -> Tensor:
-        """y_t. [B, L], [B, L] → [B, L, T]."""
-        by_action = np.tile(np.asarray(self.chosen, np.float32), (NUM_ACTIONS, 1))
-        by_action[[0, Action.IMPRESSION, Action.DISLIKE, Action.SKIP]] = 0.0
-        share = tf.gather(by_action, actions)
+    def targets(self, labels: Tensor) -> Tensor:
+        """y_t. [B, L] → [B, L, T]."""
+        share = np.asarray(self.chosen, np.float32) * tf.clip_by_value(labels[..., None] / _CHOSEN, 0.0, 1.0)
         return share + (1.0 - share) * labels[..., None]
 
     def age_weights(self, ages_s: Tensor, mask: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class RidgeAdapter(Adapter):
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         weights = self.age_weights(support.ages_s, support.mask)
-        targets = self.targets(support.actions, support.labels)
+        targets = self.targets(support.labels)
         # Newest first; padding last, with rows of zeros and a diagonal of one.
         rows, targets, mask, weights = (
             tf.reverse(x, axis=[1]) for x in (support.rows, targets, support.mask, weights)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.feedback import evaluate_feedback
+from services.training.evaluation.feedback import DISLIKE, LIKE, evaluate_feedback
 from services.training.evaluation.new_items import evaluate_new_items
 from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.served import ServedArtifact
@@ -25,7 +25,6 @@ from services.training.prepare import load_prepared
 from services.training.roles import RoleSettings
 from services.training.runs import Run
 from shared.artifacts import Registry
-from shared.domain import Action
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
 
@@ -157,8 +156,8 @@ def test_no_event_of_a_held_out_person_was_trained_on(trained: Trained, data: Tr
 def test_one_event_of_feedback_moves_the_items_around_it(served: ServedArtifact, data: TrainingData) -> None:
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
-    disliked = evaluate_feedback(data, questions, served, Action.DISLIKE, task="next")
-    liked = evaluate_feedback(data, questions, served, Action.LIKE, task="next")
+    disliked = evaluate_feedback(data, questions, served, DISLIKE, task="next")
+    liked = evaluate_feedback(data, questions, served, LIKE, task="next")
     assert disliked.change.mean > liked.change.mean
 
 

@@ -56,6 +56,6 @@ def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     assert set(last["arms"]) == {"popularity", "item-kNN", "adaptation off", "adaptation on"}
     assert last["on_minus_off"]["low"] <= last["on_minus_off"]["mean"] <= last["on_minus_off"]["high"]
     assert result["new_items"]["items"] == 10
-    assert set(result["feedback"]) == {"dislike", "like"}
+    assert set(result["feedback"]) == {"dislike", "like", "rating 1", "rating 2", "rating 5"}
     assert Path(result["report"]["json"]).is_file()
     assert "## Few shots" in result["markdown"]

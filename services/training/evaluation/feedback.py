@@ -1,6 +1,6 @@
-"""What one like or dislike does to the items around it, measured on people never trained on.
+"""What one reaction does to the items around it, measured on people never trained on.
 
-Each person, after their first events, dislikes (or likes) one of the items at the top of their list. The
+Each person, after their first events, likes, dislikes or rates one of the items at the top of their list. The
 ranks of its nearest items are compared before and after; nothing else changes.
 """
 
@@ -21,6 +21,7 @@ from services.training.evaluation.metrics import (
 )
 from services.training.evaluation.protocol import Past, Questions, context_of
 from services.training.evaluation.served import ServedArtifact
+from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, IntArray
 
 NEAREST = 20
@@ -31,14 +32,35 @@ FEEDBACK_PEOPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Reaction:
+    """value: the rating, 0 where the action has none."""
+
+    action: Action
+    value: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.action.name.lower()} {self.value:g}" if self.value else self.action.name.lower()
+
+    @property
+    def label(self) -> float:
+        """Signed: a negative one shall send items down."""
+        return float(signed_labels(np.array([self.action], np.int32), np.array([self.value], np.float32))[0])
+
+
+LIKE, DISLIKE = Reaction(Action.LIKE), Reaction(Action.DISLIKE)
+REACTIONS = (DISLIKE, LIKE, *(Reaction(Action.RATING, value) for value in (1.0, 2.0, 5.0)))
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """Mean rank (1 = first) of the nearest items before and after one event, over people.
 
     change: mean of after − before with its paired 95% interval; share_as_meant: share of people for
-    whom the ranks moved the way the event means (down for a dislike, up for a like).
+    whom the ranks moved the way the event means (down for a dislike or a low rating, up for a like).
     """
 
-    action: str
+    reaction: str
     people: int
     before: float
     after: float
@@ -47,9 +69,9 @@ class Moved:
 
 
 def evaluate_feedback(
-    data: TrainingData, questions: Questions, served: ServedArtifact, action: Action, *, task: str
+    data: TrainingData, questions: Questions, served: ServedArtifact, reaction: Reaction, *, task: str
 ) -> Moved:
-    """action: LIKE or DISLIKE. Nearest = by cosine of output rows without biases, as `similar` serves."""
+    """Nearest = by cosine of output rows without biases, as `similar` serves."""
     shots = min(SHOTS_BEFORE, questions.protocol.first_events)
     ends = data.offsets[questions.users] + shots
     pasts = [Past.of(data, end - shots, end) for end in ends]
@@ -65,13 +87,16 @@ def evaluate_feedback(
 
     before = scored(pasts)
     targets = _targets(data, before, [p.items for p in pasts])
-    reacted = [p.then(int(t), action, int(m)) for p, t, m in zip(pasts, targets, moments, strict=True)]
+    reacted = [
+        p.then(int(t), reaction.action, int(m), reaction.value)
+        for p, t, m in zip(pasts, targets, moments, strict=True)
+    ]
     after = scored(reacted)
     ranks = [
         _near_ranks(one, other, near, int(target), past.items)
         for one, other, target, past in zip(before, after, targets, pasts, strict=True)
     ]
-    return _moved(action, np.array(ranks, np.float64).reshape(-1, 2))
+    return _moved(reaction, np.array(ranks, np.float64).reshape(-1, 2))
 
 
 def _targets(data: TrainingData, scores: FloatArray, seen: list[IntArray]) -> IntArray:
@@ -97,13 +122,13 @@ def _near_ranks(
     return means[0], means[1]
 
 
-def _moved(action: Action, ranks: Float64Array) -> Moved:
+def _moved(reaction: Reaction, ranks: Float64Array) -> Moved:
     """ranks: [people, 2], before and after."""
     change = ranks[:, 1] - ranks[:, 0]
-    meant = change > 0 if action is Action.DISLIKE else change < 0
+    meant = change > 0 if reaction.label < 0.0 else change < 0
     some = len(ranks) > 0
     return Moved(
-        action=action.name.lower(),
+        reaction=reaction.name,
         people=len(ranks),
         before=float(ranks[:, 0].mean()) if some else float("nan"),
         after=float(ranks[:, 1].mean()) if some else float("nan"),

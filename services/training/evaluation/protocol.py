@@ -114,12 +114,12 @@ class Past:
         part = slice(start, end)
         return cls(data.items[part], data.actions[part], data.values[part], data.time_ms[part])
 
-    def then(self, item: int, action: Action, time_ms: int) -> Past:
+    def then(self, item: int, action: Action, time_ms: int, value: float = 0.0) -> Past:
         """These events and one more."""
         return Past(
             np.append(self.items, np.int32(item)),
             np.append(self.actions, np.int32(action)),
-            np.append(self.values, np.float32(0.0)),
+            np.append(self.values, np.float32(value)),
             np.append(self.time_ms, np.int64(time_ms)),
         )
 

@@ -55,7 +55,7 @@ def new_items_dict(result: NewItems) -> dict[str, Any]:
 
 
 def feedback_dict(results: Sequence[Moved]) -> dict[str, Any]:
-    return {moved.action: asdict(moved) for moved in results}
+    return {moved.reaction: asdict(moved) for moved in results}
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -163,9 +163,9 @@ def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
         "| event | people | before | after | change | as meant |",
         "|---|---|---|---|---|---|",
     ]
-    for action, moved in results.items():
+    for reaction, moved in results.items():
         lines.append(
-            f"| {action} | {moved['people']} | {moved['before']:.1f} | {moved['after']:.1f} | "
+            f"| {reaction} | {moved['people']} | {moved['before']:.1f} | {moved['after']:.1f} | "
             f"{_interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
         )
     return [*lines, ""]

@@ -13,7 +13,7 @@ import pytest
 
 from services.training.assemble import assemble
 from services.training.data import TrainingData
-from services.training.evaluation.feedback import evaluate_feedback
+from services.training.evaluation.feedback import DISLIKE, LIKE, REACTIONS, Reaction, evaluate_feedback
 from services.training.evaluation.few_shot import KNN, OFF, ON, POPULARITY, FewShot, few_shot
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
 from services.training.evaluation.protocol import ask, fitting_protocol
@@ -118,14 +118,25 @@ def test_a_dislike_sends_similar_items_down_and_a_like_brings_them_up(data: Trai
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     served: Any = ContentModel(data)
-    disliked = evaluate_feedback(data, questions, served, Action.DISLIKE, task="next")
+    disliked = evaluate_feedback(data, questions, served, DISLIKE, task="next")
     assert disliked.after > disliked.before
     assert disliked.change.says_better
     assert disliked.share_as_meant > 0.9
-    liked = evaluate_feedback(data, questions, served, Action.LIKE, task="next")
+    liked = evaluate_feedback(data, questions, served, LIKE, task="next")
     assert liked.after < liked.before
     backwards: Any = ContentModel(data, -1.0)
-    assert evaluate_feedback(data, questions, backwards, Action.DISLIKE, task="next").change.says_worse
+    assert evaluate_feedback(data, questions, backwards, DISLIKE, task="next").change.says_worse
+
+
+@pytest.mark.parametrize(("stars", "down"), [(1.0, True), (2.0, True), (5.0, False)])
+def test_a_low_rating_means_that_similar_items_go_down(data: TrainingData, stars: float, down: bool) -> None:
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    served: Any = ContentModel(data)
+    moved = evaluate_feedback(data, questions, served, Reaction(Action.RATING, stars), task="next")
+    assert moved.reaction == f"rating {stars:g}"
+    assert (moved.after > moved.before) is down
+    assert moved.share_as_meant > 0.5
 
 
 def test_new_items_reach_those_whom_they_fit(data: TrainingData) -> None:
@@ -154,10 +165,7 @@ def test_the_report_is_written_for_programs_and_people(
         "few_shot_as_ranked": few_shot_dict(table, "mix"),
         "new_items": new_items_dict(evaluate_new_items(rest, taken, cold, task="next")),
         "feedback": feedback_dict(
-            [
-                evaluate_feedback(data, questions, served, a, task="next")
-                for a in (Action.DISLIKE, Action.LIKE)
-            ]
+            [evaluate_feedback(data, questions, served, one, task="next") for one in REACTIONS]
         ),
     }
     files = write_report(tmp_path, report)
@@ -167,4 +175,5 @@ def test_the_report_is_written_for_programs_and_people(
     assert f"| 5 | {table.ndcg(POPULARITY, 5):.4f} /" in text
     assert text.index("ranked by task `next`") < text.index("ranked by the mix of tasks that is served")
     assert "| dislike |" in text
+    assert "| rating 1 |" in text
     assert Path(files["plot"]).read_bytes().startswith(b"\x89PNG")
