@@ -67,7 +67,7 @@ class PretrainConfig:
 def new_model(
     config: ModelConfig, data: TrainingData, *, seed: int, strategy: tf.distribute.Strategy | None = None
 ) -> WarmstartModel:
-    """A model that starts from the data: φ and ψ from the item-item SVD, biases from popularity.
+    """A model that starts from the data: all rows from the item-item SVD, biases from popularity.
 
     Only training people's events count. Variables are made under the strategy's scope.
     """
@@ -77,11 +77,13 @@ def new_model(
         model.tables["psi"].assign(start.factors)
         model.tables["phi"].assign(start.factors)
         model.tables["b"].assign(start.biases)
-        # Alike items start alike for the encoder too.
+        # Alike items start alike for the encoder too, and it starts by asking for what is like the events.
         alike = start.factors[:, : config.dim]
         alike = ROW_SCALE * alike / np.sqrt((alike**2).mean())
         model.tables["e"].assign_add(alike)
         model.tables["v"].assign_add(alike)
+        model.encoder.start_by_averaging()
+        model.heads.start_by_passing_on()
     return model
 
 

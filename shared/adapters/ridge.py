@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from shared.adapters.base import Adapted, Adapter, Support
+from shared.domain import Action
 
 Tensor = Any
 _DAY_S = 24 * 3600.0
@@ -21,6 +22,9 @@ _DAY_S = 24 * 3600.0
 _PRIOR_EVENTS = 4.0
 # The label of a middling rating; from here on an event counts as a choice.
 _CHOSEN = 0.2
+# How much of its label a low rating pushes by. NDCG@10 with fast weights over without, on two development
+# splits of MovieLens-100K and two seeds: +.0075 where low ratings pulled, +.006 with a half, +.0045 with all.
+_LOW_RATING = 0.5
 
 
 class RidgeAdapter(Adapter):
@@ -29,11 +33,11 @@ class RidgeAdapter(Adapter):
     W = diag(w), w = exp(−α·log(1 + age in days) − β·places from the end / 10), ages counted from
     the newest event, so that a history never fades as a whole.
 
-    y_t = label where it is negative: dislikes, skips and low ratings push. Otherwise ρ_t + (1 − ρ_t)·label:
-    to have chosen an item at all foretells more of its kind. Labels below `_CHOSEN` have the smaller a share
-    of ρ the nearer they are to 0 (a dwell of a second is no choice). ρ is a setting by task, not learned: by
-    likelihood it comes out far below what ranks best (on MovieLens the mere fact of a rating predicts the
-    next film better than its value).
+    y_t = label for dislikes and skips, half of it for low ratings: all of them push. Otherwise
+    ρ_t + (1 − ρ_t)·label: to have chosen an item at all foretells more of its kind (which is why a low rating
+    pushes by half). Labels below `_CHOSEN` have the smaller a share of ρ the nearer they are to 0 (a dwell of
+    a second is no choice). ρ is a setting by task, not learned: by likelihood it comes out far below what
+    ranks best (on MovieLens the mere fact of a rating predicts the next film better than its value).
 
     With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
     s²(I − FᵀF). The first rows of F are the factor of the newest events alone, so cutting it at
@@ -55,8 +59,10 @@ class RidgeAdapter(Adapter):
         self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
         self.built = True
 
-    def targets(self, labels: Tensor) -> Tensor:
-        """y_t. [B, L] → [B, L, T]."""
+    def targets(self, actions: Tensor, labels: Tensor) -> Tensor:
+        """y_t. [B, L], [B, L] → [B, L, T]."""
+        low = tf.cast(tf.equal(actions, int(Action.RATING)) & (labels < 0.0), tf.float32)
+        labels *= 1.0 - (1.0 - _LOW_RATING) * low
         share = np.asarray(self.chosen, np.float32) * tf.clip_by_value(labels[..., None] / _CHOSEN, 0.0, 1.0)
         return share + (1.0 - share) * labels[..., None]
 
@@ -69,7 +75,7 @@ class RidgeAdapter(Adapter):
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         weights = self.age_weights(support.ages_s, support.mask)
-        targets = self.targets(support.labels)
+        targets = self.targets(support.actions, support.labels)
         # Newest first; padding last, with rows of zeros and a diagonal of one.
         rows, targets, mask, weights = (
             tf.reverse(x, axis=[1]) for x in (support.rows, targets, support.mask, weights)

@@ -78,6 +78,14 @@ class Attention(keras.layers.Layer):  # type: ignore[misc]
         self.out.build((None, None, self.config.dim))
         self.built = True
 
+    def start_by_averaging(self) -> None:
+        """Values pass through as they are; queries and keys keep their small random starts."""
+        dim = self.config.dim
+        kernel = self.qkv.kernel.numpy()
+        kernel[:, 2 * dim :] = np.eye(dim)
+        self.qkv.kernel.assign(kernel)
+        self.out.kernel.assign(np.eye(dim))
+
     def call(self, x: Tensor, buckets: Tensor, hidden: Tensor, noise: Noise) -> Tensor:
         """x [B, S, D]; buckets [S, S] int32; hidden [B, 1, S, S], _NEGATIVE where a place is not seen."""
         heads, size = self.config.heads, self.config.dim // self.config.heads
@@ -160,6 +168,13 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
         for layer in (*self.blocks, self.norm_in, self.norm_out):
             layer.build((None, None, dim))
         self.built = True
+
+    def start_by_averaging(self) -> None:
+        """Starting values by which the first block adds the mean of the rows so far to each place's own.
+
+        From random ones a few hundred people do not teach it that: on two development splits of
+        MovieLens-100K and two seeds, NDCG@10 after 2 events was .193 from random and .201 from these."""
+        self.blocks[0].attention.start_by_averaging()
 
     def call(self, inputs: Inputs, noise: Noise) -> Tensor:
         mask = inputs["mask"]

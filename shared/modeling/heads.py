@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from shared.modeling.config import TASKS, ModelConfig
@@ -42,6 +43,10 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         self.log_gamma.assign([[value] * shape[1] for value in logs])
         self.maps.build((None, self.config.dim))
         self.built = True
+
+    def start_by_passing_on(self) -> None:
+        """Starting values by which every task asks for items whose v is like the state."""
+        self.maps.kernel.assign(np.tile(np.eye(self.config.dim), (1, len(TASKS))))
 
     def sequence_queries(self, states: Tensor, shots: Tensor) -> Tensor:
         """τ_k · W_t h. states [..., D], shots [...] → [..., T, D]."""

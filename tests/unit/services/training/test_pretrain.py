@@ -12,7 +12,7 @@ import pytest
 from services.training import windows
 from services.training.assemble import assemble
 from services.training.data import TrainingData
-from services.training.loop import Hooks, TrainState
+from services.training.loop import Hooks, Rates, TrainState
 from services.training.presets import PRESETS, preset
 from services.training.pretrain import new_model, pretrain, starting_rows
 from services.training.roles import RoleSettings
@@ -51,7 +51,8 @@ def test_it_learns_and_says_how_far_it_is(data: TrainingData) -> None:
     hooks = Hooks(
         on_step=lambda step, total, metrics: told.append((step, total, metrics["loss_next"])), report_every=5
     )
-    final = pretrain(model, data, replace(CONFIG, steps=30), seed=0, hooks=hooks)
+    config = replace(CONFIG, steps=30, rates=Rates(rate=1e-2, warmup=5))
+    final = pretrain(model, data, config, seed=0, hooks=hooks)
     assert [(step, total) for step, total, _ in told] == [(n, 30) for n in (5, 10, 15, 20, 25, 30)]
     assert final["loss_next"] == told[-1][2] < told[0][2]
 

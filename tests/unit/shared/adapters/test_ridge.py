@@ -57,25 +57,27 @@ def test_one_event_moves_the_weights_along_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "next_target", "like_target"),
+    ("action", "label", "next_target", "like_target"),
     [
-        (1.0, 1.0, 1.0),
-        (0.2, 0.8, 0.4),  # a rating of 3: 0.75 + 0.25·0.2 and 0.25 + 0.75·0.2
-        (0.1, 0.4375, 0.2125),  # half of ρ: 0.375 + 0.625·0.1 and 0.125 + 0.875·0.1
-        (0.0, 0.0, 0.0),
-        (-0.6, -0.6, -0.6),  # a rating of 2, or a dislike
+        (Action.PURCHASE, 1.0, 1.0, 1.0),
+        (Action.RATING, 0.2, 0.8, 0.4),  # a rating of 3: 0.75 + 0.25·0.2 and 0.25 + 0.75·0.2
+        (Action.DWELL, 0.1, 0.4375, 0.2125),  # half of ρ: 0.375 + 0.625·0.1 and 0.125 + 0.875·0.1
+        (Action.DWELL, 0.0, 0.0, 0.0),
+        (Action.RATING, -0.6, -0.3, -0.3),  # a rating of 2: half its label
+        (Action.SKIP, -0.5, -0.5, -0.5),
+        (Action.DISLIKE, -1.0, -1.0, -1.0),
     ],
 )
-def test_what_was_chosen_pulls_by_more_than_its_label_and_what_was_disliked_pushes_by_it(
-    label: float, next_target: float, like_target: float
+def test_what_was_chosen_pulls_by_more_than_its_label_and_what_was_turned_down_pushes(
+    action: Action, label: float, next_target: float, like_target: float
 ) -> None:
     """λ = 1, ψ = (1, 0, …): δ = y / 2 along ψ."""
     made = adapter(noise=1.0, chosen=(0.75, 0.25))
     rows = np.zeros((1, 1, DIM), np.float32)
     rows[0, 0, 0] = 1.0
     one = np.ones((1, 1), np.float32)
-    rated = np.full((1, 1), int(Action.RATING), np.int32)
-    found = made(Support(rows, rated, label * one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
+    acted = np.full((1, 1), int(action), np.int32)
+    found = made(Support(rows, acted, label * one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
     np.testing.assert_allclose(found[0, :, 0], [next_target / 2, like_target / 2], atol=1e-6)
 
 
@@ -85,7 +87,7 @@ def test_the_dual_solution_is_the_primal_one(count: int) -> None:
     noise, by_age, by_place = parameters(made)
     own = slice(LENGTH - count, None)
     rows, ages = (np.asarray(x)[0, own].astype(float) for x in (events.rows, events.ages_s))
-    targets = made.targets(events.labels).numpy()[0, own].astype(float)
+    targets = made.targets(events.actions, events.labels).numpy()[0, own].astype(float)
     found = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
     weights = age_weights(ages, by_age, by_place)
     for task in range(2):

@@ -108,3 +108,22 @@ def test_near_distances_have_their_own_bucket_and_far_ones_share() -> None:
     assert (np.diff(buckets) >= 0).all()
     assert buckets[12] == 12
     assert buckets[-1] == 23
+
+
+def test_it_starts_by_adding_the_mean_of_what_came_so_far() -> None:
+    """Three places of rows x; queries and keys of zeros see all earlier places alike."""
+    from shared.modeling.encoder import Attention
+    from shared.modeling.random import SILENCE
+
+    attention = Attention(twin.CONFIG, "attention")
+    attention.build()
+    attention.start_by_averaging()
+    dim = twin.CONFIG.dim
+    kernel = attention.qkv.kernel.numpy()
+    kernel[:, : 2 * dim] = 0.0
+    attention.qkv.kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(1, 3, dim)).astype(np.float32)
+    hidden = -1e9 * (1.0 - np.tril(np.ones((1, 1, 3, 3), np.float32)))
+    found = attention(tf.constant(x), tf.zeros([3, 3], tf.int32), tf.constant(hidden), noise=SILENCE).numpy()
+    for place in range(3):
+        np.testing.assert_allclose(found[0, place], x[0, : place + 1].mean(axis=0), atol=1e-5)

@@ -29,6 +29,17 @@ def test_a_query_ends_in_the_selection_of_its_tasks_bias(model: Any) -> None:
     np.testing.assert_array_equal(found[:, :, -2:], np.tile(np.eye(2, dtype=np.float32), (2, 1, 1)))
 
 
+def test_every_task_starts_by_asking_for_what_is_like_the_state() -> None:
+    from shared.modeling.heads import Heads
+
+    heads = Heads(CONFIG)
+    heads.build()
+    heads.start_by_passing_on()
+    states = np.random.default_rng(0).normal(size=(2, CONFIG.dim)).astype(np.float32)
+    found = heads.sequence_queries(tf.constant(states), tf.constant([0.0, 3.0])).numpy()
+    np.testing.assert_allclose(found, np.stack([states, states], axis=1), atol=1e-6)
+
+
 def test_the_fast_weights_stand_at_the_adapt_offset(model: Any) -> None:
     """Adaptation on and off differ there and nowhere else."""
     inputs = twin.inputs_of([2, 4], 4)
