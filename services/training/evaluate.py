@@ -139,6 +139,4 @@ def feedback_report(
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people), FEEDBACK_PEOPLE)
     served = candidate(run, plan.seeds[0], plan.on, settings)
-    return feedback_dict(
-        [evaluate_feedback(data, questions, served, one, task=settings.task) for one in REACTIONS]
-    )
+    return feedback_dict(evaluate_feedback(data, questions, served, REACTIONS, task=settings.task))

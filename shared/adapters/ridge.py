@@ -61,8 +61,8 @@ class RidgeAdapter(Adapter):
 
     def targets(self, actions: Tensor, labels: Tensor) -> Tensor:
         """y_t. [B, L], [B, L] → [B, L, T]."""
-        low = tf.cast(tf.equal(actions, int(Action.RATING)) & (labels < 0.0), tf.float32)
-        labels *= 1.0 - (1.0 - _LOW_RATING) * low
+        low = tf.equal(actions, int(Action.RATING)) & (labels < 0.0)
+        labels = tf.where(low, _LOW_RATING * labels, labels)
         share = np.asarray(self.chosen, np.float32) * tf.clip_by_value(labels[..., None] / _CHOSEN, 0.0, 1.0)
         return share + (1.0 - share) * labels[..., None]
 

@@ -40,9 +40,11 @@ class Lines:
 
 @contextmanager
 def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
-    """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which
-    no field accepts, so they cost their row only; UTF-16, which would cost
-    all rows, is refused. Raises DatasetError, also in the middle of reading."""
+    """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which no field
+    accepts, so they cost their row only; UTF-16, which would cost all rows, is refused.
+
+    Raises DatasetError, also in the middle of reading.
+    """
     with _opened(path) as stream:
         if encoding == "utf-8" and stream.read(2) in _UTF16_MARKS:
             raise DatasetError(

@@ -156,8 +156,7 @@ def test_no_event_of_a_held_out_person_was_trained_on(trained: Trained, data: Tr
 def test_one_event_of_feedback_moves_the_items_around_it(served: ServedArtifact, data: TrainingData) -> None:
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
-    disliked = evaluate_feedback(data, questions, served, DISLIKE, task="next")
-    liked = evaluate_feedback(data, questions, served, LIKE, task="next")
+    disliked, liked = evaluate_feedback(data, questions, served, (DISLIKE, LIKE), task="next")
     assert disliked.change.mean > liked.change.mean
 
 

@@ -6,6 +6,7 @@ ranks of its nearest items are compared before and after; nothing else changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,9 +70,14 @@ class Moved:
 
 
 def evaluate_feedback(
-    data: TrainingData, questions: Questions, served: ServedArtifact, reaction: Reaction, *, task: str
-) -> Moved:
-    """Nearest = by cosine of output rows without biases, as `similar` serves."""
+    data: TrainingData,
+    questions: Questions,
+    served: ServedArtifact,
+    reactions: Sequence[Reaction],
+    *,
+    task: str,
+) -> list[Moved]:
+    """What each reaction does alone. Nearest: by cosine of output rows without biases, as in `similar`."""
     shots = min(SHOTS_BEFORE, questions.protocol.first_events)
     ends = data.offsets[questions.users] + shots
     pasts = [Past.of(data, end - shots, end) for end in ends]
@@ -87,16 +93,21 @@ def evaluate_feedback(
 
     before = scored(pasts)
     targets = _targets(data, before, [p.items for p in pasts])
-    reacted = [
-        p.then(int(t), reaction.action, int(m), reaction.value)
-        for p, t, m in zip(pasts, targets, moments, strict=True)
-    ]
-    after = scored(reacted)
-    ranks = [
-        _near_ranks(one, other, near, int(target), past.items)
-        for one, other, target, past in zip(before, after, targets, pasts, strict=True)
-    ]
-    return _moved(reaction, np.array(ranks, np.float64).reshape(-1, 2))
+
+    def moved(reaction: Reaction) -> Moved:
+        after = scored(
+            [
+                p.then(int(t), reaction.action, int(m), reaction.value)
+                for p, t, m in zip(pasts, targets, moments, strict=True)
+            ]
+        )
+        ranks = [
+            _near_ranks(one, other, near, int(target), past.items)
+            for one, other, target, past in zip(before, after, targets, pasts, strict=True)
+        ]
+        return _moved(reaction, np.array(ranks, np.float64).reshape(-1, 2))
+
+    return [moved(reaction) for reaction in reactions]
 
 
 def _targets(data: TrainingData, scores: FloatArray, seen: list[IntArray]) -> IntArray:

@@ -118,14 +118,14 @@ def test_a_dislike_sends_similar_items_down_and_a_like_brings_them_up(data: Trai
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     served: Any = ContentModel(data)
-    disliked = evaluate_feedback(data, questions, served, DISLIKE, task="next")
+    disliked, liked = evaluate_feedback(data, questions, served, (DISLIKE, LIKE), task="next")
     assert disliked.after > disliked.before
     assert disliked.change.says_better
     assert disliked.share_as_meant > 0.9
-    liked = evaluate_feedback(data, questions, served, LIKE, task="next")
     assert liked.after < liked.before
     backwards: Any = ContentModel(data, -1.0)
-    assert evaluate_feedback(data, questions, backwards, DISLIKE, task="next").change.says_worse
+    (wrong,) = evaluate_feedback(data, questions, backwards, (DISLIKE,), task="next")
+    assert wrong.change.says_worse
 
 
 @pytest.mark.parametrize(("stars", "down"), [(1.0, True), (2.0, True), (5.0, False)])
@@ -133,7 +133,8 @@ def test_a_low_rating_means_that_similar_items_go_down(data: TrainingData, stars
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     served: Any = ContentModel(data)
-    moved = evaluate_feedback(data, questions, served, Reaction(Action.RATING, stars), task="next")
+    rated = Reaction(Action.RATING, stars)
+    (moved,) = evaluate_feedback(data, questions, served, (rated,), task="next")
     assert moved.reaction == f"rating {stars:g}"
     assert (moved.after > moved.before) is down
     assert moved.share_as_meant > 0.5
@@ -164,9 +165,7 @@ def test_the_report_is_written_for_programs_and_people(
         "few_shot": few_shot_dict(table, "next"),
         "few_shot_as_ranked": few_shot_dict(table, "mix"),
         "new_items": new_items_dict(evaluate_new_items(rest, taken, cold, task="next")),
-        "feedback": feedback_dict(
-            [evaluate_feedback(data, questions, served, one, task="next") for one in REACTIONS]
-        ),
+        "feedback": feedback_dict(evaluate_feedback(data, questions, served, REACTIONS, task="next")),
     }
     files = write_report(tmp_path, report)
     assert json.loads(Path(files["json"]).read_text())["few_shot"]["people"] == len(table.questions)
