@@ -3,8 +3,8 @@
     load_files({"events": Path("log.csv")}, Columns.parse(["user=uid", "item=sku", "time=ts"]))
 
 A field that is not mapped is looked for under its usual names. `attribute.NAME=COLUMN` maps an attribute of
-items or users, which JSON Lines may also hold as one object, `attributes`; a prefix keeps a mapping to one
-kind of file (`items.title=name`).
+items or users, which JSON Lines and Parquet may also hold as one object, `attributes`; a prefix keeps a
+mapping to one kind of file (`items.title=name`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.datasets import fields, records
 from shared.datasets.fields import TimeUnit
 from shared.datasets.records import EventRules
 from shared.datasets.rows import Dataset, DatasetError, Reject, Row, parse
-from shared.datasets.sources import JsonLines, Source, source_of
+from shared.datasets.sources import Source, source_of
 from shared.domain import Action, Event, Item, Relation, User
 from shared.limits import MAX_RATING, MIN_RATING
 
@@ -104,9 +104,11 @@ class Columns:
                 )
         for name, usual in _FIELDS[kind].items():
             plain = name.rstrip("!")
-            if plain in chosen or (plain == "attributes" and not isinstance(source, JsonLines)):
+            if plain in chosen:
                 continue
             found = next((c for c in usual if c in present), None)
+            if plain == "attributes" and found and not source.holds_objects(found):
+                continue  # a plain column of that name: mapped by attribute.NAME if it is wanted
             if found is not None:
                 chosen[plain] = found
             elif name.endswith("!"):

@@ -42,6 +42,10 @@ class Source(Protocol):
         """How many rows there are, about: text is counted by its line breaks."""
         ...
 
+    def holds_objects(self, column: str) -> bool:
+        """Whether the column's cells can be objects (names and values) rather than plain values."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DelimitedText:
@@ -107,6 +111,9 @@ class DelimitedText:
     def count(self) -> int:
         return max(0, count_lines(self.path) - (0 if self.header else 1))
 
+    def holds_objects(self, column: str) -> bool:
+        return False
+
     def _reader(self, text: Iterable[str]) -> Iterator[list[str]]:
         if self.quoted:
             return csv.reader(text, delimiter=self.delimiter, strict=True)
@@ -151,6 +158,9 @@ class SplitText:
     def count(self) -> int:
         return count_lines(self.path)
 
+    def holds_objects(self, column: str) -> bool:
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
@@ -188,6 +198,9 @@ class JsonLines:
     def count(self) -> int:
         return count_lines(self.path)
 
+    def holds_objects(self, column: str) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Parquet:
@@ -216,6 +229,10 @@ class Parquet:
     def count(self) -> int:
         with self._open() as file:
             return int(file.metadata.num_rows)
+
+    def holds_objects(self, column: str) -> bool:
+        with self._open() as file:
+            return bool(pa.types.is_struct(file.schema_arrow.field(column).type))
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:

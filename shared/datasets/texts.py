@@ -45,15 +45,15 @@ def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]
 
     Raises DatasetError, also in the middle of reading.
     """
-    with _opened(path) as stream:
-        if encoding == "utf-8" and stream.read(2) in _UTF16_MARKS:
+    with (
+        _opened(path) as stream,
+        io.BufferedReader(stream) as buffered,
+        io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="") as text,
+    ):
+        if encoding == "utf-8" and buffered.peek(2)[:2] in _UTF16_MARKS:
             raise DatasetError(
                 f"{path} must be UTF-8, got UTF-16; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
             )
-    with (
-        _opened(path) as stream,
-        io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="") as text,
-    ):
         yield text
 
 

@@ -271,6 +271,18 @@ def test_an_object_of_attributes_in_json_lines_is_stored_as_text(tmp_path):
     assert list(accepted(dataset.users())) == [User("u", {"age": "31"})]
 
 
+def test_an_object_of_attributes_in_parquet_is_stored_as_text(tmp_path):
+    cells = [{"year": 1999, "hd": True}, {"year": 2001, "hd": None}, None]
+    objects, plain = tmp_path / "items.parquet", tmp_path / "users.parquet"
+    pq.write_table(pa.table({"item_id": ["i1", "i2", "i3"], "attributes": cells}), objects)
+    pq.write_table(pa.table({"user_id": ["u"], "attributes": ["not an object"]}), plain)
+    dataset = load_files({"items": objects, "users": plain}, now_ms=NOW_MS)
+    found = [item.attributes for item in accepted(dataset.items())]
+    assert found == [{"year": "1999", "hd": "true"}, {"year": "2001"}, {}]
+    assert list(accepted(dataset.users())) == [User("u", {})]
+    assert any(note.startswith("users.parquet: ignored columns: attributes") for note in dataset.notes)
+
+
 def test_a_detected_unit_is_said(tmp_path):
     path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\n")
     assert load_files({"events": path}, now_ms=NOW_MS).notes == ("log.csv: times are read as s",)
