@@ -97,11 +97,15 @@ class Pipeline:
             draft = await self._described(draft, notes)
 
         items = listed(draft, reasons(draft, self.catalogue.of(draft.domain)))
-        self.impressions.offer(draft.domain, impressions(draft, items))  # logged after the answer
-        self._keep(draft, moment)
         answer = Answer.of(draft, items, notes, self._next_token(draft))
-        self.metrics.note(draft.domain, answer)
+        asyncio.get_running_loop().call_soon(self._after, draft, answer, moment)
         return answer
+
+    def _after(self, draft: Draft, answer: Answer, moment: int) -> None:
+        """What nobody waits for: done once the answer is on its way."""
+        self.impressions.offer(draft.domain, impressions(draft, answer.items))
+        self._keep(draft, moment)
+        self.metrics.note(draft.domain, answer)
 
     def _begin(self, query: ListQuery) -> Draft:
         page = self.tokens.open(query) if query.page_token else Page(uuid.uuid4().hex)

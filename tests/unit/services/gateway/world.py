@@ -6,6 +6,7 @@ a1 = (1.2, 0), a2 = (1.1, 0), … b6 = (0, 0.7). Without history all scores are 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,9 @@ class World:
 
     async def recommend(self, **fields: object) -> Answer:
         query = ListQuery(**({"domain": "default", "user_id": "ann"} | fields))  # type: ignore[arg-type]
-        return await self.pipeline.recommend(query)
+        answer = await self.pipeline.recommend(query)
+        await asyncio.sleep(0)  # the answer goes out; what is done after it gets its turn
+        return answer
 
     async def ids(self, **fields: object) -> list[str]:
         return [item.item_id for item in (await self.recommend(**fields)).items]
