@@ -28,6 +28,7 @@ class EpisodeShape:
     episodes without any; query: events to predict (the nearer an event, the more the support says of it:
     5 taught more than 3, 10 or 20, also where the next 10 are asked for); early_share: share of episodes
     whose query lies within a person's first `early_events` (strangers are what we train for).
+    thin_share: see `thin`; action_share: see `windows.vary_actions`; pool_items: see `windows.make_pool`.
     """
 
     max_shots: int = 20
@@ -36,6 +37,8 @@ class EpisodeShape:
     early_share: float = 0.5
     early_events: int = 30
     thin_share: float = 0.5
+    action_share: float = 0.5
+    pool_items: int = 8000
 
 
 def draw_episodes(

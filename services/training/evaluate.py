@@ -10,7 +10,7 @@ from typing import Any
 
 from services.training.data import HeldOutItems, TrainingData
 from services.training.evaluation.few_shot import OFF, ON
-from services.training.jobs import Arm, Job
+from services.training.jobs import NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
     candidate,
@@ -34,8 +34,8 @@ _NEW_ITEMS_JOB = "new-items"
 def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event) -> dict[str, Any]:
     """Trains what the protocol needs, measures it as it would be served, writes the report.
 
-    Every seed's two arms start from the same pre-training and get the same meta-training: adapter
-    `none` ("adaptation off") and the adapter asked for ("adaptation on").
+    Every seed's two arms stand on the same body, pre-trained and meta-trained: without an adapter
+    ("adaptation off") and with the one asked for ("adaptation on").
     """
     from services.training.evaluation.report import markdown, write_report
 
@@ -83,7 +83,7 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
     from services.training.evaluation.new_items import choose_new_items
 
     on = Arm("on", settings.adapter, settings.adapter_settings)
-    off = Arm("off", "none")
+    off = Arm("off", NO_ADAPTER)
     wanted = settings.protocol
     arms = (on, off) if wanted in (FEW_SHOT, ALL) else (on,)
     seeds = {FEW_SHOT: settings.seeds, ALL: settings.seeds, FEEDBACK: 1, NEW_ITEMS: 0}[wanted]

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# The adapter of a body: no fast weights.
+NO_ADAPTER = "none"
+
 
 class StopRequested(Exception):
     """The driver wants no more of a run."""
@@ -14,7 +17,7 @@ class StopRequested(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One model to meta-train from the job's pre-trained weights.
+    """One adapter on the job's body.
 
     adapter: see `shared.adapters`; name: its directory and its place in reports.
     """
@@ -26,7 +29,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One pre-training and the arms that start from it.
+    """One body, pre-trained and meta-trained, and the arms on it.
 
     data: which of the plan's data sets it reads; steps of 0 keep the preset's.
     """
@@ -40,10 +43,9 @@ class Job:
     pretrain_steps: int = 0
     meta_steps: int = 0
 
-    @property
-    def pretrained(self) -> Path:
-        """The weights after pre-training."""
-        return self.directory / "pretrained.npz"
+    def done(self, stage: str) -> Path:
+        """The body's weights after a stage."""
+        return self.directory / f"{stage}.npz"
 
     def checkpoint(self, stage: str) -> Path:
         """The newest state inside a stage."""

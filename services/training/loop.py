@@ -67,11 +67,14 @@ class Hooks:
     resume: TrainState | None = None
     stopping: Callable[[], bool] | None = None
 
-    def after_step(self, done: int, state: Callable[[], TrainState]) -> None:
-        """Keeps the state where it is time to, or where the run is to end: then raises StopRequested."""
+    def after_step(self, done: int, state: Callable[[], TrainState] | None = None) -> None:
+        """Keeps the state where it is time to, or where the run is to end: then raises StopRequested.
+
+        state: None where a stage is short enough to be done again.
+        """
         ends = self.stopping is not None and done % self.report_every == 0 and self.stopping()
         due = self.checkpoint_every > 0 and done % self.checkpoint_every == 0
-        if self.on_checkpoint and (due or ends):
+        if state and self.on_checkpoint and (due or ends):
             self.on_checkpoint(state())
         if ends:
             raise StopRequested

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from services.training.adapt import AdaptConfig
 from services.training.episodes import EpisodeShape
 from services.training.metatrain import MetaConfig
 from services.training.pretrain import PretrainConfig
@@ -14,7 +15,7 @@ from shared.modeling.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model's sizes and both stages' settings.
+    """A model's sizes and the settings of the three stages.
 
     A model reads no longer histories than its episodes have: of people with 64 events, one that was
     meta-trained on up to 20 shots made lists half as good from all of them as from their latest 20
@@ -24,6 +25,7 @@ class Preset:
     model: ModelConfig
     pretrain: PretrainConfig
     meta: MetaConfig
+    adapt: AdaptConfig
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
@@ -48,20 +50,23 @@ PRESETS = MappingProxyType(
             ),
             PretrainConfig(steps=40, batch_windows=16, window=16),
             MetaConfig(steps=40, batch_episodes=16, validate_every=20),
+            AdaptConfig(steps=20, batch_episodes=16, own_episodes=8, validate_every=10),
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
-        "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig()),
+        "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
         # About MovieLens-1M.
         "base": Preset(
             ModelConfig(dim=96, blocks=2, heads=4, feed_forward=192, buckets=(16, 64)),
             PretrainConfig(steps=6000, batch_windows=64, window=200),
             MetaConfig(steps=4000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
+            AdaptConfig(steps=1000, shape=EpisodeShape(max_shots=64)),
         ),
         # Large catalogues on a cluster.
         "large": Preset(
             ModelConfig(dim=128, blocks=4, heads=4, feed_forward=512, content_hidden=512, buckets=(16, 64)),
             PretrainConfig(steps=40000, batch_windows=128, window=200),
             MetaConfig(steps=10000, batch_episodes=256, shape=EpisodeShape(max_shots=64)),
+            AdaptConfig(steps=3000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
         ),
     }
 )

@@ -39,7 +39,7 @@ class ReactionConfig:
     mean log-probability by a reaction of label 1; nearest: how many items must move, by cosine of output
     rows without their biases.
 
-    Every other reaction is without fast weights: else the encoder may pull where they push."""
+    Without fast weights: else the encoder may pull where they push."""
 
     episodes: int = 8
     weight: float = 0.2
@@ -87,8 +87,7 @@ def reaction_loss(
     on = inputs["mask"][..., None]
     inputs["input_rows"] = tf.gather(rows.input, inputs["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, inputs["items"]) * on
-    adapt = tf.cast(tf.range(tf.size(batch[f"{_PREFIX}item"])) % 2, tf.float32)
-    queries, _, _ = model.encode_adapt(inputs, tf.tile(adapt, [2]))
+    queries, _, _ = model.encode_adapt(inputs, tf.zeros(tf.shape(on)[:1]))
     # By log-probability: what counts is the place among what else would be shown, not in the whole catalogue.
     before, after = tf.split(tf.nn.log_softmax(tf.einsum("btd,md->btm", queries, rows.output)), 2)
     moved = after - tf.stop_gradient(before)

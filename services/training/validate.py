@@ -1,4 +1,4 @@
-"""Looks at validation people: NDCG for early stopping, and the best γ for it."""
+"""Looks at validation people: NDCG for early stopping, and the best γ of fast weights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What validation people say of a model.
+class Chosen:
+    """What validation people say of fast weights.
 
     ndcg: mean NDCG@10 of task `next` over people and numbers of shots, with the factors applied;
     factors: by task, what γ should be multiplied by.
@@ -41,26 +41,27 @@ class Look:
     factors: tuple[float, ...]
 
 
-def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Look:
-    """NDCG@10 by the evaluation's protocol, also later in a history (`MOMENTS`), and the best factor of γ
-    out of `GAMMA_FACTORS` for it.
+def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> float:
+    """NDCG@10 of task `next` without fast weights, by the evaluation's protocol and also later in a history
+    (`MOMENTS`): the mean over people and numbers of shots, 0 where no person has enough events."""
+    tables = _tables(model, data, users, shots, (0.0,))
+    return float(np.stack(tables)[:, 0].mean()) if tables else 0.0
+
+
+def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Chosen:
+    """The best factor of γ out of `GAMMA_FACTORS`, as `look` sees it.
 
     A loss on training people would make γ too large (rows have seen their events), and likelihood
     makes it too small (it goes by the whole catalogue, not by the first ten). Neighbouring factors are
     averaged. Of those within one standard error of the best, the nearest to 1 is taken (the
-    one-standard-error rule of Breiman et al., 1984): validation people are few. ndcg is 0 where no person
-    has enough events.
+    one-standard-error rule of Breiman et al., 1984): validation people are few.
     """
-    users = users[:PEOPLE_LOOKED_AT]
-    found = [_by_factor(model, data, protocol_episodes(data, users, k, MOMENTS)) for k in shots]
-    tables = [table for table in found if table is not None]
+    tables = _tables(model, data, users, shots, GAMMA_FACTORS)
     if not tables:
-        return Look(0.0, (1.0,) * len(TASKS))
+        return Chosen(0.0, (1.0,) * len(TASKS))
     table: FloatArray = np.stack(tables)  # [shots, T, factors, B]
-    if table.shape[2] == 1:
-        return Look(float(table[:, 0].mean()), (1.0,) * len(TASKS))
     places = [near_best(table[:, task].mean(axis=0)) for task in range(len(TASKS))]
-    return Look(float(table[:, 0, places[0]].mean()), tuple(GAMMA_FACTORS[place] for place in places))
+    return Chosen(float(table[:, 0, places[0]].mean()), tuple(GAMMA_FACTORS[place] for place in places))
 
 
 def near_best(table: FloatArray) -> int:
@@ -77,13 +78,22 @@ def near_best(table: FloatArray) -> int:
     return int(min(near, key=lambda place: abs(np.log(GAMMA_FACTORS[place] / GAMMA_FACTORS[neutral]))))
 
 
-def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray | None:
-    """NDCG@10 of each task at each factor; one factor alone without an adapter. [T, factors, B], nan where
-    nothing is wanted."""
-    if not len(cuts):
-        return None
+def _tables(
+    model: WarmstartModel,
+    data: TrainingData,
+    users: IntArray,
+    shots: Sequence[int],
+    factors: Sequence[float],
+) -> list[FloatArray]:
+    """By number of shots NDCG@10 of each task at each factor of the fast weights: [T, factors, B] each, nan
+    where nothing is wanted; none where nobody has enough events."""
+    users = users[:PEOPLE_LOOKED_AT]
+    all_cuts = [protocol_episodes(data, users, k, MOMENTS) for k in shots]
+    return [_by_factor(model, data, cuts, factors) for cuts in all_cuts if len(cuts)]
+
+
+def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts, factors: Sequence[float]) -> FloatArray:
     off, fast = _scores(model, data, cuts)
-    factors = GAMMA_FACTORS if model.adapter.learns_rows else (1.0,)
     had = excluded(events_so_far(data, cuts), data.num_items) > 0
     targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
     table = np.full((len(TASKS), len(factors), len(cuts)), np.nan, np.float32)

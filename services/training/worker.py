@@ -1,5 +1,5 @@
-"""The training loop of one Ray Train worker: pre-train, meta-train, export. Runs on every worker alike;
-only the first one writes."""
+"""The training loop of one Ray Train worker: pre-train, meta-train, adapt, export. Runs on every worker
+alike; only the first one writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from services.training.data import TrainingData
-from services.training.jobs import Arm, Job, Plan
+from services.training.jobs import NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
 
 DRAFT_FILE = "draft.json"
@@ -89,41 +89,43 @@ class Reporter(AbstractContextManager["Reporter"]):
 
 
 def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> None:
-    """One pre-training, then each arm from there; what an interrupted run has finished is not done again."""
+    """One body, pre-trained and meta-trained, then each arm's adapter on top of it; what an interrupted run
+    has finished is not done again."""
+    from services.training.adapt import fit_adapter
     from services.training.loop import TrainState
     from services.training.metatrain import meta_train
     from services.training.presets import preset
     from services.training.pretrain import new_model, pretrain
-    from shared.modeling.config import ModelConfig
 
+    if all(is_exported(job, arm) for arm in job.arms):
+        return
     chosen = preset(job.preset)
     sizes = replace(chosen.model, content_dim=data.content.shape[1])
     pretraining = replace(chosen.pretrain, steps=job.pretrain_steps or chosen.pretrain.steps)
     meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    body = new_model(replace(sizes, adapter=NO_ADAPTER), data, seed=job.seed, strategy=strategy)
 
-    if not job.pretrained.is_file():
-        model = new_model(_with_adapter(sizes, job.arms[0]), data, seed=job.seed, strategy=strategy)
-        hooks = _hooks(job, "pretrain", pretraining.steps, reporter)
-        last = pretrain(model, data, pretraining, seed=job.seed, strategy=strategy, hooks=hooks)
-        pretrained = {f"pretrain_{name}": value for name, value in last.items()}
-        done = TrainState("pretrain", pretraining.steps, model.state_arrays())
-        _save(done, job.pretrained, writes=reporter.writes)
-        arrays = done.arrays
-    else:
-        arrays = TrainState.load(job.pretrained).arrays
-        pretrained = {}
+    def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> dict[str, float]:
+        """One stage of the body, unless it is done already."""
+        if job.done(stage).is_file():
+            body.load_arrays(TrainState.load(job.done(stage)).arrays)
+            return {}
+        hooks = _hooks(job, stage, config.steps, reporter)
+        last = train(body, data, config, seed=job.seed, strategy=strategy, hooks=hooks)
+        _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
+        return {f"{stage}_{name}": value for name, value in last.items()}
+
+    metrics = trained("pretrain", pretrain, pretraining) | trained("meta-train", meta_train, meta_training)
     for arm in job.arms:
         if is_exported(job, arm):
             continue
-        config: ModelConfig = _with_adapter(sizes, arm)
-        model = new_model(config, data, seed=job.seed, strategy=strategy)
-        model.load_arrays(dict(arrays))
-        stage = f"meta-train-{arm.name}"
-        hooks = _hooks(job, stage, meta_training.steps, reporter)
-        metrics = meta_train(model, data, meta_training, seed=job.seed, strategy=strategy, hooks=hooks)
+        model = new_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
+        model.load_arrays(body.state_arrays())
+        hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
+        fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         if reporter.writes:
-            export(job, arm, model, data, {**pretrained, **metrics})
+            export(job, arm, model, data, {**metrics, **fitted})
 
 
 def is_exported(job: Job, arm: Arm) -> bool:

@@ -45,7 +45,7 @@ class RidgeAdapter(Adapter):
     """
 
     def __init__(
-        self, *, adapt_dim: int, rank: int, noise: float = 1.0, chosen: tuple[float, float] = (0.75, 0.4)
+        self, *, adapt_dim: int, rank: int, noise: float = 3.5, chosen: tuple[float, float] = (0.75, 0.4)
     ) -> None:
         """noise: λ at the start; chosen: ρ by task (next, like), in [0, 1]."""
         super().__init__(adapt_dim=adapt_dim, rank=rank, name="ridge")

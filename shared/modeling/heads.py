@@ -13,11 +13,14 @@ from shared.modeling.config import TASKS, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
-GAMMA_AT_START = 16.0
+# The same at every k: δ is a posterior mean, which grows with the evidence by itself. With its growth taken
+# back (γ ∝ 1/√k) fast weights shouted down the state after one event and were too quiet after twenty.
+GAMMA_AT_START = 6.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
-    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 1_t]: τ and γ are learned scales by task and number of shots k.
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 1_t]: τ and γ are scales by task and number of shots k, which
+    training chooses.
 
     Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
     sure the prior is (there is no δ yet).
@@ -35,12 +38,8 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         self.log_gamma = self.add_weight(
             name="log_gamma",
             shape=(shape[0] - 1, shape[1]),
-            initializer="zeros",
+            initializer=keras.initializers.Constant(math.log(GAMMA_AT_START)),
         )
-        # δ grows with the number of events; so much of its growth is taken back that k alike events
-        # say as much as √k.
-        logs = [math.log(GAMMA_AT_START) - 0.5 * math.log(k) for k in COUNT_KNOTS[1:]]
-        self.log_gamma.assign([[value] * shape[1] for value in logs])
         self.maps.build((None, self.config.dim))
         self.built = True
 

@@ -100,8 +100,7 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         """
         mask = inputs["mask"]
         state = last_state(self.encoder(inputs, noise=noise), mask)
-        support = noise.dropout(inputs["support_rows"], self.config.adapt_dropout)
-        events = Support(support, *(inputs[name] for name in ("actions", "labels", "ages_s", "mask")))
+        events = Support(*(inputs[name] for name in ("support_rows", "actions", "labels", "ages_s", "mask")))
         adapted = self.adapter(events, state)
         shots = tf.reduce_sum(mask, axis=1)
         queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], shots)

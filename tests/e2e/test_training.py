@@ -127,9 +127,9 @@ def test_a_resumed_run_goes_on_where_it_stopped(trained: Trained) -> None:
 
 def test_the_stages_follow_one_another_and_each_tells_its_progress(trained: Trained) -> None:
     stages = [line["name"] for line in trained.resumed if line["event"] == "stage"]
-    assert stages == ["prepare", "pretrain", "meta-train-on", "evaluate", "publish"]
+    assert stages == ["prepare", "pretrain", "meta-train", "adapt-on", "evaluate", "publish"]
     told = [line for line in trained.resumed if line["event"] == "progress"]
-    assert {line["stage"] for line in told} == {"pretrain", "meta-train-on", "evaluate"}
+    assert {line["stage"] for line in told} == {"pretrain", "meta-train", "adapt-on", "evaluate"}
     assert all(np.isfinite(line["metrics"]["loss"]) for line in told if line["stage"] != "evaluate")
     assert trained.result["event"] == "result"
 

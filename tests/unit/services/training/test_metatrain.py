@@ -1,4 +1,4 @@
-"""Meta-training: episodes teach, the best weights are kept, both arms train alike."""
+"""Meta-training: episodes teach, the best weights are kept, adapters are left alone."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def data() -> TrainingData:
     return assemble(synthetic.tables(people=60, events=34, items=80), RoleSettings(0.0, 0.2))
 
 
-def model_of(data: TrainingData, adapter: str = "ridge") -> Any:
-    config = replace(TINY.model, content_dim=data.content.shape[1], adapter=adapter)
+def model_of(data: TrainingData) -> Any:
+    config = replace(TINY.model, content_dim=data.content.shape[1], adapter="none")
     return new_model(config, data, seed=0)
 
 
@@ -85,8 +85,7 @@ def test_it_learns_to_predict_validation_people(data: TrainingData) -> None:
     """From rows of noise, so that all it knows it has learned from episodes."""
     model = model_of(data)
     rng = np.random.default_rng(0)
-    for name in ("v", "phi", "psi"):
-        model.tables[name].assign(rng.normal(0.0, 0.05, model.tables[name].shape).astype(np.float32))
+    model.tables["v"].assign(rng.normal(0.0, 0.05, model.tables["v"].shape).astype(np.float32))
     before, after = trained_from(model, data, steps=300)
     assert after > before + 0.05
 
@@ -162,16 +161,15 @@ def test_ndcg_by_hand() -> None:
     assert found[0] == pytest.approx(1.5 / (1 + 1 / np.log2(3)))
 
 
-@pytest.mark.parametrize("adapter", ["none", "ridge"])
-def test_both_arms_train_and_without_an_adapter_its_rows_stay(data: TrainingData, adapter: str) -> None:
-    model = model_of(data, adapter)
+def test_it_leaves_the_adapters_rows_alone(data: TrainingData) -> None:
+    model = model_of(data)
     before = model.state_arrays()
     final = meta_train(model, data, replace(CONFIG, steps=3), seed=0)
     assert np.isfinite(final["loss"])
     after = model.state_arrays()
-    moved = {name: not np.array_equal(before[name], after[name]) for name in before}
-    assert moved["warmstart/table_v"]
-    assert moved["warmstart/table_phi"] == moved["warmstart/table_psi"] == (adapter == "ridge")
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert "warmstart/table_v" in moved
+    assert moved.isdisjoint({"warmstart/table_phi", "warmstart/table_psi"})
 
 
 @pytest.mark.slow  # test_worker keeps the short form of it
@@ -189,5 +187,5 @@ def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData) -> None
 @pytest.mark.slow  # test_pretrain keeps the short form of it
 def test_a_large_catalogue_trains_on_a_sample(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "FULL_SOFTMAX_ITEMS", 10)
-    config = replace(CONFIG, steps=2, pool_items=75, shape=EpisodeShape(max_shots=5, query=4))
+    config = replace(CONFIG, steps=2, shape=EpisodeShape(max_shots=5, query=4, pool_items=75))
     assert np.isfinite(meta_train(model_of(data), data, config, seed=0)["loss"])

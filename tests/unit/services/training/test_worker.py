@@ -83,7 +83,7 @@ def test_an_export_is_a_version_that_opens(
 def test_progress_is_told_line_by_line_and_to_tensorboard(whole: tuple[Path, Job]) -> None:
     directory, _ = whole
     told = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]
-    assert {t["stage"] for t in told} == {"pretrain", "meta-train-on"}
+    assert {t["stage"] for t in told} == {"pretrain", "meta-train", "adapt-on"}
     last = [t for t in told if t["stage"] == "pretrain"][-1]
     assert (last["job"], last["step"], last["total"]) == ("model", 16, 16)
     assert np.isfinite(last["metrics"]["loss"])
@@ -101,11 +101,24 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
 ) -> None:
     work = job(tmp_path, ON)
     work.directory.mkdir(parents=True)
-    shutil.copy(whole[1].pretrained, work.pretrained)
+    shutil.copy(whole[1].done("pretrain"), work.done("pretrain"))
     # The validation at step 20 lies before the interruption: what was best then must not be forgotten.
     with pytest.raises(StopRequested):
-        run(tmp_path, data, ON, stop_after=("meta-train-on", 24))
-    assert TrainState.load(work.checkpoint("meta-train-on")).step == 25  # kept because it was stopped
+        run(tmp_path, data, ON, stop_after=("meta-train", 24))
+    assert TrainState.load(work.checkpoint("meta-train")).step == 25  # kept because it was stopped
+    assert not is_exported(work, ON)
+    assert_same_ending(run(tmp_path, data, ON), whole[1])
+
+
+def test_an_interrupted_adapter_is_done_again_on_the_finished_body(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    work = job(tmp_path, ON)
+    work.directory.mkdir(parents=True)
+    for stage in ("pretrain", "meta-train"):
+        shutil.copy(whole[1].done(stage), work.done(stage))
+    with pytest.raises(StopRequested):
+        run(tmp_path, data, ON, stop_after=("adapt-on", 5))
     assert not is_exported(work, ON)
     assert_same_ending(run(tmp_path, data, ON), whole[1])
 
@@ -116,17 +129,18 @@ def test_an_interrupted_pre_training_ends_as_if_it_had_not_been(
 ) -> None:
     with pytest.raises(StopRequested):
         run(tmp_path, data, ON, stop_after=("pretrain", 10))
-    assert not job(tmp_path, ON).pretrained.is_file()
+    assert not job(tmp_path, ON).done("pretrain").is_file()
     assert_same_ending(run(tmp_path, data, ON), whole[1])
 
 
 @pytest.mark.slow
-def test_both_arms_start_from_one_pre_training_and_a_finished_job_is_not_done_again(
+def test_both_arms_stand_on_one_body_and_a_finished_job_is_not_done_again(
     whole: tuple[Path, Job], data: TrainingData
 ) -> None:
     directory, work = whole
-    before = work.pretrained.stat().st_mtime_ns, (work.export(ON) / "draft.json").stat().st_mtime_ns
+    kept = (work.done("pretrain"), work.done("meta-train"), work.export(ON) / "draft.json")
+    before = [path.stat().st_mtime_ns for path in kept]
     both = run(directory, data, ON, OFF)
     assert is_exported(both, OFF)
     assert json.loads((both.export(OFF) / "draft.json").read_text())["adapter"]["name"] == "none"
-    assert before == (work.pretrained.stat().st_mtime_ns, (work.export(ON) / "draft.json").stat().st_mtime_ns)
+    assert before == [path.stat().st_mtime_ns for path in kept]
