@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from services.gateway.draft import Draft, Rung
-from services.gateway.query import Boost, Pin
+from services.gateway.query import Boost, ListQuery, Pin
 from shared.domain import Action, ItemFilter, NeighbourLike, Uncertainty
 from shared.errors import EmptyCatalogue, InvalidInput, NoModel, Unavailable
 from tests.unit.services.gateway.world import NOW_MS, an_item, event, ids_of, rows_of, world
@@ -405,6 +406,17 @@ async def test_the_newest_items_are_a_source() -> None:
         # Not yet known to scoring, it comes last, but it does come.
         assert (answer.items[-1].item_id, answer.items[-1].source) == ("a6", "fresh")
         assert answer.items[-1].reason == "New"
+
+
+async def test_impressions_and_the_last_good_list_wait_until_the_answer_is_out() -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        answer = await w.pipeline.recommend(ListQuery("default", "ann", page_size=3))
+        assert len(answer.items) == 3
+        assert len(w.rooms.impressions) == len(w.rooms.last_good) == 0
+        await asyncio.sleep(0)
+        assert len(w.rooms.impressions) == 3
+        assert len(w.rooms.last_good) == 1
 
 
 async def test_impressions_are_logged_once_with_place_and_propensity() -> None:
