@@ -85,6 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WarmstartError as error:
         output.stderr().print(f"[bold red]error:[/] {output.escaped(explain(error))}", soft_wrap=True)
         return 1
+    except OSError as error:  # of files and directories; calls have errors of ours
+        where = f"{error.filename}: " if error.filename else ""
+        output.stderr().print(
+            f"[bold red]error:[/] {output.escaped(f'{where}{error.strerror or error}')}", soft_wrap=True
+        )
+        return 1
     except UnicodeEncodeError as error:
         output.stderr().print(f"[bold red]error:[/] text must be UTF-8, got {ascii(error.object)[:80]}")
         return 1

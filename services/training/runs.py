@@ -73,7 +73,12 @@ def new_run(directory: Path, options: Mapping[str, Any]) -> Run:
     directory = directory.resolve()
     if (directory / _OPTIONS).exists():
         raise InvalidInput.of("run_dir", "must not hold a run (go on with it by --resume)", str(directory))
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput.of(
+            "run_dir", f"must be a directory that can be made ({error.strerror})", str(directory)
+        ) from error
     write_atomically(directory / _OPTIONS, json.dumps(dict(options), indent=2).encode())
     return Run(directory)
 

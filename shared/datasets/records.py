@@ -119,6 +119,8 @@ def nested_attributes(cell: object) -> dict[str, object]:
     """Attributes that one cell holds as an object of names and values (text, numbers, truth values)."""
     if cell is None:
         return {}
+    if isinstance(cell, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in cell):
+        cell = dict(cell)  # as Parquet's maps come
     if not isinstance(cell, Mapping):
         raise bad("attributes", "must be an object of names and values", cell)
     return {fields.text("attributes", n): fields.text(f"attributes.{n}", v) for n, v in cell.items()}

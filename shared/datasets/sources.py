@@ -232,7 +232,8 @@ class Parquet:
 
     def holds_objects(self, column: str) -> bool:
         with self._open() as file:
-            return bool(pa.types.is_struct(file.schema_arrow.field(column).type))
+            kind = file.schema_arrow.field(column).type
+            return bool(pa.types.is_struct(kind) or pa.types.is_map(kind))
 
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:

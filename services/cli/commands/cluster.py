@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def up(
     if detach:
         state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)
         output.stdout().print(
-            f"gateway: {state.gateway} (process {state.pid}; stop it with `warmstart down`)"
+            f"gateway: {state.gateway} (process {state.pid};"
+            f" stop it with `warmstart down{_where(data_dir)}`)",
+            soft_wrap=True,
         )
         return
     console = output.stderr()
@@ -95,6 +98,15 @@ def _has_ended(process: psutil.Process) -> bool:
         return True
 
 
+def _where(data_dir: Path) -> str:
+    """What makes another command mean the same cluster; nothing where it does by itself."""
+    return (
+        ""
+        if data_dir.resolve() == options.DATA_DIR.resolve()
+        else f" --data-dir {shlex.quote(str(data_dir))}"
+    )
+
+
 def port_choice(base_port: int, free: bool) -> Callable[[], Ports]:
     return free_ports if free else lambda: base_ports(base_port)
 
@@ -105,7 +117,8 @@ def announce(cluster: LocalCluster) -> None:
     console = output.stdout()
     console.print(f"gateway: {gateway}")
     console.print(f"logs:    {cluster.data_dir / 'logs'}")
-    console.print("Try `warmstart recommend somebody`, or with any gRPC client:")
+    where = _where(cluster.data_dir)
+    console.print(f"Try `warmstart recommend somebody{where}`, or with any gRPC client:", soft_wrap=True)
     console.print(
         f'  grpcurl -plaintext -d \'{{"user_id": "somebody"}}\' {gateway} '
         "warmstart.gateway.v1.RecommendationService/Recommend",

@@ -62,7 +62,10 @@ def delete(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Erase everything of one person, for good."""
+    """Erase everything of one person from the store, for good.
+
+    Copies that earlier trainings took (`runs` in the data directory) are not changed: delete those runs.
+    """
     target = gateway_target(gateway, data_dir)
     if not yes:
         typer.confirm(f"Erase everything of {user_id!r} for good?", abort=True, err=True)

@@ -19,6 +19,7 @@ from shared.limits import (
     text_rule,
 )
 from shared.rpc.codec.checks import (
+    check_count,
     note_attributes,
     note_id,
     note_text,
@@ -68,9 +69,9 @@ def decode_filter(message: pb.ItemFilter, *, field: str) -> ItemFilter:
     """A filter; an unset message admits everything."""
     broken: list[Violation] = []
     note_time(broken, field, "created_from_ms", message.created_from_ms)
-    if len(message.attributes) > MAX_ATTRIBUTES:
-        rule = f"must hold at most {MAX_ATTRIBUTES}"
-        broken.append(violation(path(field, "attributes"), rule, len(message.attributes)))
+    check_count(len(message.attributes), MAX_ATTRIBUTES, field=path(field, "attributes"))
+    for name in ("any_categories", "all_categories", "no_categories"):
+        check_count(len(getattr(message, name)), MAX_CATEGORIES, field=path(field, name))
     for i, condition in enumerate(message.attributes):
         _note_condition(broken, path(field, f"attributes[{i}]"), condition)
     decoded = ItemFilter(

@@ -164,6 +164,18 @@ def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warn
     assert (json.loads(told.out), told.err) == ({"moved_events": moved}, "")
 
 
+@pytest.mark.parametrize(
+    "command", [["up"], ["up", "--detach"], ["demo"], ["train", "--dataset", "movielens-100k"]]
+)
+def test_a_data_directory_that_cannot_be_made_is_said(command, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert main([*command, "--data-dir", str(file / "var")]) == 1
+    said = capsys.readouterr().err
+    assert str(file) in said.replace("\n", "")
+    assert "Traceback" not in said
+
+
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
     assert main(["train", "--data-dir", str(tmp_path)]) == 1
     assert "nothing to train on" in capsys.readouterr().err

@@ -95,6 +95,13 @@ def test_a_broken_rule_names_field_rule_and_value(fields: dict[str, Any], messag
     assert message.startswith(raised.value.violations[0].field)
 
 
+@pytest.mark.parametrize("name", ["any_categories", "all_categories", "no_categories"])
+def test_too_many_categories_of_a_filter_are_too_large(name: str) -> None:
+    with pytest.raises(TooLarge) as raised:
+        decode(request(filter=item_pb2.ItemFilter(**{name: ["a"] * 1000})))
+    assert str(raised.value).startswith(f"filter.{name} must hold at most")
+
+
 @pytest.mark.parametrize(
     ("field", "values", "limit"),
     [

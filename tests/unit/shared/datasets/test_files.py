@@ -283,6 +283,15 @@ def test_an_object_of_attributes_in_parquet_is_stored_as_text(tmp_path):
     assert any(note.startswith("users.parquet: ignored columns: attributes") for note in dataset.notes)
 
 
+def test_a_map_of_attributes_in_parquet_is_stored_as_text(tmp_path):
+    cells = pa.array([[("year", "1999"), ("hd", "true")], None], pa.map_(pa.string(), pa.string()))
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["i1", "i2"], "attributes": cells}), path)
+    dataset = load_files({"items": path}, now_ms=NOW_MS)
+    assert dataset.notes == ()
+    assert [item.attributes for item in accepted(dataset.items())] == [{"year": "1999", "hd": "true"}, {}]
+
+
 def test_a_detected_unit_is_said(tmp_path):
     path = write(tmp_path / "log.csv", "user,item,value,time\nu,i,5,1600000000\n")
     assert load_files({"events": path}, now_ms=NOW_MS).notes == ("log.csv: times are read as s",)
