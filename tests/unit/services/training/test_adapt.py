@@ -76,6 +76,7 @@ def test_what_is_kept_is_what_was_validated(
     assert all(any(np.isclose(g, factor) for factor in GAMMA_FACTORS) for g in gamma.ravel())
 
 
+@pytest.mark.slow  # that equal seeds repeat, resumed runs show too
 def test_the_same_seed_gives_the_same_adapter(
     fitted: tuple[dict[str, Any], Any, dict[str, float]], data: TrainingData
 ) -> None:

@@ -110,6 +110,7 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
     assert_same_ending(run(tmp_path, data, ON), whole[1])
 
 
+@pytest.mark.slow
 def test_an_interrupted_adapter_is_done_again_on_the_finished_body(
     whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
 ) -> None:
