@@ -94,7 +94,7 @@ def fit_adapter(
         if done % config.validate_every == 0 or done == config.steps:
             seen = choose_gamma(model, data, judges, config.validation_shots)
             if seen.ndcg > best:
-                best, best_arrays = seen.ndcg, with_gamma(model, seen)
+                best, best_arrays = seen.ndcg, _with_gamma(model, seen)
             report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
         elif done % hooks.report_every == 0:
             report = numbers(metrics)
@@ -105,7 +105,7 @@ def fit_adapter(
     return {**numbers(metrics), "validation_ndcg": best}
 
 
-def with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:
+def _with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:
     """The model's arrays with γ as validation people want it."""
     arrays = model.state_arrays()
     path = model.heads.log_gamma.path

@@ -82,14 +82,13 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """AdamW's settings: `slow` is the rate of ψ and φ where they start from an SVD.
+    """AdamW's settings.
 
     weight_decay: of the item tables alone, so that an item with few events stays near what its
     content says.
     """
 
     rate: float = 1e-3
-    slow: float = 2e-4
     warmup: int = 50
     weight_decay: float = 0.0
     clip_norm: float = 1.0
