@@ -50,8 +50,9 @@ format: setup ## Format Python and protos
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w
 
-test: setup ## Unit, contract, integration and end-to-end tests
-	$(BIN)/python -m pytest
+# A file's tests stay in one process: they share servers and models.
+test: setup ## Unit, contract, integration and end-to-end tests, side by side
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: setup ## What takes minutes and has a short form in `make test`
 	$(BIN)/python -m pytest -m slow
