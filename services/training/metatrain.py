@@ -60,7 +60,7 @@ class MetaConfig:
     pre-training. scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
     """
 
-    steps: int = 1000
+    steps: int = 800
     batch_episodes: int = 96
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     id_dropout: float = 0.1

@@ -50,11 +50,11 @@ class PretrainConfig:
     second task's loss.
     """
 
-    steps: int = 1000
+    steps: int = 800
     batch_windows: int = 64
     window: int = 32
     horizon: int = 5
-    positions: tuple[int, int] = (1024, 384)
+    positions: tuple[int, int] = (640, 256)
     id_dropout: float = 0.1
     first_share: float = 0.3
     action_share: float = 0.5
