@@ -14,8 +14,8 @@ from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
 # The same at every k: δ is a posterior mean, which grows with the evidence by itself. With its growth taken
-# back (γ ∝ 1/√k) fast weights shouted down the state after one event and were too quiet after twenty. Of 6, 12
-# and 18, twice the first gave fast weights half as much again on people of neither training nor the report.
+# back (γ ∝ 1/√k) fast weights shouted down the state after one event and were too quiet after twenty. Twice
+# as strong as first chosen (6), they gave half as much again on development people; 18 gives no more.
 GAMMA_AT_START = 12.0
 
 
