@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from warmstart.common.v1 import item_pb2
 from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
 from warmstart.gateway.v1 import catalog_service_pb2_grpc as catalog_rpc
@@ -34,6 +35,11 @@ class GatewayClient:
     recommendations: Any
     catalog: Any
     users: Any
+    health: Any
+
+    async def check_health(self) -> None:
+        """An empty call: the server answers without any work. Raises where it does not answer."""
+        await call(self.health.Check, health_pb2.HealthCheckRequest(), timeout_s=TIMEOUT_S, idempotent=True)
 
     async def recommend(
         self, request: recommendation_pb.RecommendRequest
@@ -152,4 +158,5 @@ async def open_gateway(target: str, domain: str) -> AsyncIterator[GatewayClient]
             recommendation_rpc.RecommendationServiceStub(channel),
             catalog_rpc.CatalogServiceStub(channel),
             user_rpc.UserServiceStub(channel),
+            health_pb2_grpc.HealthStub(channel),
         )

@@ -1,10 +1,10 @@
-"""How long Recommend takes, as a caller sees it."""
+"""How long Recommend takes, as a caller sees it, and an empty call beside it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,16 @@ class LatencyReport:
     stages_p50_ms: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class EmptyCalls:
+    """`callers` calling a method that does nothing, one after the other: what gRPC alone takes here. By it,
+    figures of different machines and days compare."""
+
+    callers: int
+    requests_a_second: float
+    p50_ms: float
+
+
 @dataclass(slots=True)
 class _Seen:
     """What the callers of one phase saw."""
@@ -44,17 +54,40 @@ async def measure_latency(
 ) -> LatencyReport:
     """Asks for `seconds`, closed loop: each caller sends its next request when it has its answer."""
     seen = _Seen([], {}, Counter())
+
+    async def ask(turn: int) -> None:
+        await _ask_once(client, people[turn % len(people)], page_size, seen)
+
+    return _report(seen, callers, await _closed_loop(ask, callers, seconds))
+
+
+async def measure_empty_calls(client: GatewayClient, *, callers: int, seconds: float) -> EmptyCalls:
+    """The gateway's health check in the same closed loop. Raises where one fails."""
+    took: list[float] = []
+
+    async def ask(turn: int) -> None:
+        sent = time.perf_counter()
+        await client.check_health()
+        took.append(time.perf_counter() - sent)
+
+    took_s = await _closed_loop(ask, callers, seconds)
+    return EmptyCalls(callers, len(took) / took_s, float(np.median(took)) * 1000.0)
+
+
+async def _closed_loop(ask: Callable[[int], Awaitable[None]], callers: int, seconds: float) -> float:
+    """Each caller asks anew when it has its answer, the n-th with turns n, n + callers, …; how long it
+    took, in seconds."""
     started = time.monotonic()
     until = started + seconds
 
-    async def ask(first: int) -> None:
+    async def one(first: int) -> None:
         turn = first
         while time.monotonic() < until:
-            await _ask_once(client, people[turn % len(people)], page_size, seen)
+            await ask(turn)
             turn += callers
 
-    await all_or_none(ask(n) for n in range(callers))
-    return _report(seen, callers, time.monotonic() - started)
+    await all_or_none(one(n) for n in range(callers))
+    return time.monotonic() - started
 
 
 async def _ask_once(client: GatewayClient, user_id: str, page_size: int, seen: _Seen) -> None:

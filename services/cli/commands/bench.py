@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from services.cli import options, output
-from services.cli.bench.latency import LatencyReport, measure_latency
+from services.cli.bench.latency import EmptyCalls, LatencyReport, measure_empty_calls, measure_latency
 from services.cli.bench.people import like_some, throw_away_people
 from services.cli.bench.staleness import StalenessReport, measure_staleness, people_needed
 from services.cli.clients import GatewayClient, open_gateway
@@ -22,6 +22,7 @@ EXAMPLES = options.examples("warmstart bench", "warmstart bench --callers 32 --s
 _PEOPLE = 50
 _LIKES = 10
 _WARM_UP_S = 1.0
+_EMPTY_S = 2.0
 _CATALOGUE_SAMPLE = 1000
 
 
@@ -30,6 +31,7 @@ class BenchReport:
     target: str
     items: int
     latency: tuple[LatencyReport, ...]
+    empty: tuple[EmptyCalls, ...]
     staleness: StalenessReport
 
 
@@ -46,7 +48,8 @@ def bench(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Measure a running cluster: latency of Recommend, and whether the next list reflects feedback.
+    """Measure a running cluster: latency of Recommend, of an empty call beside it, and whether the next list
+    reflects feedback.
 
     Makes throw-away people and erases them. Fails where one list was stale.
     """
@@ -81,10 +84,13 @@ async def run_bench(
         alone = await measure_latency(client, people, callers=1, seconds=seconds)
         console.print(f"{callers} callers …")
         together = await measure_latency(client, people, callers=callers, seconds=seconds)
+    console.print("empty calls …")
+    short = min(_EMPTY_S, seconds)
+    empty = [await measure_empty_calls(client, callers=n, seconds=short) for n in (1, callers)]
     console.print(f"feedback, then a list, {checks:,} times …")
     async with throw_away_people(client, people_needed(checks), "bench") as people:
         staleness = await measure_staleness(client, people, checks=checks, callers=min(callers, 4))
-    return BenchReport(client.target, page.total_items, (alone, together), staleness)
+    return BenchReport(client.target, page.total_items, (alone, together), tuple(empty), staleness)
 
 
 def print_report(report: BenchReport, console: Console) -> None:
@@ -112,6 +118,12 @@ def print_report(report: BenchReport, console: Console) -> None:
     if stages:
         shown = ", ".join(f"{name} {ms:.1f}" for name, ms in stages.items())
         console.print(output.escaped(f"one caller's stages, median ms: {shown}"))
+    alone, together = report.empty
+    console.print(
+        f"an empty call (the gateway's health check): p50 {alone.p50_ms:.1f} ms,"
+        f" {together.requests_a_second:,.0f} req/s with {together.callers} callers;"
+        " by it, figures of different machines compare"
+    )
     s = report.staleness
     console.print(
         f"feedback then list: {s.checks:,} checks, [bold]{s.stale} stale[/], {s.degraded} degraded; "

@@ -151,6 +151,8 @@ def test_bench_measures_finds_nothing_stale_and_leaves_nobody_behind(trained: Up
     assert (alone["callers"], together["callers"]) == (1, 4)
     assert 0 < alone["p50_ms"] <= alone["p95_ms"] <= alone["p99_ms"]
     assert alone["errors"] == together["errors"] == 0
+    assert [empty["callers"] for empty in report["empty"]] == [1, 4]
+    assert 0 < report["empty"][0]["p50_ms"] < alone["p50_ms"]  # a list takes three such calls and its work
 
 
 def test_training_that_cannot_work_says_why(trained: UpProcess):
