@@ -50,9 +50,9 @@ format: setup ## Format Python and protos
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w
 
-# A file's tests stay in one process: they share servers and models.
+# A file's tests stay in one process, as they share servers and models; the longest files come first.
 test: setup ## Unit, contract, integration and end-to-end tests, side by side
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## What takes minutes and has a short form in `make test`
 	$(BIN)/python -m pytest -m slow

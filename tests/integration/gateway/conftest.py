@@ -51,7 +51,10 @@ async def cluster(store: RunningValkey, registry: Registry) -> AsyncIterator[Clu
         )
 
         async def ready() -> bool:
-            return cluster.gateway is not None and len(cluster.gateway.rooms.catalogue.of("default")) == ITEMS
+            """The gateway mirrors all items and scoring ranks them all: each follows the stream by itself."""
+            assert cluster.gateway is not None
+            mirrored = len(cluster.gateway.rooms.catalogue.of("default")) == ITEMS
+            return mirrored and len((await caller.recommend("nobody", page_size=ITEMS)).items) == ITEMS
 
         await until(ready)
         yield cluster
