@@ -33,8 +33,8 @@ _OWN = "own_"
 
 @dataclass(frozen=True, slots=True)
 class AdaptConfig:
-    """steps of batch_episodes episodes of training people for ψ and φ, and own_episodes of validation people
-    for the adapter's numbers (at own_rate).
+    """steps of batch_episodes episodes of training people for ψ, φ and the adapter's network (at
+    network_rate), and own_episodes of validation people for the adapter's numbers (at own_rate).
 
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10 over
     `validation_shots` are kept, with the γ that suits them. The rest as in meta-training.
@@ -47,6 +47,7 @@ class AdaptConfig:
     like_weight: float = 0.5
     rates: Rates = field(default_factory=lambda: Rates(rate=3e-4))
     own_rate: float = 3e-2
+    network_rate: float = 1e-3
     validate_every: int = 100
     validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
@@ -114,15 +115,16 @@ def _with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:
 
 
 def _objectives(model: WarmstartModel, config: AdaptConfig) -> list[Objective]:
-    """ψ and φ learn from training people, the adapter's numbers from validation people: rows have seen the
-    very events that training people's episodes ask for, so on them fast weights look better than they are."""
+    """Rows and networks learn from training people, the adapter's numbers from validation people: rows have
+    seen the very events that training people's episodes ask for, so on them fast weights look better than
+    they are."""
     loss = _loss(model, config)
     rows = [model.tables[name] for name in ("psi", "phi")]
     return [
-        Objective(loss, [(rows, config.rates.rate)]),
+        Objective(loss, [(rows, config.rates.rate), (model.adapter.network_variables, config.network_rate)]),
         Objective(
             lambda batch, _: loss(batch, SILENCE),
-            [(model.adapter.trainable_variables, config.own_rate)],
+            [(model.adapter.own_variables, config.own_rate)],
             _OWN,
         ),
     ]

@@ -108,7 +108,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("model")
     model.add_argument("--preset", default="small", help="tiny, small, base or large")
-    model.add_argument("--adapter", default="ridge", help="ridge or none")
+    model.add_argument("--adapter", default="ridge", help="ridge, gradient, amortised or none")
     model.add_argument("--adapter-settings", default="{}", metavar="JSON")
     model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")

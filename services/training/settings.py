@@ -18,7 +18,7 @@ PROMOTE = ("auto", "never", "always")
 # Names of `presets.PRESETS` and `shared.adapters.ADAPTERS`, which cannot be asked without TensorFlow; a test
 # compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
-ADAPTER_NAMES = ("ridge", "none")
+ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none")
 PROTOCOLS = ("few-shot", "new-items", "feedback", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"

@@ -12,12 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.adapters.amortised import AmortisedAdapter
 from shared.adapters.base import Adapted, Adapter, Support
+from shared.adapters.gradient import GradientAdapter
 from shared.adapters.none import NoAdapter
 from shared.adapters.ridge import RidgeAdapter
 from shared.errors import InvalidInput
 
-ADAPTERS: Mapping[str, type[Adapter]] = {"none": NoAdapter, "ridge": RidgeAdapter}
+ADAPTERS: Mapping[str, type[Adapter]] = {
+    "none": NoAdapter,
+    "ridge": RidgeAdapter,
+    "gradient": GradientAdapter,
+    "amortised": AmortisedAdapter,
+}
 
 __all__ = ["ADAPTERS", "Adapted", "Adapter", "Support", "make_adapter"]
 

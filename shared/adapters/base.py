@@ -42,6 +42,8 @@ class Adapter(keras.layers.Layer):  # type: ignore[misc]
     """A function of the support set and the encoder's state; its variables are meta-learned.
 
     `learns_rows` says whether ψ and φ take part at all: training leaves them alone otherwise.
+    `network_variables`: those that need as many people as ψ and φ do and learn with them. The others are
+    a few numbers, which follow validation people.
     """
 
     learns_rows = True
@@ -50,6 +52,16 @@ class Adapter(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         self.adapt_dim = adapt_dim
         self.rank = rank
+
+    @property
+    def network_variables(self) -> list[Any]:
+        return []
+
+    @property
+    def own_variables(self) -> list[Any]:
+        """The few numbers."""
+        network = {id(variable) for variable in self.network_variables}
+        return [variable for variable in self.trainable_variables if id(variable) not in network]
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         """Adapts B people at once; a person with no events gets zeros and the prior's scale."""

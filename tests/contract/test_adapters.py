@@ -21,6 +21,11 @@ TABLE: list[tuple[str, Mapping[str, Any]]] = [
     ("none", {}),
     ("ridge", {}),
     ("ridge", {"noise": 0.1, "chosen": (0.0, 0.0)}),
+    ("gradient", {}),
+    ("gradient", {"steps": 1, "first_order": True}),
+    ("gradient", {"steps": 50, "learned_rates": True, "noise": 0.01}),
+    ("amortised", {}),
+    ("amortised", {"hidden": 3, "noise": 0.1}),
 ]
 DIM, RANK, BATCH, STATE_DIM = 6, 4, 3, 5
 adapters = pytest.mark.parametrize(("name", "settings"), TABLE)
@@ -146,7 +151,9 @@ def test_it_runs_inside_a_graph_with_open_shapes(name: str, settings: Mapping[st
 
 
 def test_unknown_names_and_settings_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="adapter must be one of none, ridge, got 'maml'"):
+    with pytest.raises(
+        InvalidInput, match="adapter must be one of amortised, gradient, none, ridge, got 'maml'"
+    ):
         make_adapter("maml", adapt_dim=DIM, rank=RANK)
     with pytest.raises(InvalidInput, match="adapter_settings must fit adapter none"):
         make_adapter("none", adapt_dim=DIM, rank=RANK, noise=1.0)

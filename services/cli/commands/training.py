@@ -70,7 +70,10 @@ HeldOutShare = Annotated[
 ]
 PresetName = Literal["tiny", "small", "base", "large"]
 Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]
-Adapter = Annotated[Literal["ridge", "none"], typer.Option(help="How it adapts.", rich_help_panel=_MODEL)]
+Adapter = Annotated[
+    Literal["ridge", "gradient", "amortised", "none"],
+    typer.Option(help="How it adapts.", rich_help_panel=_MODEL),
+]
 Seed = Annotated[int, typer.Option(help="Makes a run repeatable.", rich_help_panel=_MODEL)]
 Steps = Annotated[int, typer.Option(help="0 = the preset's.", min=0, rich_help_panel=_MODEL)]
 Workers = Annotated[

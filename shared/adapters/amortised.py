@@ -1,0 +1,62 @@
+"""Amortised inference: a network reads each event and says what it adds to the fast weights.
+
+After conditional neural processes (Garnelo et al., 2018) and Deep Sets (Zaheer et al., 2017): encode events
+one by one, sum, normalise. The network is meta-learned; adapting is one pass through it, with no solve and no
+step. Plain version: `shared.adapters.plain.signed_mean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from shared.adapters.base import Adapted, Support
+from shared.adapters.evidence import EvidenceAdapter, number
+
+Tensor = Any
+
+
+class AmortisedAdapter(EvidenceAdapter):
+    """δ_t = Σ_s w_s y_{s,t} (ψ_s + g(ψ_s, y_s)) / (λ + Σ_s w_s): a mean of signed rows, each bent by a
+    network g of one hidden layer, which starts at 0. Targets y and weights w as in `EvidenceAdapter`.
+
+    What events have in common is not taken apart, as the ridge does; g can learn to. The posterior is the
+    linear model's, which is the ridge's.
+    """
+
+    def __init__(
+        self,
+        *,
+        adapt_dim: int,
+        rank: int,
+        noise: float = 3.5,
+        chosen: Sequence[float] = (0.75, 0.4),
+        hidden: int = 128,
+    ) -> None:
+        """hidden: width of g's hidden layer."""
+        super().__init__(adapt_dim=adapt_dim, rank=rank, name="amortised", noise=noise, chosen=chosen)
+        self.hidden = keras.layers.Dense(
+            int(number("hidden", hidden, at_least=1, at_most=4096)), activation="gelu", name="hidden"
+        )
+        self.bend = keras.layers.Dense(adapt_dim, use_bias=False, kernel_initializer="zeros", name="bend")
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build()
+        self.hidden.build((None, self.adapt_dim + len(self.chosen)))
+        self.bend.build((None, self.hidden.units))
+
+    @property
+    def network_variables(self) -> list[Any]:
+        return [*self.hidden.trainable_variables, *self.bend.trainable_variables]
+
+    def call(self, support: Support, state: Tensor) -> Adapted:
+        evidence = self.evidence(support)
+        rows, targets, weights, mask = evidence
+        bent = rows + self.bend(self.hidden(tf.concat([rows, targets], axis=-1)))
+        weights = weights * mask
+        total = tf.nn.softplus(self.noise.value) + tf.reduce_sum(weights, axis=1)
+        summed = tf.matmul(targets * weights[..., None], bent, transpose_a=True)
+        return Adapted(summed / total[:, None, None], *self.posterior(*self.whiten(evidence), evidence.mask))

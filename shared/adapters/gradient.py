@@ -1,0 +1,87 @@
+"""A few steps of gradient descent on the support set: MAML's inner loop on the head.
+
+After ANIL (Raghu et al., 2020, "Rapid learning or feature reuse?"), which shows that MAML (Finn et al., 2017)
+adapts by its head: here the head's change δ alone, on rows ψ and φ that are meta-learned through the steps.
+Settings give its relatives: `first_order` leaves second derivatives out (first-order MAML, Nichol et al.,
+2018), `learned_rates` has one learned rate a dimension (Meta-SGD, Li et al., 2017). MAML of the whole body is
+no function of the support rows and has no place in an artifact. Plain version:
+`shared.adapters.plain.descend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from shared.adapters.base import Adapted, Support
+from shared.adapters.evidence import Evidence, EvidenceAdapter, number
+from shared.errors import InvalidInput
+
+Tensor = Any
+_MAX_STEPS = 50
+
+
+class GradientAdapter(EvidenceAdapter):
+    """δ₀ = 0, δ_{j+1} = δ_j − η ⊙ (Ψᵀ W (Ψδ_j − y) + λδ_j) / size: `steps` steps down the squared error of
+    the signed targets with weight decay λ. Targets y and weights W as in `EvidenceAdapter`.
+
+    size = λ + the largest row sum of |W^½ΨΨᵀW^½|, a bound of the loss's curvature (Gershgorin), and rates η
+    lie in (0, 2): a step never diverges, whatever a history holds. The start is 0 because the body's own
+    query is the meta-learned start of the head.
+
+    The posterior is Laplace's at the minimum that the steps head for, which is the ridge's.
+    """
+
+    def __init__(
+        self,
+        *,
+        adapt_dim: int,
+        rank: int,
+        noise: float = 3.5,
+        chosen: Sequence[float] = (0.75, 0.4),
+        steps: int = 5,
+        first_order: bool = False,
+        learned_rates: bool = False,
+    ) -> None:
+        """steps: 1 to 50; learned_rates: a rate for each dimension instead of one for all."""
+        super().__init__(adapt_dim=adapt_dim, rank=rank, name="gradient", noise=noise, chosen=chosen)
+        self.steps = int(number("steps", steps, at_least=1, at_most=_MAX_STEPS))
+        if self.steps != steps:
+            raise InvalidInput.of("adapter_settings['steps']", "must be a whole number", steps)
+        self.first_order, self.learned_rates = bool(first_order), bool(learned_rates)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build()
+        shape = (self.adapt_dim,) if self.learned_rates else ()
+        self.rate = self.add_weight(name="rate", shape=shape, initializer="zeros")  # η = 2σ(rate) = 1
+
+    @property
+    def network_variables(self) -> list[Any]:
+        return [self.rate] if self.learned_rates else []
+
+    def call(self, support: Support, state: Tensor) -> Adapted:
+        evidence = self.evidence(support)
+        factor, white = self.whiten(evidence)
+        fast_weights = self._descend(evidence)
+        return Adapted(fast_weights, *self.posterior(factor, white, evidence.mask))
+
+    def _descend(self, evidence: Evidence) -> Tensor:
+        """[B, T, A]."""
+        rows, targets, weights, mask = evidence
+        noise = tf.nn.softplus(self.noise.value)
+        weights = (weights * mask)[..., None]
+        scaled = rows * tf.sqrt(weights)
+        curvature = tf.reduce_sum(tf.abs(tf.matmul(scaled, scaled, transpose_b=True)), axis=2)
+        size = noise + tf.reduce_max(curvature, axis=1)
+        pace = 2.0 * tf.sigmoid(self.rate.value) / size[:, None, None]
+        delta = tf.zeros_like(tf.matmul(targets, rows, transpose_a=True))
+        for _ in range(self.steps):
+            # First order: the gradient's own change with δ is left out of the outer gradient.
+            now = tf.stop_gradient(delta) if self.first_order else delta
+            miss = tf.matmul(rows, now, transpose_b=True) - targets
+            if self.first_order:
+                miss = tf.stop_gradient(miss + targets) - targets
+            delta -= pace * (tf.matmul(weights * miss, rows, transpose_a=True) + noise * now)
+        return delta
