@@ -21,6 +21,7 @@ from services.cli.commands import (
     users,
 )
 from services.cli.failures import explain
+from services.cli.once import OnceTyper
 from shared.errors import WarmstartError
 
 _HELP = "Warmstart: recommends well to people it has just met."
@@ -28,9 +29,7 @@ _HELP = "Warmstart: recommends well to people it has just met."
 
 def build() -> typer.Typer:
     """The command line."""
-    app = typer.Typer(
-        help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
-    )
+    app = OnceTyper(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.command("up", epilog=cluster.UP_EXAMPLES)(cluster.up)
     app.command("down", epilog=cluster.DOWN_EXAMPLES)(cluster.down)
     app.command("import", epilog=importing.EXAMPLES)(importing.import_)
@@ -49,7 +48,7 @@ def build() -> typer.Typer:
 
 
 def _items() -> typer.Typer:
-    app = typer.Typer(help="The catalogue.", no_args_is_help=True)
+    app = OnceTyper(help="The catalogue.", no_args_is_help=True)
     app.command("list", epilog=items.LIST_EXAMPLES)(items.list_)
     app.command("get", epilog=items.GET_EXAMPLES)(items.get)
     app.command("add", epilog=items.ADD_EXAMPLES)(items.add)
@@ -58,7 +57,7 @@ def _items() -> typer.Typer:
 
 
 def _users() -> typer.Typer:
-    app = typer.Typer(help="People, their data and their relations.", no_args_is_help=True)
+    app = OnceTyper(help="People, their data and their relations.", no_args_is_help=True)
     app.command("export", epilog=users.EXPORT_EXAMPLES)(users.export)
     app.command("delete", epilog=users.DELETE_EXAMPLES)(users.delete)
     app.command("merge", epilog=users.MERGE_EXAMPLES)(users.merge)
@@ -67,7 +66,7 @@ def _users() -> typer.Typer:
 
 
 def _models() -> typer.Typer:
-    app = typer.Typer(help="Published models.", no_args_is_help=True)
+    app = OnceTyper(help="Published models.", no_args_is_help=True)
     app.command("list", epilog=models.LIST_EXAMPLES)(models.list_)
     app.command("show", epilog=models.SHOW_EXAMPLES)(models.show)
     app.command("promote", epilog=models.PROMOTE_EXAMPLES)(models.promote)

@@ -113,6 +113,7 @@ class Pipeline:
         if mirror.complete and not mirror.num_available:
             raise EmptyCatalogue(
                 f"domain {query.domain!r} has no available items: store some with UpsertItems"
+                " (lists know them within a second)"
             )
         self._check_tasks(query)
         rate = self.exploration_rate if query.exploration_rate is None else query.exploration_rate

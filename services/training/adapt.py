@@ -33,7 +33,7 @@ _OWN = "own_"
 
 @dataclass(frozen=True, slots=True)
 class AdaptConfig:
-    """steps of batch_episodes episodes of training people for ψ, φ and the adapter's network (at
+    """steps of batch_episodes episodes of training people for ψ, φ and the adapter's network (at its
     network_rate), and own_episodes of validation people for the adapter's numbers (at own_rate).
 
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10 over
@@ -47,7 +47,6 @@ class AdaptConfig:
     like_weight: float = 0.5
     rates: Rates = field(default_factory=lambda: Rates(rate=3e-4))
     own_rate: float = 3e-2
-    network_rate: float = 1e-3
     validate_every: int = 100
     validation_shots: tuple[int, ...] = (1, 2, 5, 10, 20)
 
@@ -121,7 +120,9 @@ def _objectives(model: WarmstartModel, config: AdaptConfig) -> list[Objective]:
     loss = _loss(model, config)
     rows = [model.tables[name] for name in ("psi", "phi")]
     return [
-        Objective(loss, [(rows, config.rates.rate), (model.adapter.network_variables, config.network_rate)]),
+        Objective(
+            loss, [(rows, config.rates.rate), (model.adapter.network_variables, model.adapter.network_rate)]
+        ),
         Objective(
             lambda batch, _: loss(batch, SILENCE),
             [(model.adapter.own_variables, config.own_rate)],

@@ -23,9 +23,13 @@ class AmortisedAdapter(EvidenceAdapter):
     """δ_t = Σ_s w_s y_{s,t} (ψ_s + g(ψ_s, y_s)) / (λ + Σ_s w_s): a mean of signed rows, each bent by a
     network g of one hidden layer, which starts at 0. Targets y and weights w as in `EvidenceAdapter`.
 
-    What events have in common is not taken apart, as the ridge does; g can learn to. The posterior is the
-    linear model's, which is the ridge's.
+    What events have in common is not taken apart, as the ridge does; g can learn to, given people enough: on
+    the 680 of MovieLens-100K it learns them by heart (on − off on three development splits +.0016 ± .0027
+    NDCG@10, +.0001 at ten times the rate, and +.0026 with g left at 0). The posterior is the linear model's,
+    which is the ridge's.
     """
+
+    network_rate = 1e-4
 
     def __init__(
         self,

@@ -42,11 +42,12 @@ class Adapter(keras.layers.Layer):  # type: ignore[misc]
     """A function of the support set and the encoder's state; its variables are meta-learned.
 
     `learns_rows` says whether ψ and φ take part at all: training leaves them alone otherwise.
-    `network_variables`: those that need as many people as ψ and φ do and learn with them. The others are
-    a few numbers, which follow validation people.
+    `network_variables`: those that need as many people as ψ and φ do and learn with them, at `network_rate`.
+    The others are a few numbers, which follow validation people.
     """
 
     learns_rows = True
+    network_rate = 1e-3
 
     def __init__(self, *, adapt_dim: int, rank: int, name: str) -> None:
         super().__init__(name=name)

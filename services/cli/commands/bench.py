@@ -122,7 +122,7 @@ def print_report(report: BenchReport, console: Console) -> None:
     console.print(
         f"an empty call (the gateway's health check): p50 {alone.p50_ms:.1f} ms,"
         f" {together.requests_a_second:,.0f} req/s with {together.callers} callers;"
-        " by it, figures of different machines compare"
+        " use it to compare figures of different machines or days"
     )
     s = report.staleness
     console.print(

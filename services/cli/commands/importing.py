@@ -98,7 +98,7 @@ def import_(
     """Store events, items, people and relations through the gateway.
 
     Bad rows go to a rejects file with their number and reason. Event ids are derived from the events,
-    so importing the same file twice changes nothing.
+    so importing the same file twice changes nothing; equal rows within one file are as many events.
     """
     files = {
         kind: file

@@ -29,7 +29,7 @@ ItemIds = Annotated[list[str], typer.Argument(help="Item ids.")]
 
 
 def list_(
-    page_size: Annotated[int, typer.Option("-n", "--page-size", help="How many.")] = _DEFAULT_PAGE,
+    page_size: Annotated[int, typer.Option("-n", "--page-size", help="How many.", min=1)] = _DEFAULT_PAGE,
     page_token: Annotated[str, typer.Option(help="The next page of an earlier answer.")] = "",
     as_json: options.Json = False,
     gateway: options.Gateway = "",
@@ -89,6 +89,8 @@ def add(
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Store an item. Within a second it can be recommended, from its text alone."""
+    if not title.strip():
+        raise typer.BadParameter("must not be empty: it is what people see", param_hint="TITLE")
     item = Item(
         item_id,
         title=title,

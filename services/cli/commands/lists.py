@@ -37,7 +37,8 @@ def recommend(
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     page_token: Annotated[str, typer.Option(help="The next page of an earlier list.")] = "",
     candidates: Annotated[
-        list[str] | None, typer.Option("--candidate", help="Rank exactly these items (repeat).")
+        list[str] | None,
+        typer.Option("--candidate", help="Rank these items alone (repeat); seen and unknown ones drop out."),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Never this item (repeat).")] = None,
     category: Annotated[
@@ -184,6 +185,8 @@ def print_list(response: pb.RecommendResponse, title: str, console: Console) -> 
         "why",
     )
     console.print(output.table(title, columns, rows))
+    if not rows:
+        console.print("nothing to show: every item is seen, excluded, filtered out or not known (yet)")
     rung = pb.Rung.Name(response.rung).removeprefix("RUNG_").lower()
     model = response.model.version or "none"
     console.print(

@@ -57,6 +57,9 @@ ItemsFile = Annotated[
 UsersFile = Annotated[
     Path | None, typer.Option("--users", help="People, beside --events.", rich_help_panel=_DATA)
 ]
+RelationsFile = Annotated[
+    Path | None, typer.Option("--relations", help="Relations, beside --events.", rich_help_panel=_DATA)
+]
 Mapping_ = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="FIELD=COLUMN,…", help="As in `warmstart import`.", rich_help_panel=_DATA),
@@ -104,6 +107,7 @@ def train(
     events: EventsFile = None,
     items: ItemsFile = None,
     users: UsersFile = None,
+    relations: RelationsFile = None,
     mapping: Mapping_ = None,
     held_out_users: HeldOutUsers = None,
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
@@ -118,9 +122,8 @@ def train(
 
     Servers take a new champion up while they serve. Ctrl-C stops the run; --resume goes on with it.
     """
-    source = source_arguments(
-        data_dir, features_target, dataset, path, {"events": events, "items": items, "users": users}, mapping
-    )
+    files = {"events": events, "items": items, "users": users, "relations": relations}
+    source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
     arguments = ["train"]
     if resume is not None:
         arguments += ["--resume", str(resume)]
@@ -153,6 +156,7 @@ def evaluate(
     events: EventsFile = None,
     items: ItemsFile = None,
     users: UsersFile = None,
+    relations: RelationsFile = None,
     mapping: Mapping_ = None,
     held_out_users: HeldOutUsers = None,
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
@@ -167,9 +171,8 @@ def evaluate(
 
     Prints the few-shot table: popularity, item-kNN, adaptation off, adaptation on. Publishes nothing.
     """
-    source = source_arguments(
-        data_dir, features_target, dataset, path, {"events": events, "items": items, "users": users}, mapping
-    )
+    files = {"events": events, "items": items, "users": users, "relations": relations}
+    source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
     arguments = ["evaluate"]
     if resume is not None:
         arguments += ["--resume", str(resume)]

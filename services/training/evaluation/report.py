@@ -98,7 +98,7 @@ def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
         axes.plot([k for k, _ in points], [v for _, v in points], marker="o", label=name)
     axes.set_xlabel("support events k")
     axes.set_ylabel("NDCG@10")
-    axes.set_title(f"{few_shot['people']} people never trained on, {few_shot['seeds']} seeds")
+    axes.set_title(f"{few_shot['people']} people never trained on, {_seeds(few_shot['seeds'])}")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -109,23 +109,27 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
     if not table["people"]:
         return [f"## {title}", "", "No held-out person has enough events.", ""]
     names = list(table["rows"][-1]["arms"])
+    compared = any("on_minus_off" in row for row in table["rows"])  # a training has one arm
+    more = ["on − off", "worse"] if compared else []
     lines = [
         f"## {title}",
         "",
         f"{table['people']} people never trained on with at least "
         f"{protocol['first_events'] + protocol['query_events']} events; support = the last k of their first "
         f"{protocol['first_events']}, query = the next {protocol['query_events']}; whole catalogue, "
-        f"first events masked; ranked by {_ranked_by(table['task'])}; {table['seeds']} seeds. "
+        f"first events masked; ranked by {_ranked_by(table['task'])}; {_seeds(table['seeds'])}. "
         "NDCG@10 / HR@10:",
         "",
-        "| k | " + " | ".join(names) + " | on − off | worse |",
-        "|---|" + "---|" * (len(names) + 2),
+        "| k | " + " | ".join([*names, *more]) + " |",
+        "|---|" + "---|" * (len(names) + len(more)),
     ]
     for row in table["rows"]:
         cells = [_cell(row["arms"].get(name)) for name in names]
-        change = _interval(row["on_minus_off"]) if "on_minus_off" in row else ""
-        worse = f"{row['share_worse_on_than_off']:.0%}" if "share_worse_on_than_off" in row else ""
-        lines.append(f"| {row['k']} | " + " | ".join(cells) + f" | {change} | {worse} |")
+        if compared:
+            cells.append(_interval(row["on_minus_off"]) if "on_minus_off" in row else "")
+            worse = "share_worse_on_than_off"
+            cells.append(f"{row[worse]:.0%}" if worse in row else "")
+        lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
     lines += ["", "Difference to item-kNN (NDCG@10, paired 95% intervals):", ""]
     lines += ["| k | " + " | ".join(n for n in names if n != KNN) + " |", "|---|" + "---|" * (len(names) - 1)]
     for row in table["rows"]:
@@ -169,6 +173,10 @@ def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
             f"{_interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
         )
     return [*lines, ""]
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _ranked_by(task: str) -> str:

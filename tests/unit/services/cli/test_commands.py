@@ -84,11 +84,30 @@ def test_every_example_parses(name, line, tmp_path, monkeypatch):
         ["items", "add", "i", "t", "--attribute", "brand"],
         ["no-such-command"],
         ["bench", "--callers", "0"],
+        ["items", "list", "-n", "0"],
+        ["items", "add", "i", " "],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments, capsys):
     assert main(arguments) == 2
     assert "Usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["import", "--events", "a.csv", "--events", "b.csv"], "--events"),
+        (["recommend", "u", "-n", "3", "--page-size", "4"], "-n"),
+    ],
+)
+def test_an_option_given_twice_is_refused_instead_of_the_first_being_dropped(arguments, option, capsys):
+    assert main(arguments) == 2
+    assert f"{option} is given 2 times, and can be given once" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_option_that_may_be_repeated_may_be(capsys):
+    assert main(["recommend", "u", "--like", "1", "--like", "2", "--gateway", "127.0.0.1:1"]) == 1
+    assert "times" not in capsys.readouterr().err
 
 
 def test_an_unreachable_gateway_is_said_with_what_to_do(capsys):

@@ -38,7 +38,7 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
         (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
         (["--preset", "huge"], "--preset must be one of tiny, small, base, large, got 'huge'"),
-        (["--adapter", "magic"], "--adapter must be one of ridge, none, got 'magic'"),
+        (["--adapter", "magic"], "--adapter must be one of ridge, gradient, amortised, none, got 'magic'"),
         (["--task", "sales"], "--task must be one of next, like, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
         (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from shared.context.batch import ModelInputs
 from tests.unit.shared.modeling import twin
+from tests.unit.shared.modeling.conftest import shaken
 
 tf = pytest.importorskip("tensorflow")
+from shared.adapters import ADAPTERS  # noqa: E402 (needs TensorFlow)
+
 CONFIG = twin.CONFIG
 
 
@@ -49,6 +53,19 @@ def test_queries_are_the_models_at_every_bucket_and_batch(
     for name, value in zip(names, expected, strict=True):
         np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
     assert found["uncertainty_factor"].shape == (len(counts), CONFIG.uncertainty_rank, CONFIG.adapt_dim)
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_every_adapter_travels_in_the_same_signature(adapter: str, tmp_path: Path) -> None:
+    from shared.modeling.export import export_saved_model
+
+    model = shaken(replace(CONFIG, adapter=adapter))
+    export_saved_model(model, tmp_path)
+    inputs, adapt = twin.inputs_of([0, 2, 4], CONFIG.buckets[0]), np.array([1.0, 1.0, 0.0], np.float32)
+    found = run(tf.saved_model.load(str(tmp_path)), "encode_adapt", {**inputs, "adapt": adapt})
+    expected = model.encode_adapt(inputs, tf.constant(adapt))
+    for name, value in zip(("queries", "uncertainty_factor", "uncertainty_scale"), expected, strict=True):
+        np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
 
 
 def test_rows_are_the_models(model: Any, exported: Any) -> None:

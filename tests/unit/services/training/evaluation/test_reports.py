@@ -176,3 +176,14 @@ def test_the_report_is_written_for_programs_and_people(
     assert "| dislike |" in text
     assert "| rating 1 |" in text
     assert Path(files["plot"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: TrainingData) -> None:
+    """As after a training: no column stays empty for want of a second arm."""
+    people = data.users_of(Role.HELD_OUT)
+    models: Any = {ON: [ContentModel(data)]}
+    alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
+    text = markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
+    assert f"| k | {POPULARITY} | {KNN} | {ON} |\n|---|---|---|---|\n" in text
+    assert "worse" not in text
+    assert "; 1 seed. " in text

@@ -1,0 +1,30 @@
+"""A command whose options say one thing once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+
+class OnceCommand(TyperCommand):
+    """Refuses an option given twice that can be given once: the parser would keep the last one in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, times in Counter(order).items():
+            single = isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
+            if single and times > 1:
+                ctx.fail(f"{parameter.opts[0]} is given {times} times, and can be given once")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+class OnceTyper(typer.Typer):
+    """An app of such commands."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        return super().command(name, cls=OnceCommand, **settings)
