@@ -16,6 +16,7 @@ from types import FrameType
 from services.training.lines import Lines, noise_to, only_lines_on_stdout
 from services.training.options import TRAIN, Command, parse
 from services.training.runs import Run, note_result
+from services.training.settings import TrainSettings
 from shared.errors import InvalidInput, NotFound, WarmstartError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -70,6 +71,7 @@ def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
 
 
 def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, object]:
+    _check_adapter(command.settings)
     if command.name == TRAIN:
         from services.training.pipeline import train
 
@@ -77,6 +79,14 @@ def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, obje
     from services.training.evaluate import evaluate
 
     return evaluate(command.settings, command.run, lines, stop)
+
+
+def _check_adapter(settings: TrainSettings) -> None:
+    """Settings that only the adapter itself can judge, before minutes of training."""
+    if settings.adapter_settings:
+        from shared.adapters import make_adapter
+
+        make_adapter(settings.adapter, adapt_dim=1, rank=1, **settings.adapter_settings)
 
 
 @contextmanager

@@ -107,6 +107,8 @@ class TrainSettings:
                 found.append(
                     violation(_flag(name), f"must be one of {', '.join(known)}", getattr(self, name))
                 )
+        if not isinstance(self.adapter_settings, Mapping):
+            found.append(violation("--adapter-settings", "must be a JSON object", self.adapter_settings))
         if self.held_out_users and not Path(self.held_out_users).is_file():
             found.append(
                 violation("--held-out-users", "must be a file with one id a line", self.held_out_users)

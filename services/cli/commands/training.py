@@ -23,6 +23,7 @@ from shared.holdout import HELD_OUT_SHARE
 TRAIN_EXAMPLES = options.examples(
     "warmstart train",
     "warmstart train --preset base --workers 2",
+    'warmstart train --adapter gradient --adapter-settings \'{"steps": 3, "learned_rates": true}\'',
     "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
     "warmstart train --resume var/runs/20260101T120000.000Z",
 )
@@ -77,6 +78,14 @@ Adapter = Annotated[
     Literal["ridge", "gradient", "amortised", "none"],
     typer.Option(help="How it adapts.", rich_help_panel=_MODEL),
 ]
+AdapterSettings = Annotated[
+    str,
+    typer.Option(
+        metavar="JSON",
+        help="The adapter's own settings, as in its file of shared/adapters.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Makes a run repeatable.", rich_help_panel=_MODEL)]
 Steps = Annotated[int, typer.Option(help="0 = the preset's.", min=0, rich_help_panel=_MODEL)]
 Workers = Annotated[
@@ -93,6 +102,7 @@ Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an 
 def train(
     preset: Preset = "small",
     adapter: Adapter = "ridge",
+    adapter_settings: AdapterSettings = "{}",
     seed: Seed = 0,
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
@@ -130,7 +140,7 @@ def train(
     else:
         arguments += [*source(), "--promote", promote]
         held_out = _held_out(held_out_share, held_out_users)
-        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out)
+        arguments += _shared(preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out)
         arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
     result = follow(arguments, output.stderr())
     if as_json:
@@ -146,6 +156,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     preset: Preset = "small",
     adapter: Adapter = "ridge",
+    adapter_settings: AdapterSettings = "{}",
     seed: Seed = 0,
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
@@ -179,7 +190,7 @@ def evaluate(
     else:
         arguments += [*source(), "--protocol", protocol, "--seeds", str(seeds)]
         held_out = _held_out(held_out_share, held_out_users)
-        arguments += _shared(preset, adapter, seed, pretrain_steps, meta_steps, held_out)
+        arguments += _shared(preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out)
         arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
     result = follow(arguments, output.stderr())
     if as_json:
@@ -214,7 +225,7 @@ def source_arguments(
 
 def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
     """The options of a first training, all else at its defaults."""
-    model = _shared(preset, "ridge", 0, 0, 0, ())
+    model = _shared(preset, ("ridge", "{}"), 0, 0, 0, ())
     return ["train", *source, *model, *_where(data_dir, options.DOMAIN), *_resources(1, 0, "")]
 
 
@@ -261,9 +272,16 @@ def _local_features(data_dir: Path) -> str:
 
 
 def _shared(
-    preset: str, adapter: str, seed: int, pretrain_steps: int, meta_steps: int, held_out: Sequence[str]
+    preset: str,
+    adapter: tuple[str, str],
+    seed: int,
+    pretrain_steps: int,
+    meta_steps: int,
+    held_out: Sequence[str],
 ) -> list[str]:
-    given = ["--preset", preset, "--adapter", adapter, "--seed", str(seed)]
+    """adapter: its name and its settings."""
+    given = ["--preset", preset, "--adapter", adapter[0], f"--adapter-settings={adapter[1]}"]
+    given += ["--seed", str(seed)]
     given += ["--pretrain-steps", str(pretrain_steps), "--meta-steps", str(meta_steps)]
     return [*given, *held_out]
 

@@ -24,6 +24,10 @@ def refused(directory: Path, *source: str) -> str:
         (["--dataset", "nope"], "nope"),
         (["--dataset", "lastfm"], "needs --path DIR"),
         (["--events", "header.csv"], "events must not be empty"),
+        (
+            ["--dataset", "movielens-100k", "--adapter", "gradient", "--adapter-settings", '{"steps": 0}'],
+            "adapter_settings['steps'] must be at least 1 and at most 50, got 0",
+        ),
     ],
 )
 def test_a_run_whose_data_are_refused_leaves_no_directory(

@@ -45,6 +45,7 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),
         (["--items", "x.csv"], "--items must come with --events"),
         (["--adapter-settings", "{"], "--adapter-settings must be JSON"),
+        (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got [3]"),
         (["--workers", "two"], "invalid int value: 'two'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],
