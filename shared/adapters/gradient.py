@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared.adapters.base import Adapted, Support
+from shared.adapters.base import NUM_TASKS, Adapted, Support
 from shared.adapters.evidence import Evidence, EvidenceAdapter, number
 from shared.errors import InvalidInput
 
@@ -76,12 +76,12 @@ class GradientAdapter(EvidenceAdapter):
         curvature = tf.reduce_sum(tf.abs(tf.matmul(scaled, scaled, transpose_b=True)), axis=2)
         size = noise + tf.reduce_max(curvature, axis=1)
         pace = 2.0 * tf.sigmoid(self.rate.value) / size[:, None, None]
-        delta = tf.zeros_like(tf.matmul(targets, rows, transpose_a=True))
+        delta = tf.zeros([tf.shape(mask)[0], NUM_TASKS, self.adapt_dim])
         for _ in range(self.steps):
             # First order: the gradient's own change with δ is left out of the outer gradient.
-            now = tf.stop_gradient(delta) if self.first_order else delta
-            miss = tf.matmul(rows, now, transpose_b=True) - targets
+            now, explained = delta, tf.matmul(rows, delta, transpose_b=True)
             if self.first_order:
-                miss = tf.stop_gradient(miss + targets) - targets
-            delta -= pace * (tf.matmul(weights * miss, rows, transpose_a=True) + noise * now)
+                now, explained = tf.stop_gradient(now), tf.stop_gradient(explained)
+            slope = tf.matmul(weights * (explained - targets), rows, transpose_a=True)
+            delta -= pace * (slope + noise * now)
         return delta
