@@ -7,16 +7,16 @@ step. Plain version: `shared.adapters.plain.signed_mean`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from shared.adapters.base import Adapted, Support
-from shared.adapters.evidence import EvidenceAdapter, number
+from shared.adapters.evidence import EvidenceAdapter, whole_number
 
 Tensor = Any
+_MAX_WIDTH = 4096
 
 
 class AmortisedAdapter(EvidenceAdapter):
@@ -29,23 +29,17 @@ class AmortisedAdapter(EvidenceAdapter):
     which is the ridge's.
     """
 
+    kind = "amortised"
     network_rate = 1e-4
 
-    def __init__(
-        self,
-        *,
-        adapt_dim: int,
-        rank: int,
-        noise: float = 3.5,
-        chosen: Sequence[float] = (0.75, 0.4),
-        hidden: int = 128,
-    ) -> None:
-        """hidden: width of g's hidden layer."""
-        super().__init__(adapt_dim=adapt_dim, rank=rank, name="amortised", noise=noise, chosen=chosen)
-        self.hidden = keras.layers.Dense(
-            int(number("hidden", hidden, at_least=1, at_most=4096)), activation="gelu", name="hidden"
+    def __init__(self, *, hidden: int = 128, **shared: Any) -> None:
+        """hidden: width of g's hidden layer; shared: as in `EvidenceAdapter`."""
+        super().__init__(**shared)
+        width = whole_number("hidden", hidden, at_least=1, at_most=_MAX_WIDTH)
+        self.hidden = keras.layers.Dense(width, activation="gelu", name="hidden")
+        self.bend = keras.layers.Dense(
+            self.adapt_dim, use_bias=False, kernel_initializer="zeros", name="bend"
         )
-        self.bend = keras.layers.Dense(adapt_dim, use_bias=False, kernel_initializer="zeros", name="bend")
 
     def build(self, input_shape: Any = None) -> None:
         super().build()

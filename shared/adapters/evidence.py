@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -50,17 +50,13 @@ class EvidenceAdapter(Adapter):
     ranks best (on MovieLens the mere fact of a rating predicts the next film better than its value).
     """
 
+    kind: ClassVar[str]  # its name in `ADAPTERS`
+
     def __init__(
-        self,
-        *,
-        adapt_dim: int,
-        rank: int,
-        name: str,
-        noise: float = 3.5,
-        chosen: Sequence[float] = (0.75, 0.4),
+        self, *, adapt_dim: int, rank: int, noise: float = 3.5, chosen: Sequence[float] = (0.75, 0.4)
     ) -> None:
         """noise: λ at the start, above 0; chosen: ρ by task (next, like), in [0, 1]."""
-        super().__init__(adapt_dim=adapt_dim, rank=rank, name=name)
+        super().__init__(adapt_dim=adapt_dim, rank=rank, name=self.kind)
         self.noise_at_start = number("noise", noise, above=0.0)
         self.chosen = tuple(number("chosen", share, at_least=0.0, at_most=1.0) for share in chosen)
         if len(self.chosen) != NUM_TASKS:
@@ -141,3 +137,18 @@ def number(
         bounds += [f"at most {at_most:g}"] * (at_most < math.inf)
         raise InvalidInput.of(field, f"must be {' and '.join(bounds)}", value)
     return float(value)
+
+
+def whole_number(name: str, value: Any, *, at_least: int, at_most: int) -> int:
+    """The same of one without a fraction."""
+    found = number(name, value, at_least=at_least, at_most=at_most)
+    if not found.is_integer():
+        raise InvalidInput.of(f"adapter_settings[{name!r}]", "must be a whole number", value)
+    return int(found)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A setting that is on or off. Raises InvalidInput naming it where it is neither."""
+    if not isinstance(value, bool):
+        raise InvalidInput.of(f"adapter_settings[{name!r}]", "must be true or false", value)
+    return value

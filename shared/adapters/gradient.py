@@ -10,14 +10,12 @@ no function of the support rows and has no place in an artifact. Plain version:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from shared.adapters.base import NUM_TASKS, Adapted, Support
-from shared.adapters.evidence import Evidence, EvidenceAdapter, number
-from shared.errors import InvalidInput
+from shared.adapters.evidence import Evidence, EvidenceAdapter, flag, whole_number
 
 Tensor = Any
 _MAX_STEPS = 50
@@ -34,23 +32,17 @@ class GradientAdapter(EvidenceAdapter):
     The posterior is Laplace's at the minimum that the steps head for, which is the ridge's.
     """
 
+    kind = "gradient"
+
     def __init__(
-        self,
-        *,
-        adapt_dim: int,
-        rank: int,
-        noise: float = 3.5,
-        chosen: Sequence[float] = (0.75, 0.4),
-        steps: int = 5,
-        first_order: bool = False,
-        learned_rates: bool = False,
+        self, *, steps: int = 5, first_order: bool = False, learned_rates: bool = False, **shared: Any
     ) -> None:
-        """steps: 1 to 50; learned_rates: a rate for each dimension instead of one for all."""
-        super().__init__(adapt_dim=adapt_dim, rank=rank, name="gradient", noise=noise, chosen=chosen)
-        self.steps = int(number("steps", steps, at_least=1, at_most=_MAX_STEPS))
-        if self.steps != steps:
-            raise InvalidInput.of("adapter_settings['steps']", "must be a whole number", steps)
-        self.first_order, self.learned_rates = bool(first_order), bool(learned_rates)
+        """steps: 1 to 50; learned_rates: a rate for each dimension instead of one for all; shared: as in
+        `EvidenceAdapter`."""
+        super().__init__(**shared)
+        self.steps = whole_number("steps", steps, at_least=1, at_most=_MAX_STEPS)
+        self.first_order = flag("first_order", first_order)
+        self.learned_rates = flag("learned_rates", learned_rates)
 
     def build(self, input_shape: Any = None) -> None:
         super().build()

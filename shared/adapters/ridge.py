@@ -7,7 +7,6 @@ R2-D2, Bertinetto et al., 2019, "Meta-learning with differentiable closed-form s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,10 +24,7 @@ class RidgeAdapter(EvidenceAdapter):
     s²(I − FᵀF). Targets y and weights W as in `EvidenceAdapter`.
     """
 
-    def __init__(
-        self, *, adapt_dim: int, rank: int, noise: float = 3.5, chosen: Sequence[float] = (0.75, 0.4)
-    ) -> None:
-        super().__init__(adapt_dim=adapt_dim, rank=rank, name="ridge", noise=noise, chosen=chosen)
+    kind = "ridge"
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         evidence = self.evidence(support)

@@ -7,31 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.adapters import Support, make_adapter
-from shared.adapters.plain import age_weights, descend, ridge
+from shared.adapters import Support
+from shared.adapters.plain import descend, ridge
 from shared.domain import Action
 from shared.errors import InvalidInput
-from tests.unit.shared.adapters.supports import DIM, LENGTH, RANK, support
+from tests.unit.shared.adapters.supports import (
+    DIM,
+    LENGTH,
+    built,
+    one_event,
+    plain_evidence,
+    support,
+    weights_of,
+)
 
 tf = pytest.importorskip("tensorflow")
-
-
-def adapter(**settings: Any) -> Any:
-    made = make_adapter("gradient", adapt_dim=DIM, rank=RANK, **settings)
-    made.build()
-    return made
-
-
-def one_dislike() -> Support:
-    """ψ = (2, 0, …), disliked."""
-    rows = np.zeros((1, 1, DIM), np.float32)
-    rows[0, 0, 0] = 2.0
-    one = np.ones((1, 1), np.float32)
-    return Support(rows, np.full((1, 1), int(Action.DISLIKE), np.int32), -one, one, one)
-
-
-def weights_of(made: Any, events: Support) -> Any:
-    return made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +35,8 @@ def weights_of(made: Any, events: Support) -> Any:
     ],
 )
 def test_one_event_is_explained_in_one_step(steps: int, noise: float, expected: float) -> None:
-    found = weights_of(adapter(steps=steps, noise=noise), one_dislike())
+    """ψ = (2, 0, …), disliked."""
+    found = weights_of(built("gradient", steps=steps, noise=noise), one_event(2.0, Action.DISLIKE, -1.0))
     np.testing.assert_allclose(found, [[expected, 0, 0, 0, 0, 0]] * 2, atol=1e-6)
 
 
@@ -53,14 +44,11 @@ def test_one_event_is_explained_in_one_step(steps: int, noise: float, expected: 
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize(("count", "steps"), [(1, 1), (3, 4), (LENGTH, 7)])
 def test_it_is_the_plain_version(count: int, steps: int, first_order: bool, learned_rates: bool) -> None:
-    made = adapter(steps=steps, first_order=first_order, learned_rates=learned_rates, noise=0.7)
+    made = built("gradient", steps=steps, first_order=first_order, learned_rates=learned_rates, noise=0.7)
     rates = np.random.default_rng(4).normal(size=made.rate.shape)
     made.rate.assign(rates)
-    events, own = support(count), slice(LENGTH - count, None)
-    rows, ages = (np.asarray(x)[0, own].astype(float) for x in (events.rows, events.ages_s))
-    targets = made.targets(events.actions, events.labels).numpy()[0, own].astype(float)
-    weights = age_weights(ages, *tf.nn.softplus(made.decay.value).numpy().astype(float))
-    noise = float(tf.nn.softplus(made.noise.value))
+    events = support(count)
+    rows, targets, weights, noise = plain_evidence(made, events, count)
     for task, found in enumerate(weights_of(made, events)):
         expected = descend(rows, targets[:, task], weights, noise, 2.0 / (1.0 + np.exp(-rates)), steps)
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -69,15 +57,13 @@ def test_it_is_the_plain_version(count: int, steps: int, first_order: bool, lear
 def test_many_steps_arrive_at_the_ridge() -> None:
     """Both minimise the same loss."""
     events = support(LENGTH)
-    steps = weights_of(adapter(steps=50, noise=20.0), events)
-    solved = make_adapter("ridge", adapt_dim=DIM, rank=RANK, noise=20.0)
-    solved.build()
-    np.testing.assert_allclose(steps, weights_of(solved, events), atol=1e-4)
+    steps = weights_of(built("gradient", steps=50, noise=20.0), events)
+    np.testing.assert_allclose(steps, weights_of(built("ridge", noise=20.0), events), atol=1e-4)
 
 
 def test_no_history_makes_it_diverge() -> None:
     """Twenty times the same long row, at the highest rate: the fast weights stay near the solution."""
-    made = adapter(steps=50, noise=0.01)
+    made = built("gradient", steps=50, noise=0.01)
     made.rate.assign(5.0)  # η = 1.987
     rows = np.full((1, 20, DIM), 100.0, np.float32)
     one = np.ones((1, 20), np.float32)
@@ -90,7 +76,7 @@ def test_first_order_leaves_out_second_derivatives_alone() -> None:
     """The outer gradient after one step is the same; after several it differs, and both reach the rows."""
 
     def outer(steps: int, first_order: bool) -> Any:
-        made, events = adapter(steps=steps, first_order=first_order), support(3)
+        made, events = built("gradient", steps=steps, first_order=first_order), support(3)
         with tf.GradientTape() as tape:
             tape.watch(events.rows)
             total = tf.reduce_sum(made(events, tf.zeros([1, 3])).fast_weights ** 2)
@@ -107,6 +93,7 @@ def test_first_order_leaves_out_second_derivatives_alone() -> None:
         ({"steps": 0}, r"adapter_settings\['steps'\] must be at least 1 and at most 50, got 0"),
         ({"steps": 2.5}, r"adapter_settings\['steps'\] must be a whole number, got 2.5"),
         ({"steps": "3"}, r"adapter_settings\['steps'\] must be a finite number, got '3'"),
+        ({"first_order": "no"}, r"adapter_settings\['first_order'\] must be true or false, got 'no'"),
         ({"noise": -1.0}, r"adapter_settings\['noise'\] must be above 0, got -1.0"),
         ({"noise": float("nan")}, r"adapter_settings\['noise'\] must be a finite number, got nan"),
         ({"chosen": (0.5,)}, r"adapter_settings\['chosen'\] must be 2 numbers"),
@@ -116,4 +103,4 @@ def test_first_order_leaves_out_second_derivatives_alone() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
-        make_adapter("gradient", adapt_dim=DIM, rank=RANK, **settings)
+        built("gradient", **settings)

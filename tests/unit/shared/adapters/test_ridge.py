@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from shared.adapters import Support, make_adapter
-from shared.adapters.plain import age_weights, ridge
+from shared.adapters import Support
+from shared.adapters.plain import ridge
 from shared.domain import Action
-from tests.unit.shared.adapters.supports import DIM, LENGTH, RANK, support
+from tests.unit.shared.adapters.supports import (
+    DIM,
+    LENGTH,
+    RANK,
+    built,
+    one_event,
+    plain_evidence,
+    support,
+    weights_of,
+)
 
 tf = pytest.importorskip("tensorflow")
 
 
-def adapter(**settings: Any) -> Any:
-    made = make_adapter("ridge", adapt_dim=DIM, rank=RANK, **settings)
-    made.build()
-    return made
-
-
-def parameters(made: Any) -> tuple[float, float, float]:
-    """λ, decay by age, decay by place."""
-    noise = float(tf.nn.softplus(made.noise.value))
-    by_age, by_place = tf.nn.softplus(made.decay.value).numpy().astype(float)
-    return noise, by_age, by_place
-
-
 def test_one_event_moves_the_weights_along_its_row() -> None:
     """ψ = (2, 0, …), a dislike of y = −1, λ = 1: δ = ψ·y / (ψ·ψ + λ) = (−2/5, 0, …)."""
-    made = adapter(noise=1.0)
-    rows = np.zeros((1, 1, DIM), np.float32)
-    rows[0, 0, 0] = 2.0
-    one = np.ones((1, 1), np.float32)
-    disliked = np.full((1, 1), int(Action.DISLIKE), np.int32)
-    found = made(Support(rows, disliked, -one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
-    np.testing.assert_allclose(found[0], [[-0.4, 0, 0, 0, 0, 0]] * 2, atol=1e-6)
+    found = weights_of(built("ridge", noise=1.0), one_event(2.0, Action.DISLIKE, -1.0))
+    np.testing.assert_allclose(found, [[-0.4, 0, 0, 0, 0, 0]] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -55,24 +44,16 @@ def test_what_was_chosen_pulls_by_more_than_its_label_and_what_was_turned_down_p
     action: Action, label: float, next_target: float, like_target: float
 ) -> None:
     """λ = 1, ψ = (1, 0, …): δ = y / 2 along ψ."""
-    made = adapter(noise=1.0, chosen=(0.75, 0.25))
-    rows = np.zeros((1, 1, DIM), np.float32)
-    rows[0, 0, 0] = 1.0
-    one = np.ones((1, 1), np.float32)
-    acted = np.full((1, 1), int(action), np.int32)
-    found = made(Support(rows, acted, label * one, one, one), tf.zeros([1, 3])).fast_weights.numpy()
-    np.testing.assert_allclose(found[0, :, 0], [next_target / 2, like_target / 2], atol=1e-6)
+    made = built("ridge", noise=1.0, chosen=(0.75, 0.25))
+    found = weights_of(made, one_event(1.0, action, label))
+    np.testing.assert_allclose(found[:, 0], [next_target / 2, like_target / 2], atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 3, LENGTH])
 def test_the_dual_solution_is_the_primal_one(count: int) -> None:
-    made, events = adapter(noise=0.7), support(count)
-    noise, by_age, by_place = parameters(made)
-    own = slice(LENGTH - count, None)
-    rows, ages = (np.asarray(x)[0, own].astype(float) for x in (events.rows, events.ages_s))
-    targets = made.targets(events.actions, events.labels).numpy()[0, own].astype(float)
-    found = made(events, tf.zeros([1, 3])).fast_weights.numpy()[0]
-    weights = age_weights(ages, by_age, by_place)
+    made, events = built("ridge", noise=0.7), support(count)
+    rows, targets, weights, noise = plain_evidence(made, events, count)
+    found = weights_of(made, events)
     for task in range(2):
         expected, _ = ridge(rows, targets[:, task], weights, noise)
         np.testing.assert_allclose(found[task], expected, atol=1e-5)
@@ -81,17 +62,16 @@ def test_the_dual_solution_is_the_primal_one(count: int) -> None:
 @pytest.mark.parametrize("count", [0, 2, RANK])
 def test_the_factor_gives_the_posterior_covariance(count: int) -> None:
     """I − FᵀF = λ(ΨᵀWΨ + λI)⁻¹ where the rank holds all events."""
-    made, events = adapter(), support(count)
-    noise, by_age, by_place = parameters(made)
-    rows, ages = (np.asarray(x)[0, LENGTH - count :].astype(float) for x in (events.rows, events.ages_s))
+    made, events = built("ridge"), support(count)
+    rows, _, weights, noise = plain_evidence(made, events, count)
     factor = made(events, tf.zeros([1, 3])).factor.numpy()[0].astype(float)
-    _, covariance = ridge(rows, np.zeros(count), age_weights(ages, by_age, by_place), noise)
+    _, covariance = ridge(rows, np.zeros(count), weights, noise)
     np.testing.assert_allclose(np.eye(DIM) - factor.T @ factor, covariance, atol=1e-5)
 
 
 def test_a_cut_factor_is_the_posterior_of_the_newest_events() -> None:
     """Eight events in rank 4: the factor of the last four alone, so the cut errs on the wide side."""
-    made, events = adapter(), support(LENGTH)
+    made, events = built("ridge"), support(LENGTH)
     newest = Support(*(np.asarray(x)[:, LENGTH - RANK :] for x in events))
     whole = made(events, tf.zeros([1, 3])).factor.numpy()
     last = made(newest, tf.zeros([1, 3])).factor.numpy()
@@ -99,21 +79,21 @@ def test_a_cut_factor_is_the_posterior_of_the_newest_events() -> None:
 
 
 def test_no_events_give_no_weights_and_the_prior() -> None:
-    found = adapter()(support(0), tf.zeros([1, 3]))
+    found = built("ridge")(support(0), tf.zeros([1, 3]))
     assert not found.fast_weights.numpy().any()
     assert not found.factor.numpy().any()
     np.testing.assert_allclose(found.scale.numpy(), [1.0])
 
 
 def test_padding_changes_nothing() -> None:
-    made, events = adapter(), support(3)
+    made, events = built("ridge"), support(3)
     short = Support(*(np.asarray(x)[:, LENGTH - 3 :] for x in events))
     for one, other in zip(made(events, tf.zeros([1, 3])), made(short, tf.zeros([1, 3])), strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
 
 
 def test_old_events_count_less_than_new_ones() -> None:
-    made = adapter()
+    made = built("ridge")
     ages = tf.constant([[86400.0 * 30, 86400.0, 0.0]])
     weights = made.age_weights(ages, tf.ones([1, 3])).numpy()[0]
     assert weights[0] < weights[1] < weights[2] == 1.0
