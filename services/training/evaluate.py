@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
 from services.training.evaluation.few_shot import OFF, ON
 from services.training.jobs import NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
+    TooFewPeople,
     candidate,
     cluster_of,
+    everybody,
     fit_jobs,
     job_of,
     prepared_data,
@@ -24,10 +30,12 @@ from services.training.pipeline import (
 )
 from services.training.runs import Run
 from services.training.settings import TrainSettings
+from services.training.worker import DRAFT_FILE
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
 FEW_SHOT, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "new-items", "feedback", "all"
+LEAVE_ONE_OUT = "leave-one-out"
 _NEW_ITEMS_JOB = "new-items"
 
 
@@ -42,27 +50,66 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     began_s = time.monotonic()
     cluster = cluster_of(settings)
     snapshot(settings, run, cluster, lines)
+    measure = sequence_report if settings.protocol == LEAVE_ONE_OUT else stranger_report
+    report = {
+        "domain": settings.domain,
+        "preset": settings.preset,
+        **measure(settings, run, cluster, lines, stop),
+        "seconds": round(time.monotonic() - began_s, 1),
+    }
+    files = write_report(run.evaluation, report, run.progress)
+    return {"run": str(run.directory), **report, "report": files, "markdown": markdown(report)}
+
+
+def stranger_report(
+    settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines, stop: threading.Event
+) -> dict[str, Any]:
+    """What is said of people whom the models have never seen, and of new items."""
     with session(cluster, run):
         data = prepared_data(settings, run, lines)
         plan = plan_of(settings, run, data)
         fit_jobs([*plan.seeds, *plan.new_items], plan.data, run, cluster, lines, stop)
-
     lines.stage("evaluate")
-    report: dict[str, Any] = {"domain": settings.domain, "preset": settings.preset, "seeds": len(plan.seeds)}
+    report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds, plan.on)}
     if settings.protocol in (FEW_SHOT, ALL):
         report |= few_shot_reports(settings, run, plan, data, lines)
     if settings.protocol in (NEW_ITEMS, ALL):
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
         report["feedback"] = feedback_report(settings, run, plan, data)
-    files = write_report(run.evaluation, report)
-    return {
-        "run": str(run.directory),
-        **report,
-        "report": files,
-        "markdown": markdown(report),
-        "seconds": round(time.monotonic() - began_s, 1),
-    }
+    return report
+
+
+def sequence_report(
+    settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines, stop: threading.Event
+) -> dict[str, Any]:
+    """Leave one out: the sequence model alone, on people whom it knows."""
+    from services.training.evaluation.leave_one_out import leave_one_out, split
+    from services.training.evaluation.report import leave_one_out_dict
+
+    arm = Arm("sequence", NO_ADAPTER)
+    with session(cluster, run):
+        data = everybody(settings, run, lines)
+        parts = split(data)
+        if not len(parts.test):
+            raise TooFewPeople("people must have at least 3 events to leave two out, got nobody who has")
+        lines.log(f"{data.num_events} events; the last of {len(parts.test)} people each are asked for")
+        jobs = [
+            replace(job_of(settings, run, f"seed-{n}", n, (arm,)), meta_trained=False)
+            for n in range(settings.seed, settings.seed + settings.seeds)
+        ]
+        fit_jobs(jobs, [parts.train], run, cluster, lines, stop)
+    lines.stage("evaluate")
+    models = [candidate(run, job, arm, settings) for job in jobs]
+    result = leave_one_out(data, parts, models, progress=telling(lines))
+    return {"seeds": len(jobs), "cost": cost(jobs, arm), "leave_one_out": leave_one_out_dict(result)}
+
+
+def cost(jobs: Sequence[Job], arm: Arm) -> dict[str, float]:
+    """What a training took, the mean over seeds: seconds by stage, and the most memory of a worker."""
+    drafts = [json.loads((job.export(arm) / DRAFT_FILE).read_text())["metrics"] for job in jobs]
+    names = [name for name in (drafts[0] if drafts else {}) if name.endswith(("seconds", "memory_mb"))]
+    return {name: round(float(np.mean([d[name] for d in drafts if name in d])), 1) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ class Arm:
 class Job:
     """One body, pre-trained and meta-trained, and the arms on it.
 
-    data: which of the plan's data sets it reads; steps of 0 keep the preset's.
+    data: which of the plan's data sets it reads; steps of 0 keep the preset's; meta_trained: False for a
+    sequence model of people whom it knows, which is pre-trained alone (see `Preset.sequence_model`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Job:
     data: int = 0
     pretrain_steps: int = 0
     meta_steps: int = 0
+    meta_trained: bool = True
 
     def done(self, stage: str) -> Path:
         """The body's weights after a stage."""

@@ -218,6 +218,22 @@ class Trainer:
                 variable.assign(arrays[f"{optimiser.name}/{variable.path}"])
 
 
+# Where a checkpoint keeps the average of the weights beside the weights themselves.
+AVERAGE = "average"
+# Steps from one look at the weights to be averaged to the next.
+FOLLOW_EVERY = 5
+
+
+def marked(arrays: Mapping[str, NDArray[Any]], mark: str) -> dict[str, NDArray[Any]]:
+    """As a checkpoint keeps other weights beside the model's own."""
+    return {f"{mark}/{path}": array for path, array in arrays.items()}
+
+
+def unmarked(arrays: Mapping[str, NDArray[Any]], mark: str) -> dict[str, NDArray[Any]]:
+    """The inverse, from all arrays of a checkpoint."""
+    return {path.removeprefix(f"{mark}/"): a for path, a in arrays.items() if path.startswith(f"{mark}/")}
+
+
 class Average:
     """The exponential moving average of a model's weights, which generalises better than the last ones
     (Polyak and Juditsky, 1992, "Acceleration of Stochastic Approximation by Averaging").

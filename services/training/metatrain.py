@@ -18,6 +18,8 @@ from services.training.data import TrainingData
 from services.training.episode_batch import episode_batch, score_episodes
 from services.training.episodes import EpisodeShape, draw_episodes
 from services.training.loop import (
+    AVERAGE,
+    FOLLOW_EVERY,
     Average,
     Hooks,
     Objective,
@@ -26,7 +28,9 @@ from services.training.loop import (
     TrainState,
     Worker,
     ahead,
+    marked,
     numbers,
+    unmarked,
 )
 from services.training.pretrain import distillation
 from services.training.reactions import ReactionConfig, reaction_loss
@@ -44,10 +48,6 @@ _STAGE = 2
 _SCALES = "scales_"
 # Where a checkpoint keeps the best validated weights so far.
 _BEST = "best"
-# … and the average of the weights.
-_AVERAGE = "average"
-# Steps from one look at the weights to be averaged to the next.
-_FOLLOW_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def meta_train(
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         first = hooks.resume.step
-        average.load(_unmarked(hooks.resume.arrays, _AVERAGE))
-        best, best_arrays = float(hooks.resume.arrays[_BEST]), _unmarked(hooks.resume.arrays, _BEST)
+        average.load(unmarked(hooks.resume.arrays, AVERAGE))
+        best, best_arrays = float(hooks.resume.arrays[_BEST]), unmarked(hooks.resume.arrays, _BEST)
     metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
@@ -118,8 +118,8 @@ def meta_train(
     for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
-        if done % _FOLLOW_EVERY == 0 or done == config.steps:
-            average.follow(done / _FOLLOW_EVERY)
+        if done % FOLLOW_EVERY == 0 or done == config.steps:
+            average.follow(done / FOLLOW_EVERY)
         report = dict(numbers(metrics)) if done % hooks.report_every == 0 or done == config.steps else {}
         if done % config.validate_every == 0 or done == config.steps:
             with average.in_place():
@@ -139,18 +139,8 @@ def _state(
     done: int, trainer: Trainer, average: Average, best: float, best_arrays: Mapping[str, Any]
 ) -> TrainState:
     """All that the stage needs to go on."""
-    kept = _marked(best_arrays, _BEST) | _marked(average.arrays, _AVERAGE)
+    kept = marked(best_arrays, _BEST) | marked(average.arrays, AVERAGE)
     return TrainState("meta-train", done, {**trainer.arrays(), **kept, _BEST: np.array(best)})
-
-
-def _marked(arrays: Mapping[str, Any], mark: str) -> dict[str, Any]:
-    """As a checkpoint keeps them beside the weights themselves."""
-    return {f"{mark}/{path}": array for path, array in arrays.items()}
-
-
-def _unmarked(arrays: Mapping[str, Any], mark: str) -> dict[str, Any]:
-    """The inverse, from all arrays of a checkpoint."""
-    return {path.removeprefix(f"{mark}/"): a for path, a in arrays.items() if path.startswith(f"{mark}/")}
 
 
 def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:

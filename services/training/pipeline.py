@@ -83,11 +83,7 @@ def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingDa
 
     Raises TooFewPeople where there is nobody to train on or nobody to judge the model by.
     """
-    source = data_run(settings, run)
-    lines.stage("prepare")
-    if not is_prepared(source.prepared):
-        prepare(source.snapshot, source.prepared)
-    data = load_prepared(source.snapshot, source.prepared, settings.roles())
+    data = everybody(settings, run, lines)
     counts = {role: len(data.users_of(role)) for role in Role}
     lines.log(
         f"{data.num_events} events of {data.num_users} people on {data.num_items} items; "
@@ -96,6 +92,15 @@ def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingDa
     )
     check_people(data)
     return data
+
+
+def everybody(settings: TrainSettings, run: Run, lines: Lines) -> TrainingData:
+    """The same, whoever they are."""
+    source = data_run(settings, run)
+    lines.stage("prepare")
+    if not is_prepared(source.prepared):
+        prepare(source.snapshot, source.prepared)
+    return load_prepared(source.snapshot, source.prepared, settings.roles())
 
 
 def check_people(data: TrainingData) -> None:

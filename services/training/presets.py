@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from services.training.adapt import AdaptConfig
 from services.training.episodes import EpisodeShape
+from services.training.loop import Rates
 from services.training.metatrain import MetaConfig
 from services.training.pretrain import PretrainConfig
 from shared.errors import InvalidInput
@@ -33,6 +34,14 @@ class Preset:
             rule = f"must be at most the shots of the longest episode, {shots}"
             raise InvalidInput.of("buckets", rule, self.model.buckets)
 
+    def sequence_model(self) -> tuple[ModelConfig, PretrainConfig]:
+        """The same for people whom the model knows, as sequence models are compared: pre-training alone, on
+        the very next event, from histories as long as its windows."""
+        pretrain = replace(
+            self.pretrain, horizon=1, action_share=0.0, first_share=0.0, last_share=0.5, like_weight=0.0
+        )
+        return replace(self.model, buckets=(*pretrain.lengths, pretrain.window)), pretrain
+
 
 PRESETS = MappingProxyType(
     {
@@ -56,10 +65,20 @@ PRESETS = MappingProxyType(
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
         # About MovieLens-1M.
         "base": Preset(
-            ModelConfig(dim=96, blocks=2, heads=4, feed_forward=192, buckets=(16, 64)),
-            PretrainConfig(steps=6000, batch_windows=64, window=200),
-            MetaConfig(steps=4000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
-            AdaptConfig(steps=1000, shape=EpisodeShape(max_shots=64)),
+            ModelConfig(feed_forward=256, dropout=0.2),
+            PretrainConfig(
+                steps=2800,
+                batch_windows=64,
+                window=200,
+                lengths=(64, 128),
+                horizon=1,
+                positions=(12_800, 3_200),
+                last_share=0.3,
+                average=0.98,
+                rates=Rates(rate=2e-3, warmup=200),
+            ),
+            MetaConfig(steps=2000),
+            AdaptConfig(steps=600),
         ),
         # Large catalogues on a cluster.
         "large": Preset(

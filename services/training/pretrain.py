@@ -12,7 +12,21 @@ import tensorflow as tf
 
 from services.training.asof import content_profiles, request_vectors, social_profiles
 from services.training.data import TrainingData
-from services.training.loop import Hooks, Objective, Rates, Trainer, TrainState, Worker, ahead, numbers
+from services.training.loop import (
+    AVERAGE,
+    FOLLOW_EVERY,
+    Average,
+    Hooks,
+    Objective,
+    Rates,
+    Trainer,
+    TrainState,
+    Worker,
+    ahead,
+    marked,
+    numbers,
+    unmarked,
+)
 from services.training.windows import (
     LIKED_LABEL,
     Batch,
@@ -24,16 +38,19 @@ from services.training.windows import (
     places,
     vary_actions,
 )
-from shared.domain import FloatArray
+from shared.context.batch import bucket_for
+from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
 from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS, ModelConfig
 from shared.modeling.initial import InitialRows, initial_rows
-from shared.modeling.losses import correct, softmax_loss
+from shared.modeling.losses import catalogue_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
 
 Tensor = Any
 _STAGE = 1
+# Steps whose windows are drawn at once where they are dealt out by length.
+_STEPS_TOGETHER = 8
 # Root mean square of the starting e and v that come from the item-item SVD.
 ROW_SCALE = 0.15
 
@@ -42,25 +59,31 @@ ROW_SCALE = 0.15
 class PretrainConfig:
     """steps of batch_windows windows of at most `window` events.
 
-    horizon: the target of a place is drawn among the next so many events; positions: how many
-    places a task's softmax takes each step, over the whole batch; id_dropout: share of items whose
+    lengths: what batches of shorter windows are padded to, ascending and below `window`; windows of like
+    length make a batch then. horizon: the target of a place is drawn among the next so many events;
+    positions: how many places a task's softmax takes of a batch of full length, over the whole batch, and in
+    proportion of a shorter one; id_dropout: share of items whose
     id is hidden at a step; first_share: share of windows that begin with a person's first event;
     action_share: share of windows whose ratings are said as other actions; pool_items:
     columns of the softmax where the catalogue is too large for a full one; like_weight: of the
-    second task's loss.
+    second task's loss; average: momentum, by five steps, of the moving average of the weights, which is
+    what is kept (0 = the last weights).
     """
 
     steps: int = 800
     batch_windows: int = 64
     window: int = 32
+    lengths: tuple[int, ...] = ()
     horizon: int = 5
     positions: tuple[int, int] = (640, 256)
     id_dropout: float = 0.1
     first_share: float = 0.3
+    last_share: float = 0.0
     action_share: float = 0.5
     pool_items: int = 8000
     like_weight: float = 0.5
     distil_weight: float = 0.1
+    average: float = 0.0
     rates: Rates = field(default_factory=Rates)
 
 
@@ -71,8 +94,8 @@ def new_model(
 
     Only training people's events count. Variables are made under the strategy's scope.
     """
+    model = empty_model(config, data, seed=seed, strategy=strategy)
     with Worker(strategy).strategy.scope():
-        model = WarmstartModel(config, data.content, seed=seed)
         start = starting_rows(config, data)
         model.tables["psi"].assign(start.factors)
         model.tables["phi"].assign(start.factors)
@@ -85,6 +108,14 @@ def new_model(
         model.encoder.start_by_averaging()
         model.heads.start_by_passing_on()
     return model
+
+
+def empty_model(
+    config: ModelConfig, data: TrainingData, *, seed: int, strategy: tf.distribute.Strategy | None = None
+) -> WarmstartModel:
+    """One with random weights, to load others into."""
+    with Worker(strategy).strategy.scope():
+        return WarmstartModel(config, data.content, seed=seed)
 
 
 def starting_rows(config: ModelConfig, data: TrainingData) -> InitialRows:
@@ -126,29 +157,60 @@ def pretrain(
     users = data.users_of(Role.TRAIN)
     objective = Objective(_loss(model, config), [(_variables(model), config.rates.rate)])
     trainer = Trainer(model, [objective], config.rates, config.steps, worker)
+    average = Average(model, config.average)
     first = 0
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
+        average.load(unmarked(hooks.resume.arrays, AVERAGE))
         first = hooks.resume.step
     metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
-        rng = generator(seed, _STAGE, step)
-        counts = np.full(config.batch_windows, config.window, np.int64)
-        cuts = draw_cuts(data, users, counts, after=1, first_share=config.first_share, rng=rng)
+        cuts, rng = draw_windows(data, users, config, seed, step)
         return window_batch(data, cuts.part(worker.number, worker.count), config, rng, worker.count)
 
     for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
+        if done % FOLLOW_EVERY == 0 or done == config.steps:
+            average.follow(done / FOLLOW_EVERY)
         if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):
             hooks.on_step(done, config.steps, numbers(metrics))
-        hooks.after_step(done, partial(_state, done, trainer))
+        hooks.after_step(done, partial(_state, done, trainer, average))
+    model.load_arrays(average.arrays)
     return numbers(metrics)
 
 
-def _state(done: int, trainer: Trainer) -> TrainState:
-    return TrainState("pretrain", done, trainer.arrays())
+def _state(done: int, trainer: Trainer, average: Average) -> TrainState:
+    return TrainState("pretrain", done, {**trainer.arrays(), **marked(average.arrays, AVERAGE)})
+
+
+def draw_windows(
+    data: TrainingData, users: IntArray, config: PretrainConfig, seed: int, step: int
+) -> tuple[Cuts, np.random.Generator]:
+    """One step's windows, a function of (seed, step), and the random numbers for the rest of its batch.
+
+    Where batches may be shorter, the windows of several steps are drawn at once and dealt out by length
+    ("bucketing by length"), so that little of a batch is padding; which of them a step gets is drawn too.
+    """
+    together = _STEPS_TOGETHER if config.lengths else 1
+    rng = generator(seed, _STAGE, step - step % together)
+    counts = np.full(together * config.batch_windows, config.window, np.int64)
+    cuts = draw_cuts(
+        data,
+        users,
+        counts,
+        after=1,
+        first_share=config.first_share,
+        last_share=config.last_share,
+        rng=rng,
+    )
+    if together == 1:
+        return cuts, rng
+    by_length = np.argsort(cuts.counts, kind="stable").reshape(together, config.batch_windows)
+    mine = by_length[rng.permutation(together)[step % together]]
+    # Workers share a batch in order: each gets long ones and short ones.
+    return cuts.take(rng.permutation(mine)), generator(seed, _STAGE, step)
 
 
 def window_batch(
@@ -160,7 +222,8 @@ def window_batch(
     one target: one of the `horizon` events after them. Targets are given as flat places of
     [B, L + 1] and columns of the pool, by task.
     """
-    index, mask = places(data, cuts, config.window)
+    length = bucket_for(int(cuts.counts.max(initial=1)), (*config.lengths, config.window))
+    index, mask = places(data, cuts, length)
     batch = vary_actions(event_inputs(data, index, mask), config.action_share, rng)
     starts = data.time_ms[data.offsets[cuts.users] + cuts.starts]
     batch["attributes"] = data.attributes[cuts.users]
@@ -178,7 +241,7 @@ def window_batch(
     liked = data.labels[target] >= LIKED_LABEL
     usable_by_task = (np.ones(len(at), bool), liked)
     for task, usable, positions in zip(TASKS, usable_by_task, config.positions, strict=True):
-        size = positions // num_workers
+        size = positions * length // config.window // num_workers
         chosen = rng.permutation(np.flatnonzero(usable))[:size]
         batch |= _padded(task, at[chosen], pool.columns(data.items[target[chosen]]), size)
     return batch
@@ -236,9 +299,10 @@ def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
         for number, task in enumerate(TASKS):
             at = batch[f"{task}_at"]
             query = model.heads.sequence_queries(tf.gather(flat, at), tf.gather(shots, at))[:, number]
-            logits = tf.matmul(query, values, transpose_b=True) + biases[:, number]
-            losses[task] = softmax_loss(
-                correct(logits, batch["log_q"]), batch[f"{task}_target"], batch[f"{task}_weight"]
+            # A sampled column counts for all that it stands for (Bengio & Senécal, 2008).
+            offsets = biases[:, number] - batch["log_q"]
+            losses[task] = catalogue_loss(
+                query, values, offsets, batch[f"{task}_target"], batch[f"{task}_weight"]
             )
         distil = distillation(model, content, ids)
         total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil

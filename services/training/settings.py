@@ -19,7 +19,7 @@ PROMOTE = ("auto", "never", "always")
 # compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
 ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none")
-PROTOCOLS = ("few-shot", "new-items", "feedback", "all")
+PROTOCOLS = ("few-shot", "new-items", "feedback", "leave-one-out", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 

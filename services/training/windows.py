@@ -40,11 +40,14 @@ class Cuts:
     def __len__(self) -> int:
         return len(self.users)
 
+    def take(self, places: NDArray[Any]) -> Cuts:
+        """Some of them. places: [b] int."""
+        return Cuts(self.users[places], self.starts[places], self.counts[places])
+
     def part(self, worker: int, num_workers: int) -> Cuts:
         """One worker's equal share; the batch must divide."""
         size = len(self) // num_workers
-        mine = slice(worker * size, (worker + 1) * size)
-        return Cuts(self.users[mine], self.starts[mine], self.counts[mine])
+        return self.take(np.arange(worker * size, (worker + 1) * size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,12 +146,14 @@ def draw_cuts(
     *,
     after: int,
     first_share: float,
+    last_share: float = 0.0,
     rng: np.random.Generator,
 ) -> Cuts:
     """One random cut for each count: a person with enough events, and where it starts.
 
     users: who may be drawn, equally likely; after: events that must follow the cut; first_share:
-    share of cuts that start with the person's first event (strangers are what we train for).
+    share of cuts that start with the person's first event (strangers are what we train for); last_share:
+    of those that end with the last one before them (people with long histories are served from there).
     Cuts are shortened where a person has fewer events.
     """
     size = len(counts)
@@ -158,5 +163,8 @@ def draw_cuts(
     room = data.lengths[drawn] - after
     counts = np.minimum(counts, room)
     starts = np.floor(rng.random(size) * (room - counts + 1)).astype(np.int64)
-    starts[rng.random(size) < first_share] = 0
+    drawn_share = rng.random(size)
+    starts[drawn_share < first_share] = 0
+    at_end = drawn_share >= 1.0 - last_share
+    starts[at_end] = (room - counts)[at_end]
     return Cuts(drawn.astype(np.int32), starts, counts.astype(np.int64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -95,13 +96,14 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     from services.training.loop import TrainState
     from services.training.metatrain import meta_train
     from services.training.presets import preset
-    from services.training.pretrain import new_model, pretrain
+    from services.training.pretrain import empty_model, new_model, pretrain
 
     if all(is_exported(job, arm) for arm in job.arms):
         return
     chosen = preset(job.preset)
-    sizes = replace(chosen.model, content_dim=data.content.shape[1])
-    pretraining = replace(chosen.pretrain, steps=job.pretrain_steps or chosen.pretrain.steps)
+    sizes, pretraining = (chosen.model, chosen.pretrain) if job.meta_trained else chosen.sequence_model()
+    sizes = replace(sizes, content_dim=data.content.shape[1])
+    pretraining = replace(pretraining, steps=job.pretrain_steps or pretraining.steps)
     meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     body = new_model(replace(sizes, adapter=NO_ADAPTER), data, seed=job.seed, strategy=strategy)
@@ -112,20 +114,24 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
             body.load_arrays(TrainState.load(job.done(stage)).arrays)
             return {}
         hooks = _hooks(job, stage, config.steps, reporter)
+        began_s = time.monotonic()
         last = train(body, data, config, seed=job.seed, strategy=strategy, hooks=hooks)
+        last["seconds"] = time.monotonic() - began_s
         _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
         return {f"{stage}_{name}": value for name, value in last.items()}
 
-    metrics = trained("pretrain", pretrain, pretraining) | trained("meta-train", meta_train, meta_training)
+    metrics = trained("pretrain", pretrain, pretraining)
+    if job.meta_trained:
+        metrics |= trained("meta-train", meta_train, meta_training)
     for arm in job.arms:
         if is_exported(job, arm):
             continue
-        model = new_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
+        model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
         model.load_arrays(body.state_arrays())
         hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         if reporter.writes:
-            export(job, arm, model, data, {**metrics, **fitted})
+            export(job, arm, model, data, {**metrics, **fitted, "peak_memory_mb": _peak_memory_mb()})
 
 
 def is_exported(job: Job, arm: Arm) -> bool:
@@ -168,6 +174,11 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     (fresh / DRAFT_FILE).write_text(json.dumps(draft, indent=2))
     shutil.rmtree(job.export(arm), ignore_errors=True)
     fresh.rename(job.export(arm))
+
+
+def _peak_memory_mb() -> float:
+    """The most memory that this process has held, in 2^20 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0  # kilobytes on Linux
 
 
 def _strategy(workers: int, threads: int) -> Any:

@@ -151,7 +151,8 @@ def train(
 
 def evaluate(
     protocol: Annotated[
-        Literal["few-shot", "new-items", "feedback", "all"], typer.Option(help="What to measure.")
+        Literal["few-shot", "new-items", "feedback", "leave-one-out", "all"],
+        typer.Option(help="What to measure; all: the first three."),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     preset: Preset = "small",

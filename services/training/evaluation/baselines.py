@@ -1,4 +1,4 @@
-"""What adaptation must beat: popularity, and item-kNN (of `implicit`), tuned on validation people."""
+"""What models must beat: popularity, item-kNN and ALS (of `implicit`), tuned on validation data."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ Recommend = Callable[[Sequence[IntArray], Sequence[IntArray], int], IntArray]
 
 _WEIGHTINGS = ("cosine", "tf-idf", "bm25")
 _NEIGHBOURS = (20, 50, 100, 200, 400)
+_FACTORS = (64, 128)
+_CONFIDENCES = (1.0, 10.0)
+_REGULARISATION = 0.1
 
 
 def popularity(data: TrainingData) -> Recommend:
@@ -45,25 +48,60 @@ class Knn:
     neighbours: int
 
 
+@dataclass(frozen=True, slots=True)
+class Als:
+    """One setting of alternating least squares: its factors, and how much more an event weighs than none."""
+
+    factors: int
+    confidence: float
+
+
 def item_knn(data: TrainingData, knn: Knn) -> Recommend:
     """Item-kNN fitted on training people's events; a person's support is their `user_items`."""
-    model = _fitted(data, knn)
+    return _recommending(_fitted(data, knn), data.num_items)
+
+
+def als(data: TrainingData, setting: Als) -> Recommend:
+    """Implicit-feedback matrix factorisation (Hu, Koren and Volinsky, 2008) fitted on training people's
+    events; a person's factors are folded in from their support."""
+    from implicit.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # the library spreads people over threads itself
+        model = AlternatingLeastSquares(
+            factors=setting.factors,
+            regularization=_REGULARISATION,
+            alpha=setting.confidence,
+            random_state=0,
+        )
+        model.fit(_events(data), show_progress=False)
+    return _recommending(model, data.num_items, recalculate_user=True)
+
+
+def _recommending(model: Any, num_items: int, **options: Any) -> Recommend:
+    """options: of the library's `recommend`."""
 
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
         counts = [len(s) for s in support]
         columns = np.concatenate(support) if sum(counts) else np.zeros(0, np.int32)
         rows = csr_matrix(
             (np.ones(len(columns), np.float32), columns, offsets_of(np.array(counts))),
-            shape=(len(support), data.num_items),
+            shape=(len(support), num_items),
         )
         longest = max((len(m) for m in masked), default=0)
         found, scores = model.recommend(
-            np.arange(len(support)), rows, N=min(length + longest, data.num_items),
-            filter_already_liked_items=False,
+            np.arange(len(support)), rows, N=min(length + longest, num_items),
+            filter_already_liked_items=False, **options,
         )  # fmt: skip
         return _without_masked(found, scores, masked, length)
 
     return recommend
+
+
+def als_grid(data: TrainingData) -> Mapping[Als, Recommend]:
+    """Matrix factorisation in every setting that tuning chooses from."""
+    settings = [Als(factors, confidence) for factors in _FACTORS for confidence in _CONFIDENCES]
+    return {setting: als(data, setting) for setting in settings}
 
 
 def fitted_grid(data: TrainingData) -> Mapping[Knn, Recommend]:
@@ -93,18 +131,23 @@ def _fitted(data: TrainingData, knn: Knn) -> Any:
     from implicit.utils import ParameterWarning
 
     kinds = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": BM25Recommender}
+    model = kinds[knn.weighting](K=knn.neighbours, num_threads=1)
+    with warnings.catch_warnings():
+        # The library weights into COO itself and then warns that it converts that to CSR.
+        warnings.simplefilter("ignore", ParameterWarning)
+        model.fit(_events(data), show_progress=False)
+    return model
+
+
+def _events(data: TrainingData) -> csr_matrix:
+    """1 where a training person had an item. [U, N]."""
     among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
     user_items = csr_matrix(
         (np.ones(int(among.sum()), np.float32), (data.owners[among], data.items[among])),
         shape=(data.num_users, data.num_items),
     )
     user_items.data[:] = 1.0
-    model = kinds[knn.weighting](K=knn.neighbours, num_threads=1)
-    with warnings.catch_warnings():
-        # The library weights into COO itself and then warns that it converts that to CSR.
-        warnings.simplefilter("ignore", ParameterWarning)
-        model.fit(user_items, show_progress=False)
-    return model
+    return user_items
 
 
 def _without_masked(found: IntArray, scores: FloatArray, masked: Sequence[IntArray], length: int) -> IntArray:

@@ -11,11 +11,13 @@ from typing import Any
 
 from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
+from services.training.evaluation.leave_one_out import LeaveOneOut
 from services.training.evaluation.metrics import Interval
 from services.training.evaluation.new_items import NewItems
 from services.training.settings import MIX
 
 REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
+TRAINING_CURVES = "training.png"
 
 
 def few_shot_dict(table: FewShot, task: str) -> dict[str, Any]:
@@ -50,6 +52,28 @@ def _row(table: FewShot, shots: int) -> dict[str, Any]:
     return row
 
 
+def leave_one_out_dict(result: LeaveOneOut) -> dict[str, Any]:
+    """Both events as plain values."""
+    tables = {"validation": result.validation, "test": result.test}
+    return {
+        "people": result.people,
+        "seeds": result.seeds,
+        "tuned": dict(result.tuned),
+        "arms": {
+            name: {
+                part: {"hr10": float(table[name].hr.mean()), "ndcg10": float(table[name].ndcg.mean())}
+                for part, table in tables.items()
+            }
+            for name in result.test
+        },
+        "minus_item_knn": {
+            name: asdict(scores.minus(result.test[KNN]))
+            for name, scores in result.test.items()
+            if name != KNN
+        },
+    }
+
+
 def new_items_dict(result: NewItems) -> dict[str, Any]:
     return asdict(result)
 
@@ -61,6 +85,8 @@ def feedback_dict(results: Sequence[Moved]) -> dict[str, Any]:
 def markdown(report: Mapping[str, Any]) -> str:
     """The whole report for people."""
     parts = [f"# Evaluation of domain {report['domain']}", ""]
+    if "leave_one_out" in report:
+        parts += _leave_one_out_markdown(report["leave_one_out"])
     if "few_shot" in report:
         parts += _few_shot_markdown(report["few_shot"])
     if "few_shot_as_ranked" in report:
@@ -69,11 +95,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += _new_items_markdown(report["new_items"])
     if "feedback" in report:
         parts += _feedback_markdown(report["feedback"])
+    if report.get("cost"):
+        parts += _cost_markdown(report)
     return "\n".join(parts) + "\n"
 
 
-def write_report(directory: Path, report: Mapping[str, Any]) -> dict[str, str]:
-    """Writes all files; returns their paths by kind."""
+def write_report(directory: Path, report: Mapping[str, Any], progress: Path | None = None) -> dict[str, str]:
+    """Writes all files; returns their paths by kind. progress: what the workers told, for training curves."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / REPORT_JSON).write_text(json.dumps(_finite(report), indent=2, ensure_ascii=False))
     (directory / REPORT_MARKDOWN).write_text(markdown(report), encoding="utf-8")
@@ -81,7 +109,43 @@ def write_report(directory: Path, report: Mapping[str, Any]) -> dict[str, str]:
     if report.get("few_shot", {}).get("people"):
         plot_shots(report["few_shot"], directory / CURVE)
         files["plot"] = str(directory / CURVE)
+    if progress is not None and plot_training(progress, directory / TRAINING_CURVES):
+        files["training"] = str(directory / TRAINING_CURVES)
     return files
+
+
+def plot_training(progress: Path, path: Path) -> bool:
+    """Loss by step, one panel a stage and one line a model; False where nothing was trained."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    stages = _losses(progress)
+    if not stages:
+        return False
+    figure = Figure(figsize=(4.2 * len(stages), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(stages), squeeze=False)[0]
+    for axes, (stage, jobs) in zip(panels, stages.items(), strict=True):
+        for job, points in jobs.items():
+            axes.plot(*zip(*sorted(points.items()), strict=True), label=job, linewidth=1)
+        axes.set_title(stage)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("training loss")
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def _losses(progress: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """By stage and job the training loss at each step told; of a step told twice (a resumed run) the last."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for line in progress.read_text(encoding="utf-8").splitlines() if progress.is_file() else ():
+        told = json.loads(line)
+        if "loss" in told["metrics"]:
+            steps = found.setdefault(told["stage"], {}).setdefault(told["job"], {})
+            steps[told["step"]] = told["metrics"]["loss"]
+    return found
 
 
 def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
@@ -139,6 +203,41 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
     if "on_minus_off" in table:
         lines += ["", f"Adaptation on − off, mean over k ≥ 1: {_interval(table['on_minus_off'])}"]
     return [*lines, ""]
+
+
+def _leave_one_out_markdown(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## Leave one out",
+        "",
+        f"The last event of {result['people']} people, from all before it; whole catalogue, items of the "
+        f"history masked; {_seeds(result['seeds'])}. Settings were chosen on the event before the last.",
+        "",
+        "| arm | HR@10 | NDCG@10 | (validation) | NDCG@10 − item-kNN |",
+        "|---|---|---|---|---|",
+    ]
+    for name, parts in result["arms"].items():
+        test, validation = parts["test"], parts["validation"]
+        compared = result["minus_item_knn"].get(name)
+        lines.append(
+            f"| {name} | {test['hr10']:.4f} | {test['ndcg10']:.4f} | "
+            f"{validation['hr10']:.4f} / {validation['ndcg10']:.4f} | "
+            f"{_interval(compared) if compared else ''} |"
+        )
+    chosen = ", ".join(f"{name}: {setting}" for name, setting in result["tuned"].items() if setting)
+    return [*lines, "", f"Chosen on validation: {chosen}.", ""]
+
+
+def _cost_markdown(report: Mapping[str, Any]) -> list[str]:
+    """Time and memory, the mean over seeds."""
+    cost = dict(report["cost"])
+    memory = cost.pop("peak_memory_mb", None)
+    parts = [f"{name.removesuffix('_seconds')} {seconds:.0f} s" for name, seconds in cost.items()]
+    parts += [f"at most {memory:.0f} MB in a worker"] if memory else []
+    return [
+        f"A training with preset `{report['preset']}`: {', '.join(parts)}; "
+        f"the whole evaluation {report['seconds']:.0f} s.",
+        "",
+    ]
 
 
 def _new_items_markdown(result: Mapping[str, Any]) -> list[str]:

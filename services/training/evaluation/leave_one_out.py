@@ -1,0 +1,210 @@
+"""Leave one out: everybody's last event is asked for, the one before is for choosing, all else is trained on.
+
+The protocol of SASRec (Kang and McAuley, 2018) over the whole catalogue: no sampled negatives, items of the
+history masked. People are known to the model, so it measures the sequence model, not adaptation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.training.data import Int64Array, TrainingData, offsets_of
+from services.training.evaluation import baselines
+from services.training.evaluation.metrics import (
+    Float64Array,
+    Interval,
+    hr_at,
+    in_parts,
+    ndcg_at,
+    paired_bootstrap,
+    top_items,
+)
+from services.training.evaluation.served import ServedArtifact
+from shared.domain import FloatArray, History, IntArray, RequestContext, UserContext
+from shared.holdout import Role
+from shared.modeling.config import NEXT_TASK
+
+POPULARITY, KNN, ALS, MODEL = "popularity", "item-kNN", "ALS", "sequence model"
+_PLACES = 10
+_LEFT_OUT = 2
+# One to read, and the two that are left out.
+FEWEST_EVENTS = 1 + _LEFT_OUT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """One event asked of each of B people.
+
+    users [B] int32; ends [B] int64: the event's place in the data's columns. The history is all before it.
+    """
+
+    users: IntArray
+    ends: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def histories(self, data: TrainingData) -> list[IntArray]:
+        """Item numbers of each person's history, oldest first."""
+        starts = data.offsets[self.users]
+        return [data.items[a:b] for a, b in zip(starts, self.ends, strict=True)]
+
+    def relevant(self, data: TrainingData) -> list[IntArray]:
+        """The one item wanted of each person; none where it was in the history already, and so is masked."""
+        wanted = data.items[self.ends]
+        return [
+            np.setdiff1d(wanted[row : row + 1], history) for row, history in enumerate(self.histories(data))
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """train: all but two events of each, role TRAIN; validation: the last but one; test: the last."""
+
+    train: TrainingData
+    validation: Targets
+    test: Targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Figures of each person, the mean over seeds. [B] float64."""
+
+    hr: Float64Array
+    ndcg: Float64Array
+
+    def minus(self, other: Scores) -> Interval:
+        """Paired 95% interval over people of the difference in NDCG."""
+        return paired_bootstrap(self.ndcg - other.ndcg)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeaveOneOut:
+    """validation, test: arm → scores; tuned: what validation chose of each baseline."""
+
+    people: int
+    seeds: int
+    validation: Mapping[str, Scores]
+    test: Mapping[str, Scores]
+    tuned: Mapping[str, str]
+
+
+def split(data: TrainingData) -> Split:
+    """Of people with at least three events; the others are trained on whole."""
+    asked = np.flatnonzero(data.lengths >= FEWEST_EVENTS).astype(np.int32)
+    last = data.offsets[asked + 1] - 1
+    kept = np.ones(data.num_events, np.bool_)
+    for back in range(_LEFT_OUT):
+        kept[last - back] = False
+    lengths = data.lengths.copy()
+    lengths[asked] -= _LEFT_OUT
+    train = replace(
+        data,
+        offsets=offsets_of(lengths),
+        items=data.items[kept],
+        actions=data.actions[kept],
+        values=data.values[kept],
+        time_ms=data.time_ms[kept],
+        roles=np.full(data.num_users, int(Role.TRAIN), np.int8),
+    )
+    return Split(train, Targets(asked, last - 1), Targets(asked, last))
+
+
+def leave_one_out(
+    data: TrainingData,
+    parts: Split,
+    models: Sequence[ServedArtifact],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LeaveOneOut:
+    """Every arm on both events. models: one a seed, trained on `parts.train`. Baselines are tuned on the
+    validation event and, for the test, know it as part of the history, as the model does."""
+    total = 3 + 2 * len(models)
+    validation, test, tuned = {}, {}, {}
+    for done, (name, grid) in enumerate(_grids(parts.train).items(), start=1):
+        setting, validation[name] = _best(data, parts.validation, grid)
+        tuned[name] = setting
+        test[name] = _scored(data, parts.test, [_recommended(data, parts.test, grid[setting])])
+        progress(done, total)
+    ranked = []
+    for number, model in enumerate(models):
+        ranked.append([rank(data, targets, model) for targets in (parts.validation, parts.test)])
+        progress(3 + 2 * (number + 1), total)
+    if ranked:
+        validation[MODEL] = _scored(data, parts.validation, [r[0] for r in ranked])
+        test[MODEL] = _scored(data, parts.test, [r[1] for r in ranked])
+    return LeaveOneOut(len(parts.test), len(models), validation, test, tuned)
+
+
+def rank(data: TrainingData, targets: Targets, served: ServedArtifact) -> IntArray:
+    """The model's first ten items of each person, history masked. [B, ≤ 10] int32."""
+    rows = served.rows(data.item_ids)
+    histories = targets.histories(data)
+    # People with histories of like length together: a batch is padded to its longest.
+    order = np.argsort([len(h) for h in histories], kind="stable")
+    ranked = np.zeros((len(targets), min(_PLACES, data.num_items)), np.int32)
+    for part in in_parts(order.tolist()):
+        people = [_context(data, int(targets.users[b]), int(targets.ends[b])) for b in part]
+        scores = served.scores(people, rows, task=NEXT_TASK)
+        ranked[list(part)] = top_items(scores, [histories[b] for b in part], _PLACES)
+    return ranked
+
+
+def _context(data: TrainingData, user: int, end: int) -> UserContext:
+    """A person with all events before one; nothing of the moment of the event itself, which protocols like
+    this do not tell, and no profiles, which windows from a person's first event on do not have."""
+    start = int(data.offsets[user])
+    part = slice(start, end)
+    nothing = np.zeros(data.content.shape[1], np.float32)
+    return UserContext(
+        user_id=data.user_ids[user],
+        history=History(
+            tuple(data.item_ids[i] for i in data.items[part]),
+            data.actions[part],
+            data.values[part],
+            data.time_ms[part],
+        ),
+        content_profile=nothing,
+        social_profile=nothing,
+        attributes=data.profiles[user],
+        total_events=end - start,
+        request=RequestContext(),
+    )
+
+
+def _grids(train: TrainingData) -> dict[str, Mapping[str, baselines.Recommend]]:
+    """Baselines by name, each in the settings to choose from."""
+    return {
+        POPULARITY: {"": baselines.popularity(train)},
+        KNN: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
+        ALS: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
+    }
+
+
+def _best(
+    data: TrainingData, targets: Targets, grid: Mapping[str, baselines.Recommend]
+) -> tuple[str, Scores]:
+    found = {
+        setting: _scored(data, targets, [_recommended(data, targets, recommend)])
+        for setting, recommend in grid.items()
+    }
+    best = max(found, key=lambda setting: float(found[setting].ndcg.mean()))
+    return best, found[best]
+
+
+def _recommended(data: TrainingData, targets: Targets, recommend: baselines.Recommend) -> IntArray:
+    histories = targets.histories(data)
+    return recommend(histories, histories, _PLACES)
+
+
+def _scored(data: TrainingData, targets: Targets, ranked: Sequence[IntArray]) -> Scores:
+    relevant = targets.relevant(data)
+
+    def mean(of: Callable[..., FloatArray | Float64Array]) -> Float64Array:
+        figures: Float64Array = np.mean([of(r, relevant, _PLACES) for r in ranked], axis=0)
+        return figures
+
+    return Scores(mean(hr_at), mean(ndcg_at))
