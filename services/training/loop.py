@@ -153,11 +153,11 @@ class Trainer:
                 found |= update(batch, seed)
             return found
 
-        @tf.function(autograph=False, reduce_retracing=True)
         def step(batch: Mapping[str, Tensor], seed: Tensor) -> Any:
             return worker.strategy.run(replica, args=(batch, seed))
 
         self._step = step
+        self._compiled: dict[tuple[int, ...], Any] = {}
 
     def _update(self, objective: Objective, rates: Rates, total: int) -> Callable[..., dict[str, Tensor]]:
         """Makes the objective's optimisers; returns one step of it, in replica context."""
@@ -201,8 +201,18 @@ class Trainer:
     def step(self, batch: Batch, seed: int, number: int) -> Mapping[str, Tensor]:
         """One update; the metrics stay tensors until someone wants them."""
         noise = np.array([seed * 1013 + self.worker.number, number], np.int32)
-        result: Mapping[str, Tensor] = self._step({k: tf.constant(v) for k, v in batch.items()}, noise)
+        result: Mapping[str, Tensor] = self._compiled_for(batch)(
+            {k: tf.constant(v) for k, v in batch.items()}, noise
+        )
         return result
+
+    def _compiled_for(self, batch: Batch) -> Any:
+        """One graph for each size of the windows, with that size known to it; what else varies (a sample of
+        the catalogue that is too small for a batch's items) does not make more."""
+        size = batch["mask"].shape
+        if size not in self._compiled:
+            self._compiled[size] = tf.function(self._step, autograph=False, reduce_retracing=True)
+        return self._compiled[size]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Variables of model and optimisers by path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 
 from services.training import windows
 from services.training.assemble import assemble
-from services.training.data import TrainingData
+from services.training.data import TrainingData, offsets_of
 from services.training.loop import Hooks, Rates, TrainState
 from services.training.presets import PRESETS, preset
-from services.training.pretrain import new_model, pretrain, starting_rows
+from services.training.pretrain import draw_windows, new_model, pretrain, starting_rows, window_batch
 from services.training.roles import RoleSettings
 from shared.errors import InvalidInput
 from shared.holdout import Role
@@ -93,3 +94,41 @@ def test_no_model_reads_longer_histories_than_it_was_meta_trained_on() -> None:
     longer = replace(small.model, buckets=(16, 64))
     with pytest.raises(InvalidInput, match="buckets must be at most the shots of the longest episode, 20"):
         replace(small, model=longer)
+
+
+def test_windows_of_like_length_make_a_batch_and_every_step_gets_its_own(data: TrainingData) -> None:
+    config = replace(CONFIG, window=32, lengths=(8, 16), batch_windows=6)
+    uneven = data.select_users(np.arange(data.num_users) < 40)
+    uneven = replace_histories(uneven, np.random.default_rng(0).integers(4, 34, uneven.num_users))
+    users = uneven.users_of(Role.TRAIN)
+    steps = [draw_windows(uneven, users, config, 5, step)[0] for step in range(8)]
+    spans = sorted((int(c.counts.min()), int(c.counts.max())) for c in steps)
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    again = draw_windows(uneven, users, config, 5, 3)[0]
+    np.testing.assert_array_equal(again.users, steps[3].users)
+    widths = {window_batch(uneven, c, config, np.random.default_rng(0), 1)["mask"].shape[1] for c in steps}
+    assert widths == {8, 16, 32}
+
+
+def test_windows_of_several_lengths_train_and_resume(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=6, window=32, lengths=(8, 16), batch_windows=4, average=0.9)
+    uneven = replace_histories(data, np.random.default_rng(0).integers(4, 34, data.num_users))
+    whole, kept = model_of(uneven), []
+    pretrain(whole, uneven, config, seed=3, hooks=Hooks(on_checkpoint=kept.append, checkpoint_every=5))
+    kept[0].save(tmp_path / "state.npz")
+    resumed = model_of(uneven, seed=9)
+    pretrain(resumed, uneven, config, seed=3, hooks=Hooks(resume=TrainState.load(tmp_path / "state.npz")))
+    assert same(whole, resumed)
+
+
+def test_a_sequence_model_learns_the_very_next_event_of_long_histories() -> None:
+    sizes, config = PRESETS["base"].sequence_model()
+    assert (config.horizon, config.like_weight, config.action_share) == (1, 0.0, 0.0)
+    assert sizes.buckets == (64, 128, 200)
+
+
+def replace_histories(data: TrainingData, lengths: Any) -> TrainingData:
+    """The same people with their first so many events."""
+    kept = np.concatenate([np.arange(n) < wanted for n, wanted in zip(data.lengths, lengths, strict=True)])
+    columns = {name: getattr(data, name)[kept] for name in ("items", "actions", "values", "time_ms")}
+    return replace(data, offsets=offsets_of(np.minimum(data.lengths, lengths)), **columns)
