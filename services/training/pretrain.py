@@ -241,6 +241,8 @@ def window_batch(
     liked = data.labels[target] >= LIKED_LABEL
     usable_by_task = (np.ones(len(at), bool), liked)
     for task, usable, positions in zip(TASKS, usable_by_task, config.positions, strict=True):
+        if task == LIKE_TASK and not config.like_weight:
+            continue
         size = positions * length // config.window // num_workers
         chosen = rng.permutation(np.flatnonzero(usable))[:size]
         batch |= _padded(task, at[chosen], pool.columns(data.items[target[chosen]]), size)
@@ -297,6 +299,8 @@ def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
         values, biases = rows.output[:, :dim], rows.output[:, -len(TASKS) :]
         losses = {}
         for number, task in enumerate(TASKS):
+            if f"{task}_at" not in batch:
+                continue
             at = batch[f"{task}_at"]
             query = model.heads.sequence_queries(tf.gather(flat, at), tf.gather(shots, at))[:, number]
             # A sampled column counts for all that it stands for (Bengio & Senécal, 2008).
@@ -305,7 +309,9 @@ def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
                 query, values, offsets, batch[f"{task}_target"], batch[f"{task}_weight"]
             )
         distil = distillation(model, content, ids)
-        total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
+        total = losses[NEXT_TASK] + config.distil_weight * distil
+        if LIKE_TASK in losses:
+            total += config.like_weight * losses[LIKE_TASK]
         return total, {"loss": total, **{f"loss_{k}": v for k, v in losses.items()}, "distil": distil}
 
     return loss
