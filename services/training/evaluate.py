@@ -13,7 +13,7 @@ import numpy as np
 
 from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.few_shot import OFF, ON
+from services.training.evaluation.few_shot import OFF, ON, RE_ENCODING
 from services.training.jobs import NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
@@ -118,6 +118,7 @@ class EvaluationPlan:
 
     on: Arm
     off: Arm
+    re_encoding: Arm
     seeds: list[Job]
     new_items: list[Job]
     data: list[TrainingData]
@@ -131,17 +132,17 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
 
     on = Arm("on", settings.adapter, settings.adapter_settings)
     off = Arm("off", NO_ADAPTER)
+    re_encoding = Arm("re-encoding", NO_ADAPTER, pretrained=True)
     wanted = settings.protocol
-    arms = (on, off) if wanted in (FEW_SHOT, ALL) else (on,)
+    arms = (on, off, re_encoding) if wanted in (FEW_SHOT, ALL) else (on,)
     seeds = {FEW_SHOT: settings.seeds, ALL: settings.seeds, FEEDBACK: 1, NEW_ITEMS: 0}[wanted]
     jobs = [job_of(settings, run, f"seed-{settings.seed + n}", settings.seed + n, arms) for n in range(seeds)]
     if wanted not in (NEW_ITEMS, ALL):
-        return EvaluationPlan(on, off, jobs, [], [data.without_held_out()], None, None)
+        return EvaluationPlan(on, off, re_encoding, jobs, [], [data.without_held_out()], None, None)
     rest, taken = data.hold_out_items(choose_new_items(data, settings.new_items))
     cold = job_of(settings, run, _NEW_ITEMS_JOB, settings.seed, (on,), data=1)
-    return EvaluationPlan(
-        on, off, jobs, [cold], [data.without_held_out(), rest.without_held_out()], rest, taken
-    )
+    both = [data.without_held_out(), rest.without_held_out()]
+    return EvaluationPlan(on, off, re_encoding, jobs, [cold], both, rest, taken)
 
 
 def few_shot_reports(
@@ -150,12 +151,14 @@ def few_shot_reports(
     """The table of the protocol, which asks for the next items and so ranks by task `next`; and, where lists
     are ranked by something else, the same by that."""
     from services.training.evaluation.few_shot import few_shot_by_task
-    from services.training.evaluation.protocol import ask, fitting_protocol
+    from services.training.evaluation.protocol import Protocol, ask, fitting_protocol
     from services.training.evaluation.report import few_shot_dict
 
     people = data.users_of(Role.HELD_OUT)
-    questions = ask(data, people, fitting_protocol(data, people))
+    last = settings.query_last
+    questions = ask(data, people, Protocol.of_last(last) if last else fitting_protocol(data, people))
     models = {
+        RE_ENCODING: [candidate(run, job, plan.re_encoding, settings) for job in plan.seeds],
         OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
         ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
     }

@@ -19,12 +19,14 @@ class StopRequested(Exception):
 class Arm:
     """One adapter on the job's body.
 
-    adapter: see `shared.adapters`; name: its directory and its place in reports.
+    adapter: see `shared.adapters`; name: its directory and its place in reports; pretrained: the body as it
+    is before meta-training, for comparison; it has no adapter.
     """
 
     name: str
     adapter: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol", default="few-shot", metavar="|".join(PROTOCOLS), help="what to measure"
     )
     evaluate.add_argument("--seeds", type=int, default=3, help="trainings per arm")
+    evaluate.add_argument(
+        "--query-last",
+        type=int,
+        default=0,
+        help="ask for everybody's last so many events; 0 = by the protocol",
+    )
     evaluate.add_argument("--new-items", type=int, default=100, help="items held out for new-items")
     return parser
 

@@ -84,6 +84,7 @@ class TrainSettings:
     task: str = MIX
     promote: str = "auto"
     protocol: str = "few-shot"
+    query_last: int = 0
     seeds: int = 3
     new_items: int = 100
     data_run: str = ""
@@ -93,7 +94,7 @@ class TrainSettings:
         rule = domain_rule(self.domain)
         if rule:
             found.append(violation("--domain", rule, self.domain))
-        for name in ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items"):
+        for name in ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items", "query_last"):
             if getattr(self, name) < 0:
                 found.append(violation(_flag(name), "must be at least 0", getattr(self, name)))
         for name in ("workers", "seeds"):

@@ -121,10 +121,13 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         return {f"{stage}_{name}": value for name, value in last.items()}
 
     metrics = trained("pretrain", pretrain, pretraining)
+    for arm in job.arms:
+        if arm.pretrained and reporter.writes and not is_exported(job, arm):
+            export(job, arm, body, data, metrics)
     if job.meta_trained:
         metrics |= trained("meta-train", meta_train, meta_training)
     for arm in job.arms:
-        if is_exported(job, arm):
+        if arm.pretrained or is_exported(job, arm):
             continue
         model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
         model.load_arrays(body.state_arrays())

@@ -28,7 +28,10 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --resume var/runs/20260101T120000.000Z",
 )
 EVALUATE_EXAMPLES = options.examples(
-    "warmstart evaluate", "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all"
+    "warmstart evaluate",
+    "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all",
+    "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --preset base --protocol leave-one-out",
+    "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
 )
 _DATA, _MODEL, _RESOURCES = "Data", "Model", "Resources"
 
@@ -161,7 +164,19 @@ def evaluate(
     seed: Seed = 0,
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
+    query_last: Annotated[
+        int,
+        typer.Option(
+            help="few-shot: ask for everybody's last so many events, after up to 3 (short histories); "
+            "0 = events 21 to 30 after up to 20.",
+            min=0,
+        ),
+    ] = 0,
     resume: Resume = None,
+    data_run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Or the data of an earlier run.", rich_help_panel=_DATA),
+    ] = None,
     features_target: FeaturesTarget = "",
     dataset: DatasetName = "",
     path: DatasetPath = None,
@@ -179,9 +194,11 @@ def evaluate(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Measure how well these settings serve people that were never trained on.
+    """Measure how well these settings serve people that were never trained on (leave-one-out: whom the model
+    knows).
 
-    Prints the few-shot table: popularity, item-kNN, adaptation off, adaptation on. Publishes nothing.
+    Prints the table of the protocol: baselines, the model re-encoding histories, adaptation off and on.
+    Publishes nothing.
     """
     files = {"events": events, "items": items, "users": users, "relations": relations}
     source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
@@ -189,7 +206,8 @@ def evaluate(
     if resume is not None:
         arguments += ["--resume", str(resume)]
     else:
-        arguments += [*source(), "--protocol", protocol, "--seeds", str(seeds)]
+        arguments += [f"--data-run={data_run}"] if data_run else source()
+        arguments += ["--protocol", protocol, "--seeds", str(seeds), "--query-last", str(query_last)]
         held_out = _held_out(held_out_share, held_out_users)
         arguments += _shared(preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out)
         arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]

@@ -48,6 +48,17 @@ class Knn:
     neighbours: int
 
 
+def knn_scores(data: TrainingData, knn: Knn) -> Callable[[Sequence[IntArray]], FloatArray]:
+    """What item-kNN ranks by: support of each person → scores of the whole catalogue, [B, N] float32."""
+    model = _fitted(data, knn)
+
+    def scores(support: Sequence[IntArray]) -> FloatArray:
+        found: FloatArray = (_rows(support, data.num_items) @ model.similarity).toarray().astype(np.float32)
+        return found
+
+    return scores
+
+
 @dataclass(frozen=True, slots=True)
 class Als:
     """One setting of alternating least squares: its factors, and how much more an event weighs than none."""
@@ -82,12 +93,7 @@ def _recommending(model: Any, num_items: int, **options: Any) -> Recommend:
     """options: of the library's `recommend`."""
 
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
-        counts = [len(s) for s in support]
-        columns = np.concatenate(support) if sum(counts) else np.zeros(0, np.int32)
-        rows = csr_matrix(
-            (np.ones(len(columns), np.float32), columns, offsets_of(np.array(counts))),
-            shape=(len(support), num_items),
-        )
+        rows = _rows(support, num_items)
         longest = max((len(m) for m in masked), default=0)
         found, scores = model.recommend(
             np.arange(len(support)), rows, N=min(length + longest, num_items),
@@ -96,6 +102,16 @@ def _recommending(model: Any, num_items: int, **options: Any) -> Recommend:
         return _without_masked(found, scores, masked, length)
 
     return recommend
+
+
+def _rows(support: Sequence[IntArray], num_items: int) -> csr_matrix:
+    """1 where an item is in a person's support. [B, N]."""
+    counts = [len(s) for s in support]
+    columns = np.concatenate(support) if sum(counts) else np.zeros(0, np.int32)
+    return csr_matrix(
+        (np.ones(len(columns), np.float32), columns, offsets_of(np.array(counts))),
+        shape=(len(support), num_items),
+    )
 
 
 def als_grid(data: TrainingData) -> Mapping[Als, Recommend]:

@@ -99,8 +99,8 @@ def _similarity_to_later_likes(data: TrainingData, questions: Questions, new: He
     """[B, M]: cosine of each new item's text and the mean text of each person's likes after the support."""
     likes = data.labels >= LIKED
     profiles = np.zeros((len(questions), data.content.shape[1]), np.float32)
-    for row, user in enumerate(questions.users):
-        part = slice(data.offsets[user] + questions.protocol.first_events, data.offsets[user + 1])
+    for row, (user, middle) in enumerate(zip(questions.users, questions.middles, strict=True)):
+        part = slice(middle, data.offsets[user + 1])
         profiles[row] = data.content[data.items[part][likes[part]]].sum(axis=0)
     similar: FloatArray = unit_rows(profiles) @ new.content.T
     return similar

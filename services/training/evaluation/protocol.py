@@ -1,5 +1,6 @@
 """Who is asked what. The few-shot protocol: people never trained on, the latest k of their first events
-as support, their next events as query, all first events masked at every k."""
+as support, their next events as query, all first events masked at every k. Where histories are short, the
+query is a person's last events instead, and all before them are the first."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.training.asof import social_profiles
-from services.training.data import TrainingData
+from services.training.data import Int64Array, TrainingData
 from services.training.roles import choose_by_hash
 from shared.context.profiles import content_profile
 from shared.context.standing import standing_labels
 from shared.domain import Action, FloatArray, History, IntArray, RequestContext, TimeArray, UserContext
 
 SHOTS = (0, 1, 2, 5, 10, 20)
+SHORT_SHOTS = (0, 1, 2, 3)
 # From the protocol of the published table down to what tiny data sets allow.
 _SHAPES = ((20, 10), (10, 10), (10, 5), (5, 5), (3, 2), (1, 1))
 _ENOUGH_PEOPLE = 30
@@ -25,10 +27,17 @@ FEWEST_EVENTS = min(first + query for first, query in _SHAPES)
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Support from the first `first_events`, query from the `query_events` after them."""
+    """Support from the first `first_events`, query from the `query_events` after them.
+
+    at_end: the query is the last `query_events` of each person, the support comes from all before, and
+    `first_events` is how many of those a person must have to be asked. numbers: of support events, where
+    there are so many.
+    """
 
     first_events: int = 20
     query_events: int = 10
+    at_end: bool = False
+    numbers: tuple[int, ...] = SHOTS
 
     @property
     def needed_events(self) -> int:
@@ -37,19 +46,32 @@ class Protocol:
     @property
     def shots(self) -> tuple[int, ...]:
         """The numbers of support events that can be asked."""
-        return tuple(k for k in SHOTS if k <= self.first_events)
+        return tuple(k for k in self.numbers if k <= self.first_events)
+
+    @classmethod
+    def of_last(cls, query_events: int) -> Protocol:
+        """The last so many events asked, after up to three."""
+        return cls(SHORT_SHOTS[-1], query_events, at_end=True, numbers=SHORT_SHOTS)
+
+    def query_places(self, data: TrainingData, users: IntArray) -> Int64Array:
+        """Place in the data's columns of each person's first query event. [B] int64."""
+        if self.at_end:
+            return data.offsets[users + 1] - self.query_events
+        return data.offsets[users] + self.first_events
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
     """B people of one evaluation.
 
-    users: [B] int32; masked: B arrays, the items of the first events; relevant: B arrays, the query's
-    items that are not masked; moments: [B] int64, time of the first query event.
+    users: [B] int32; middles: [B] int64, the first query event's place in the data's columns; masked: B
+    arrays, the items of the events before; relevant: B arrays, the query's items that are not masked;
+    moments: [B] int64, time of the first query event.
     """
 
     protocol: Protocol
     users: IntArray
+    middles: Int64Array
     masked: Sequence[IntArray]
     relevant: Sequence[IntArray]
     moments: TimeArray
@@ -73,29 +95,29 @@ def ask(data: TrainingData, users: IntArray, protocol: Protocol, most: int = 500
     if len(able) > most:
         place = {data.user_ids[u]: u for u in able}
         able = np.array(sorted(place[i] for i in choose_by_hash(place, most, "asked")), np.int32)
+    able = able.astype(np.int32)
+    middles = protocol.query_places(data, able)
     masked, relevant = [], []
-    for start in data.offsets[able]:
-        middle = start + protocol.first_events
+    for start, middle in zip(data.offsets[able], middles, strict=True):
         seen = np.unique(data.items[start:middle])
         masked.append(seen)
         relevant.append(np.setdiff1d(data.items[middle : middle + protocol.query_events], seen))
-    moments = data.time_ms[data.offsets[able] + protocol.first_events]
-    return Questions(protocol, able.astype(np.int32), masked, relevant, moments)
+    return Questions(protocol, able, middles, masked, relevant, data.time_ms[middles])
 
 
 def support_items(data: TrainingData, questions: Questions, shots: int) -> list[IntArray]:
     """Item numbers of each person's support, oldest first."""
-    ends = data.offsets[questions.users] + questions.protocol.first_events
-    return [data.items[end - shots : end] for end in ends]
+    return [data.items[end - shots : end] for end in questions.middles]
 
 
 def contexts(data: TrainingData, questions: Questions, shots: int) -> list[UserContext]:
     """What serving would know of each person after `shots` events: nothing else of their past."""
-    ends = data.offsets[questions.users] + questions.protocol.first_events
     social = social_profiles(data, questions.users, questions.moments)
     return [
         context_of(data, int(user), Past.of(data, end - shots, end), profile, int(moment))
-        for user, end, profile, moment in zip(questions.users, ends, social, questions.moments, strict=True)
+        for user, end, profile, moment in zip(
+            questions.users, questions.middles, social, questions.moments, strict=True
+        )
     ]
 
 

@@ -179,9 +179,8 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
         f"## {title}",
         "",
         f"{table['people']} people never trained on with at least "
-        f"{protocol['first_events'] + protocol['query_events']} events; support = the last k of their first "
-        f"{protocol['first_events']}, query = the next {protocol['query_events']}; whole catalogue, "
-        f"first events masked; ranked by {_ranked_by(table['task'])}; {_seeds(table['seeds'])}. "
+        f"{protocol['first_events'] + protocol['query_events']} events; {_asked(protocol)}; whole catalogue, "
+        f"what they had before masked; ranked by {_ranked_by(table['task'])}; {_seeds(table['seeds'])}. "
         "NDCG@10 / HR@10:",
         "",
         "| k | " + " | ".join([*names, *more]) + " |",
@@ -276,6 +275,13 @@ def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
 
 def _seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def _asked(protocol: Mapping[str, Any]) -> str:
+    if protocol["at_end"]:
+        return f"query = their last {protocol['query_events']} events, support = the last k before"
+    first, query = protocol["first_events"], protocol["query_events"]
+    return f"support = the last k of their first {first}, query = the next {query}"
 
 
 def _ranked_by(task: str) -> str:

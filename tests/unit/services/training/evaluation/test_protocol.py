@@ -43,6 +43,18 @@ def test_support_is_the_latest_of_the_first_events_and_the_query_follows_it(data
     assert protocol.shots == (0, 1, 2, 5)
 
 
+def test_where_histories_are_short_the_last_events_are_asked_after_up_to_three(data: TrainingData) -> None:
+    protocol = Protocol.of_last(5)
+    questions = ask(data, data.users_of(Role.HELD_OUT), protocol)
+    own = data.items[data.offsets[questions.users[0]] : data.offsets[questions.users[0] + 1]]
+    assert protocol.shots == (0, 1, 2, 3)
+    assert protocol.needed_events == 8
+    assert support_items(data, questions, 3)[0].tolist() == own[-8:-5].tolist()
+    assert sorted(questions.relevant[0].tolist()) == sorted(own[-5:].tolist())
+    assert sorted(questions.masked[0].tolist()) == sorted(own[:-5].tolist())
+    assert questions.moments[0] == data.time_ms[data.offsets[questions.users[0] + 1] - 5]
+
+
 def test_only_people_with_enough_events_are_asked(data: TrainingData) -> None:
     held_out = data.users_of(Role.HELD_OUT)
     assert len(ask(data, held_out, Protocol(10, 4))) == len(held_out)

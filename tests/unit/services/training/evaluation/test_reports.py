@@ -14,7 +14,16 @@ import pytest
 from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.evaluation.feedback import DISLIKE, LIKE, REACTIONS, Reaction, evaluate_feedback
-from services.training.evaluation.few_shot import KNN, OFF, ON, POPULARITY, FewShot, few_shot
+from services.training.evaluation.few_shot import (
+    KNN,
+    MIXED,
+    OFF,
+    ON,
+    POPULARITY,
+    RE_ENCODING,
+    FewShot,
+    few_shot,
+)
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
 from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.report import (
@@ -85,6 +94,16 @@ def test_the_table_has_every_arm_at_every_k_and_ranks_them_rightly(table: FewSho
     assert table.difference(ON, OFF).says_better
     assert table.share_worse(ON, OFF, 5) < 0.05
     assert table.hr(ON, 5) >= table.ndcg(ON, 5)
+
+
+def test_re_encoding_is_also_mixed_with_item_knn(data: TrainingData) -> None:
+    """Where the model says nothing, the mix is item-kNN."""
+    people = data.users_of(Role.HELD_OUT)
+    models: Any = {RE_ENCODING: [ContentModel(data, 0.0)]}
+    found = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
+    assert 0 not in found.arms[MIXED]
+    assert found.ndcg(RE_ENCODING, 5) < found.ndcg(MIXED, 5)
+    assert found.ndcg(MIXED, 5) == pytest.approx(found.ndcg(KNN, 5), abs=0.02)
 
 
 def test_the_gate_wants_popularity_beaten_and_the_champion_not_missed(table: FewShot) -> None:
