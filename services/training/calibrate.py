@@ -11,9 +11,12 @@ from scipy.special import expit
 
 from services.training.data import TrainingData
 from services.training.episodes import (
+    LONG_HISTORIES,
     PROTOCOL_QUERY,
+    Moments,
     events_so_far,
     excluded,
+    moments_for,
     protocol_episodes,
     query_sets,
 )
@@ -44,13 +47,16 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
 
     Fitted on the validation people's episodes (training people's where there are no validation people with
     enough events), over all items that they have not had: by the evaluation's protocol, and beyond its 20
-    shots with the first so many events of the people who have as many. Empty where nobody has enough events.
+    shots (of short histories: beyond the latest of `moments_for`) with the first so many events of the people
+    who have as many. Empty where nobody has enough events.
     """
     users = data.users_of(Role.VALIDATION)
-    if not len(protocol_episodes(data, users, 0)):
+    moments = moments_for(data, users)
+    if not len(protocol_episodes(data, users, 0, moments.before, moments.query)):
         users = data.users_of(Role.TRAIN)
+        moments = moments_for(data, users)
     fits: dict[str, list[Calibration]] = {task: [] for task in TASKS}
-    for shots, cuts in _episodes(data, users[:PEOPLE_LOOKED_AT], model.config.max_length):
+    for shots, cuts in _episodes(data, users, moments, model.config.max_length):
         scores = episode_scores(model, data, cuts)
         unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
         targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
@@ -65,15 +71,17 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
     return {task: tuple(found) for task, found in fits.items()}
 
 
-def _episodes(data: TrainingData, users: IntArray, most: int) -> Iterator[tuple[int, Cuts]]:
+def _episodes(data: TrainingData, users: IntArray, moments: Moments, most: int) -> Iterator[tuple[int, Cuts]]:
     """By ascending number of shots; only those that somebody has the events for."""
-    for shots in SHOTS:
-        cuts = protocol_episodes(data, users, shots)
-        if len(cuts):
-            yield shots, cuts
-    for shots in (*(k for k in _MORE_SHOTS if k < most), most):
-        able = users[data.lengths[users] >= shots + PROTOCOL_QUERY]
-        if shots > SHOTS[-1] and len(able) >= _FEWEST_PEOPLE:
+    before = moments.before[:1] if moments is LONG_HISTORIES else moments.before
+    for shots in (*SHOTS, *(k for k in (*_MORE_SHOTS, most) if SHOTS[-1] < k <= most)):
+        if shots <= before[-1]:
+            cuts = protocol_episodes(data, users[:PEOPLE_LOOKED_AT], shots, before, moments.query)
+            if len(cuts):
+                yield shots, cuts
+            continue
+        able = users[data.lengths[users] >= shots + moments.query][:PEOPLE_LOOKED_AT]
+        if len(able) >= _FEWEST_PEOPLE:
             yield shots, Cuts(able.astype(np.int32), np.zeros(len(able), np.int64), np.full(len(able), shots))
 
 

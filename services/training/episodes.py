@@ -61,16 +61,45 @@ def draw_episodes(
     return Cuts(drawn.astype(np.int32), begin - shots, shots)
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When people are asked: after so many of their events, for the next `query` of them."""
+
+    before: tuple[int, ...]
+    query: int
+
+
+# Several of each person's, as validation people are few: the evaluation's, and later ones.
+LONG_HISTORIES = Moments((PROTOCOL_EVENTS_BEFORE, 35, 50), PROTOCOL_QUERY)
+SHORT_HISTORIES = Moments((3, 6, 12), 5)
+
+
+def moments_for(data: TrainingData, users: IntArray) -> Moments:
+    """Those of the evaluation, unless most of the people have not got so many events: then the few who have
+    would speak for all."""
+    longest = PROTOCOL_EVENTS_BEFORE + PROTOCOL_QUERY
+    enough = np.count_nonzero(data.lengths[users] >= longest)
+    shortest = SHORT_HISTORIES.before[0] + SHORT_HISTORIES.query
+    few = np.count_nonzero(data.lengths[users] >= shortest)
+    return LONG_HISTORIES if 2 * enough >= few else SHORT_HISTORIES
+
+
 def protocol_episodes(
-    data: TrainingData, users: IntArray, shots: int, before: Sequence[int] = (PROTOCOL_EVENTS_BEFORE,)
+    data: TrainingData,
+    users: IntArray,
+    shots: int,
+    before: Sequence[int] = (PROTOCOL_EVENTS_BEFORE,),
+    query: int = PROTOCOL_QUERY,
 ) -> Cuts:
     """The evaluation's episodes: support = the last `shots` of events 1..20; people with ≥ 30 events.
 
-    before: other numbers of events in place of 20; each gives its own episodes.
+    before, query: other numbers of events in place of 20 and 10; each of `before` with room for the shots
+    gives its own episodes.
     """
-    parts = []
+    nobody = np.zeros(0, np.int32)
+    parts = [(nobody, nobody.astype(np.int64), nobody.astype(np.int64))]
     for events in before:
-        able = users[data.lengths[users] >= events + PROTOCOL_QUERY]
+        able = users[data.lengths[users] >= events + query] if events >= shots else nobody
         size = len(able)
         starts, counts = np.full(size, events - shots, np.int64), np.full(size, shots, np.int64)
         parts.append((able.astype(np.int32), starts, counts))

@@ -11,10 +11,11 @@ import tensorflow as tf
 from services.training.data import TrainingData
 from services.training.episodes import (
     PROTOCOL_EVENTS_BEFORE,
-    PROTOCOL_QUERY,
+    Moments,
     episode_inputs,
     events_so_far,
     excluded,
+    moments_for,
     protocol_episodes,
     query_sets,
 )
@@ -24,8 +25,6 @@ from shared.modeling.config import TASKS
 from shared.modeling.model import WarmstartModel
 
 PEOPLE_LOOKED_AT = 500
-# Queries begin after so many events: several of each person's, as validation people are few.
-MOMENTS = (PROTOCOL_EVENTS_BEFORE, 35, 50)
 GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 
 
@@ -87,15 +86,23 @@ def _tables(
 ) -> list[FloatArray]:
     """By number of shots NDCG@10 of each task at each factor of the fast weights: [T, factors, B] each, nan
     where nothing is wanted; none where nobody has enough events."""
-    users = users[:PEOPLE_LOOKED_AT]
-    all_cuts = [protocol_episodes(data, users, k, MOMENTS) for k in shots]
-    return [_by_factor(model, data, cuts, factors) for cuts in all_cuts if len(cuts)]
+    moments = moments_for(data, users)
+    users = _with_enough(data, users, moments)[:PEOPLE_LOOKED_AT]
+    all_cuts = [protocol_episodes(data, users, k, moments.before, moments.query) for k in shots]
+    return [_by_factor(model, data, cuts, factors, moments.query) for cuts in all_cuts if len(cuts)]
 
 
-def _by_factor(model: WarmstartModel, data: TrainingData, cuts: Cuts, factors: Sequence[float]) -> FloatArray:
+def _with_enough(data: TrainingData, users: IntArray, moments: Moments) -> IntArray:
+    """The people who can be asked at the first moment at least."""
+    return users[data.lengths[users] >= moments.before[0] + moments.query]
+
+
+def _by_factor(
+    model: WarmstartModel, data: TrainingData, cuts: Cuts, factors: Sequence[float], query: int
+) -> FloatArray:
     off, fast = _scores(model, data, cuts)
     had = excluded(events_so_far(data, cuts), data.num_items) > 0
-    targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
+    targets, there, labels = query_sets(data, cuts, query)
     table = np.full((len(TASKS), len(factors), len(cuts)), np.nan, np.float32)
     for task, wanted in enumerate((there, there * (labels >= LIKED_LABEL))):
         some = wanted.any(axis=1)

@@ -10,11 +10,14 @@ import pytest
 from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.episodes import (
+    LONG_HISTORIES,
+    SHORT_HISTORIES,
     EpisodeShape,
     draw_episodes,
     episode_inputs,
     events_so_far,
     excluded,
+    moments_for,
     protocol_episodes,
     query_sets,
     query_times,
@@ -54,6 +57,22 @@ def test_early_episodes_begin_early(data: TrainingData) -> None:
     shape = EpisodeShape(early_share=1.0, early_events=6, max_shots=4)
     drawn = draw_episodes(data, EVERYBODY, 300, shape, generator(0, 2, 0))
     assert (drawn.starts + drawn.counts).max() == 6
+
+
+def test_moments_without_room_for_the_shots_ask_nobody(data: TrainingData) -> None:
+    found = protocol_episodes(data, EVERYBODY, 5, before=(3, 6, 12), query=5)
+    assert sorted(set((found.starts + found.counts).tolist())) == [6, 12]
+    assert len(found) == 2 * len(EVERYBODY)
+    assert not len(protocol_episodes(data, EVERYBODY, 13, before=(3, 6, 12), query=5))
+
+
+def test_people_with_short_histories_are_asked_early(data: TrainingData) -> None:
+    """34 events: 20 and 10 more. 14 events: not so many, so after 3, 6 and 12 (who has 17) for the next 5."""
+    assert moments_for(data, EVERYBODY) == LONG_HISTORIES
+    short = assemble(synthetic.tables(people=20, events=14, items=80), RoleSettings(0.0, 0.2))
+    assert moments_for(short, EVERYBODY) == SHORT_HISTORIES
+    nobody = np.zeros(0, np.int32)
+    assert moments_for(data, nobody) == LONG_HISTORIES
 
 
 def test_the_protocol_takes_the_latest_of_the_first_twenty(data: TrainingData) -> None:
