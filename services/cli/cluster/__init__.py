@@ -3,7 +3,6 @@
 layout.py       which programs, on which ports, with which environment
 ports.py        free ports, and who holds a taken one
 lock.py         one cluster a data directory
-leash.py        no process outlives the one that started it
 supervisor.py   supervisord as a child process, asked over its socket
 health.py       is every server healthy
 state.py        cluster.json: where to call, for the other commands

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.failures import CommandError
+from shared.processes import leash
 
 SERVICES = ("features", "adaptation", "scoring", "gateway")
 PROGRAMS = ("valkey", *SERVICES)
@@ -33,7 +34,7 @@ def environment(
     domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
     places = {
         "WARMSTART_UP_PYTHON": sys.executable,
-        "WARMSTART_UP_LEASH": str(Path(__file__).with_name("leash.py")),
+        "WARMSTART_UP_LEASH": str(leash.__file__),
         "WARMSTART_UP_SOCKET": str(socket),
         "WARMSTART_UP_LOGS": str(logs),
         CLUSTER_MARK: mark,

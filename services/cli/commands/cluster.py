@@ -22,6 +22,7 @@ from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, fre
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
+from shared.processes.family import has_ended
 
 UP_EXAMPLES = options.examples(
     "warmstart up", "warmstart up --base-port 6000", "warmstart up --free-ports --detach"
@@ -83,19 +84,11 @@ def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
     with suppress(psutil.NoSuchProcess):  # it may end by itself just now
         process.terminate()
     deadline = time.monotonic() + _STOP_S
-    while not _has_ended(process):
+    while not has_ended(process):
         if time.monotonic() > deadline:
             raise CommandError(f"process {process.pid} is still stopping after {_STOP_S:g} s")
         time.sleep(_POLL_S)
     output.stdout().print("stopped")
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    """A zombie has: whether its parent ever asks for its end is not ours to wait for."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _where(data_dir: Path) -> str:

@@ -1,4 +1,4 @@
-"""Ports, lock, state file, leash, environment: the parts of the local cluster, each alone."""
+"""Ports, lock, state file, environment: the parts of the local cluster, each alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from services.cli.app import main
-from services.cli.cluster import leash
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock, lock_holder
 from services.cli.cluster.ports import Ports, base_ports, free_ports
@@ -23,15 +21,6 @@ from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
 from services.cli.failures import CommandError
 from services.cli.target import DEFAULT_GATEWAY, gateway_target
-
-_DEADLINE_S = 20.0
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def test_ports_count_on_from_the_base():
@@ -143,33 +132,6 @@ def test_the_supervisor_runs_every_program_under_a_leash():
         section = text.split(f"[program:{program}]")[1].split("[program:")[0]
         assert "WARMSTART_UP_LEASH" in section
         assert "autorestart=true" in section
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
-def test_a_leashed_program_dies_with_its_parent(tmp_path):
-    """Killed with -9, the parent has no chance to stop it."""
-    note = tmp_path / "pid"
-    sleeper = (
-        f"import os,pathlib,time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    )
-    script = (
-        "import subprocess,sys; "
-        f"subprocess.run([sys.executable, {leash.__file__!r}, sys.executable, '-c', {sleeper!r}])"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        until(lambda: note.exists() and note.read_text())
-        child = psutil.Process(int(note.read_text()))
-    finally:
-        parent.kill()
-        parent.wait()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-
-
-def test_the_leash_becomes_the_program():
-    program = [sys.executable, "-c", "import sys; sys.exit(7)"]
-    done = subprocess.run([sys.executable, leash.__file__, "--term", *program], check=False)
-    assert done.returncode == 7
 
 
 def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_path):
