@@ -1,4 +1,4 @@
-"""The local cluster: valkey and the four services, each its own process, under one supervisor.
+"""The local cluster: valkey and the five services, each its own process, under one supervisor.
 
 layout.py       which programs, on which ports, with which environment
 ports.py        free ports, and who holds a taken one

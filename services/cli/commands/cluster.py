@@ -29,13 +29,14 @@ UP_EXAMPLES = options.examples(
 )
 DOWN_EXAMPLES = options.examples("warmstart down")
 _POLL_S = 0.2
-_STOP_S = 120.0
+_STOP_S = 165.0
 _START_TIMEOUT_S = 120.0
 
 BasePort = Annotated[
     int,
     typer.Option(
-        help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+9 valkey.", metavar="N"
+        help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+4 training, N+9 valkey.",
+        metavar="N",
     ),
 ]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")]
@@ -53,9 +54,10 @@ def up(
     ] = False,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Run the whole cluster on this machine until Ctrl-C: valkey, features, adaptation, scoring, gateway.
+    """Run the whole cluster on this machine until Ctrl-C.
 
-    A program that dies is started again at once. Logs are in the data directory.
+    That is valkey, features, adaptation, scoring, gateway and training. A program that dies is started again
+    at once. Logs are in the data directory.
     """
     if detach:
         state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)

@@ -20,7 +20,7 @@ from services.cli.cluster.ports import Ports, base_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
 from services.cli.failures import CommandError
-from services.cli.target import DEFAULT_GATEWAY, gateway_target
+from services.cli.target import DEFAULT_GATEWAY, gateway_target, service_target
 
 
 def test_ports_count_on_from_the_base():
@@ -30,6 +30,7 @@ def test_ports_count_on_from_the_base():
         "features": 20052,
         "adaptation": 20053,
         "scoring": 20054,
+        "training": 20055,
         "valkey": 20060,
     }
 
@@ -52,8 +53,8 @@ def test_a_base_port_out_of_range_is_refused(base):
         base_ports(base)
 
 
-def test_free_ports_are_five_different_ones():
-    assert len(set(free_ports().by_name().values())) == 5
+def test_free_ports_are_six_different_ones():
+    assert len(set(free_ports().by_name().values())) == 6
 
 
 def test_a_data_directory_has_one_holder(tmp_path):
@@ -96,6 +97,8 @@ def test_the_state_file_says_where_the_gateway_is(tmp_path):
     assert read_state(tmp_path) == state
     assert gateway_target("", tmp_path) == "127.0.0.1:6000"
     assert gateway_target("far:1", tmp_path) == "far:1"
+    assert service_target("", tmp_path) == service_target("local", tmp_path) == "127.0.0.1:6004"
+    assert service_target("far:1", tmp_path) == "far:1"
     remove_state(tmp_path)
     assert read_state(tmp_path) is None
 
@@ -124,6 +127,9 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
     assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"
     assert env["WARMSTART_SCORING_FEATURES_TARGET"] == "127.0.0.1:6001"
     assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"
+    assert env["WARMSTART_TRAINING_PORT"] == "6004"
+    assert env["WARMSTART_TRAINING_FEATURES_TARGET"] == "127.0.0.1:6001"
+    assert env["WARMSTART_TRAINING_REGISTRY"] == env["WARMSTART_SCORING_REGISTRY"]
 
 
 def test_the_supervisor_runs_every_program_under_a_leash():
@@ -147,10 +153,12 @@ def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_p
 def test_bad_settings_of_all_services_are_told_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WARMSTART_GATEWAY_DRAIN_S", "soon")
     monkeypatch.setenv("WARMSTART_SCORING_LOG_LEVEL", "loud")
+    monkeypatch.setenv("WARMSTART_TRAINING_MAX_RUNNING", "0")
     assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert "WARMSTART_GATEWAY_DRAIN_S: " in told
     assert "got 'soon'" in told
     assert "WARMSTART_SCORING_LOG_LEVEL: " in told
     assert "got 'loud'" in told
+    assert "WARMSTART_TRAINING_MAX_RUNNING: " in told
     assert not list((tmp_path / "logs").iterdir())
