@@ -50,7 +50,7 @@ class Attendant:
         self.training = training
         self._ends_as = self._stopper = None
         try:
-            self._process = await TrainingProcess.start(self._store.run(training.training_id), program)
+            self._process = TrainingProcess.start(self._store.run(training.training_id), program)
         except OSError as error:
             await self._finish(f"its process cannot be started: {error}")
             return
@@ -100,12 +100,11 @@ class Attendant:
     async def _follow(self, process: TrainingProcess) -> None:
         problem = ""
         try:
-            async with aclosing(process.lines()) as lines:
-                async for line in lines:
-                    if line.get("event") == ERROR:
-                        problem = str(line.get("message"))
-                    elif (update := update_of(line)) is not None:
-                        await self._tell(update)
+            async for line in process.lines():
+                if line.get("event") == ERROR:
+                    problem = str(line.get("message"))
+                elif (update := update_of(line)) is not None:
+                    await self._tell(update)
         except (ValueError, KeyError, TypeError) as error:
             problem = f"its process said what is not understood: {error}"
             await process.stop(0.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import psutil
@@ -15,20 +17,27 @@ from services.training.service.training import ProcessMark
 from shared.processes.family import family_of, has_ended, kill
 from shared.processes.trainer import Line, command, ending, parse_line
 
-_MAX_LINE_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.05
 
 
 class TrainingProcess:
-    """A started process. Its standard error goes where its libraries' noise goes, to its run's log."""
+    """A started process. Its standard error goes where its libraries' noise goes, to its run's log.
 
-    def __init__(self, process: asyncio.subprocess.Process, run: Run, noise_from: int) -> None:
+    A thread reads what it says. asyncio's own processes will not do: uvloop forks, and a fork of a process
+    that serves gRPC aborts, now and then, in gRPC's threads; subprocess leaves them alone (vfork).
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], run: Run, noise_from: int) -> None:
         self._process = process
         self._log = run.logs / LOG
         self._noise_from = noise_from
+        self._loop = asyncio.get_running_loop()
+        self._said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._code: asyncio.Future[int] = self._loop.create_future()
+        threading.Thread(target=self._read, name="training", daemon=True).start()
 
     @classmethod
-    async def start(cls, run: Run, program: Sequence[str]) -> TrainingProcess:
+    def start(cls, run: Run, program: Sequence[str]) -> TrainingProcess:
         """Call it on an event loop of the main thread: the leash ties to the thread that starts the process.
 
         Raises OSError.
@@ -36,12 +45,11 @@ class TrainingProcess:
         run.logs.mkdir(parents=True, exist_ok=True)
         with (run.logs / LOG).open("ab") as noise:
             noise_from = noise.tell()
-            process = await asyncio.create_subprocess_exec(
-                *command([TRAIN, "--resume", str(run.directory)], program),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                command([TRAIN, "--resume", str(run.directory)], program),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=noise,
-                limit=_MAX_LINE_BYTES,
                 start_new_session=True,  # signals reach it through us alone
             )
         return cls(process, run, noise_from)
@@ -54,15 +62,14 @@ class TrainingProcess:
         except psutil.NoSuchProcess:
             return None
 
-    async def lines(self) -> AsyncGenerator[Line, None]:
-        """Until it closes its output. Raises ValueError where it writes what is no line."""
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        async for text in self._process.stdout:
+    async def lines(self) -> AsyncIterator[Line]:
+        """Until it closes its output; once. Raises ValueError where it writes what is no line."""
+        while (text := await self._said.get()) is not None:
             yield parse_line(text.decode(errors="replace"))
 
     async def code(self) -> int:
         """Its exit code, once it has ended."""
-        return await self._process.wait()
+        return await asyncio.shield(self._code)
 
     def ending(self, code: int) -> str:
         """How it died, where it gave neither result nor error."""
@@ -74,17 +81,24 @@ class TrainingProcess:
     async def stop(self, within_s: float) -> None:
         """First by asking, so that the run can be resumed; then by force. Its children go with it."""
         family = family_of(self._process.pid)
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        self._process.terminate()
         try:
             async with asyncio.timeout(within_s):
-                await self._process.wait()
+                await self.code()
         except TimeoutError:
             family += family_of(self._process.pid)
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
         kill(family)  # before the last wait, which ends no sooner than who holds its output
-        await self._process.wait()
+        await self.code()
+
+    def _read(self) -> None:
+        """On a thread of its own, to the process's end."""
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        with self._process.stdout as said, suppress(RuntimeError):  # the loop is closed: nobody waits
+            for text in said:
+                self._loop.call_soon_threadsafe(self._said.put_nowait, text)
+            self._loop.call_soon_threadsafe(self._said.put_nowait, None)
+            self._loop.call_soon_threadsafe(self._code.set_result, self._process.wait())
 
 
 def left_over(mark: ProcessMark | None) -> psutil.Process | None:

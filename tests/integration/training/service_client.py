@@ -30,6 +30,8 @@ _FAKED = (
     "build = functools.partial(build, program=program(sys.argv[1]));"
     "sys.exit(main('training', TrainingServiceSettings, build))"
 )
+# Arguments of Python; what its trainings do follows, see `tests.training_program`.
+FAKED_SERVER = ("-c", _FAKED)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ async def server_process(directory: Path, how: str = "", **changes: Any) -> Asyn
     port = free_port()
     told = settings_of(directory, port=port, log_level="warning", **changes)
     environment = {f"WARMSTART_TRAINING_{name.upper()}": str(value) for name, value in told.items()}
-    module = ["-c", _FAKED, how] if how else ["-m", "services.training.service"]
+    module = [*FAKED_SERVER, how] if how else ["-m", "services.training.service"]
     process = await asyncio.create_subprocess_exec(sys.executable, *module, env=os.environ | environment)
     server = ServerProcess(process, f"127.0.0.1:{port}")
     try:
