@@ -165,7 +165,7 @@ def _row(training: pb.Training) -> tuple[str, ...]:
         training.options.dataset.name or "feature service",
         training.options.preset,
         training.options.adapter,
-        training.result.version + (" (champion)" if training.result.promoted else ""),
+        training.result.version + (" (promoted)" if training.result.promoted else ""),
         done,
     )
 

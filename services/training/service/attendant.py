@@ -43,11 +43,12 @@ class Attendant:
         Raises Unavailable where it cannot be noted; things are as they were then. Where its process cannot
         be started, the training has failed.
         """
-        try:
-            await asyncio.to_thread(note, training)
-        except OSError as error:
-            raise Unavailable(f"the training cannot be noted: {error}") from error
-        self.training = training
+        async with self._writing:  # its last end may still be being noted
+            try:
+                await asyncio.to_thread(note, training)
+            except OSError as error:
+                raise Unavailable(f"the training cannot be noted: {error}") from error
+            self.training = training
         self._ends_as = self._stopper = None
         try:
             self._process = TrainingProcess.start(self._store.run(training.training_id), program)
@@ -135,12 +136,14 @@ class Attendant:
         else:
             ended = replace(ended, state=State.FAILED, error=problem)
         await self._change(ended)
-        self._watchers.end()
 
     async def _change(self, training: Training) -> None:
+        """Its watchers are let go before the first wait: those who come after a new start are that one's."""
         self.training = training
         _LOG.info("training", id=training.training_id, domain=training.domain, state=training.state.name)
         self._watchers.tell(training)
+        if not training.alive:
+            self._watchers.end()
         await self._note()
 
     async def _note(self) -> None:

@@ -18,6 +18,8 @@ from shared.processes.family import family_of, has_ended, kill
 from shared.processes.trainer import Line, command, ending, parse_line
 
 _LOOK_EVERY_S = 0.05
+# Start times are counted from the boot's, which moves a little when the clock is set.
+_SAME_START_S = 1.0
 
 
 class TrainingProcess:
@@ -107,7 +109,8 @@ def left_over(mark: ProcessMark | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(mark.pid)
-        return process if process.create_time() == mark.started_s and not has_ended(process) else None
+        same = abs(process.create_time() - mark.started_s) < _SAME_START_S
+        return process if same and not has_ended(process) else None
     except psutil.NoSuchProcess:
         return None
 

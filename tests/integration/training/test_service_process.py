@@ -79,7 +79,7 @@ def movielens_like(directory: Path) -> pb.Dataset:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 async def test_a_real_training_survives_its_server_and_is_published(tmp_path: Path) -> None:
     """Killed with -9 in pre-training, resumed by the next server, published, promoted, rolled back."""
     options = pb.TrainingOptions(
