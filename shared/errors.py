@@ -7,6 +7,7 @@
     ├── StaleCursor                OUT_OF_RANGE         a stream no longer reaches back so far
     ├── EmptyCatalogue             FAILED_PRECONDITION  there is nothing to recommend yet
     ├── ModelNotHeld               FAILED_PRECONDITION  another version is asked for than is held
+    ├── WrongState                 FAILED_PRECONDITION  it cannot be done as things are now
     ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
     │   └── NoModel                UNAVAILABLE          no model is loaded yet
     ├── Overloaded                 RESOURCE_EXHAUSTED   a queue is full
@@ -115,6 +116,13 @@ class ModelNotHeld(WarmstartError):
             f"model_version {version!r} of domain {domain!r} is not held here; held: {names}",
             metadata={"domain": domain, "version": version, "held": ",".join(self.held)},
         )
+
+
+class WrongState(WarmstartError):
+    """The request is good, but cannot be met as things are now; the message says why."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "WRONG_STATE"
 
 
 class Unavailable(WarmstartError):

@@ -11,6 +11,7 @@ from services.adaptation.settings import AdaptationSettings
 from services.features.settings import FeatureSettings
 from services.gateway.settings import GatewaySettings
 from services.scoring.settings import ScoringSettings
+from services.training.service.settings import TrainingServiceSettings
 from shared.errors import SettingsError
 from shared.settings import ServerSettings, load
 
@@ -19,6 +20,7 @@ _SETTINGS: tuple[type[ServerSettings], ...] = (
     AdaptationSettings,
     ScoringSettings,
     GatewaySettings,
+    TrainingServiceSettings,
 )
 
 

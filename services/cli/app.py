@@ -18,6 +18,7 @@ from services.cli.commands import (
     models,
     story,
     training,
+    trainings,
     users,
 )
 from services.cli.failures import explain
@@ -40,6 +41,7 @@ def build() -> typer.Typer:
     app.command("feedback", epilog=lists.FEEDBACK_EXAMPLES)(lists.feedback)
     app.add_typer(_items(), name="items")
     app.add_typer(_users(), name="users")
+    app.add_typer(_trainings(), name="trainings")
     app.add_typer(_models(), name="models")
     app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
     app.command("story", epilog=story.EXAMPLES)(story.story)
@@ -62,6 +64,14 @@ def _users() -> typer.Typer:
     app.command("delete", epilog=users.DELETE_EXAMPLES)(users.delete)
     app.command("merge", epilog=users.MERGE_EXAMPLES)(users.merge)
     app.command("relate", epilog=users.RELATE_EXAMPLES)(users.relate)
+    return app
+
+
+def _trainings() -> typer.Typer:
+    app = OnceTyper(help="Trainings of the training service.", no_args_is_help=True)
+    app.command("list", epilog=trainings.LIST_EXAMPLES)(trainings.list_)
+    app.command("watch", epilog=trainings.WATCH_EXAMPLES)(trainings.watch)
+    app.command("stop", epilog=trainings.STOP_EXAMPLES)(trainings.stop)
     return app
 
 

@@ -11,6 +11,9 @@ import typer
 from shared.domain import DEFAULT_DOMAIN
 
 GATEWAY_VARIABLE = "WARMSTART_GATEWAY"
+SERVICE_VARIABLE = "WARMSTART_TRAINING_SERVICE"
+# In place of HOST:PORT: the one that `warmstart up` runs on the data directory.
+LOCAL = "local"
 DATA_DIR_VARIABLE = "WARMSTART_DATA_DIR"
 _WHERE = "Where"
 
@@ -39,6 +42,29 @@ Gateway = Annotated[
         metavar="HOST:PORT",
         help="Gateway to call; by default the cluster that `warmstart up` runs on this data directory, "
         "or 127.0.0.1:20051 where no data directory is named.",
+        show_default=False,
+        rich_help_panel=_WHERE,
+    ),
+]
+Service = Annotated[
+    str,
+    typer.Option(
+        "--service",
+        envvar=SERVICE_VARIABLE,
+        metavar="HOST:PORT",
+        help="Training service to call; by default that of the cluster that `warmstart up` runs on this data "
+        "directory, or 127.0.0.1:20055 where no data directory is named.",
+        show_default=False,
+        rich_help_panel=_WHERE,
+    ),
+]
+InService = Annotated[
+    str,
+    typer.Option(
+        "--service",
+        metavar="HOST:PORT",
+        help="Do it in this training service instead; `local` is the one that `warmstart up` runs on this "
+        "data directory.",
         show_default=False,
         rich_help_panel=_WHERE,
     ),

@@ -79,8 +79,14 @@ def new_run(directory: Path, options: Mapping[str, Any]) -> Run:
         raise InvalidInput.of(
             "run_dir", f"must be a directory that can be made ({error.strerror})", str(directory)
         ) from error
-    write_atomically(directory / _OPTIONS, json.dumps(dict(options), indent=2).encode())
-    return Run(directory)
+    run = Run(directory)
+    note_options(run, options)
+    return run
+
+
+def note_options(run: Run, options: Mapping[str, Any]) -> None:
+    """Whoever resumes the run goes by them."""
+    write_atomically(run.directory / _OPTIONS, json.dumps(dict(options), indent=2).encode())
 
 
 def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
@@ -104,6 +110,12 @@ def note_result(run: Run, result: Mapping[str, Any]) -> None:
 
 def is_finished(run: Run) -> bool:
     return (run.directory / _RESULT).is_file()
+
+
+def noted_result(run: Run) -> dict[str, Any]:
+    """What `note_result` noted. Raises FileNotFoundError where the run is not finished."""
+    result: dict[str, Any] = json.loads((run.directory / _RESULT).read_text())
+    return result
 
 
 def fresh_name() -> str:

@@ -11,18 +11,22 @@ from services.adaptation.settings import AdaptationSettings
 from services.features.settings import FeatureSettings
 from services.gateway.settings import GatewaySettings
 from services.scoring.settings import ScoringSettings
+from services.training.service.settings import TrainingServiceSettings
 from shared.inference.settings import ModelServerSettings
 from shared.settings import ServerSettings
 
 README = Path(__file__).parents[2] / "README.md"
 _START = "<!-- settings: written by `make docs`, checked by the tests -->\n"
 _END = "<!-- /settings -->"
-_SERVERS = (GatewaySettings, FeatureSettings, AdaptationSettings, ScoringSettings)
+_SERVERS = (GatewaySettings, FeatureSettings, AdaptationSettings, ScoringSettings, TrainingServiceSettings)
 
 
 def tables() -> str:
     """Markdown: one table of what all servers share, one for the model servers, one for each server's own."""
-    parts = ["**Every server** (`<SERVICE>` is GATEWAY, FEATURES, ADAPTATION or SCORING)\n", _header()]
+    parts = [
+        "**Every server** (`<SERVICE>` is GATEWAY, FEATURES, ADAPTATION, SCORING or TRAINING)\n",
+        _header(),
+    ]
     parts += _rows(ServerSettings, "WARMSTART_<SERVICE>_", leave_out={"port"})
     parts += ["\n**Adaptation and scoring** (`<SERVICE>` is ADAPTATION or SCORING)\n", _header()]
     parts += _rows(ModelServerSettings, "WARMSTART_<SERVICE>_", leave_out=set(ServerSettings.model_fields))

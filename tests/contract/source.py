@@ -9,7 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVERS = ("gateway", "features", "adaptation", "scoring")
+# Package by server, named as its settings and its area of the contract are.
+SERVERS = {
+    "gateway": "services.gateway",
+    "features": "services.features",
+    "adaptation": "services.adaptation",
+    "scoring": "services.scoring",
+    "training": "services.training.service",  # around it stands what it runs
+}
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,10 @@ def test_domain_errors_and_limits_stand_on_nothing_heavy() -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("package", ["services.gateway", "services.features", "services.cli", "shared.rpc"])
+@pytest.mark.parametrize(
+    "package",
+    ["services.gateway", "services.features", "services.training.service", "services.cli", "shared.rpc"],
+)
 def test_the_light_parts_start_without_tensorflow_and_ray(package: str) -> None:
     """Every module of them, in a fresh interpreter."""
     program = (

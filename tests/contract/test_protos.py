@@ -125,7 +125,7 @@ def test_every_enum_starts_with_unspecified(files: list[descriptor_pb2.FileDescr
 def test_every_rpc_is_served(files: list[descriptor_pb2.FileDescriptorProto]) -> None:
     """Each servicer class has a method of its own for every RPC of its service."""
     served: dict[str, set[str]] = {}
-    for module in modules(*(f"services/{s}" for s in SERVERS)):
+    for module in modules(*(package.replace(".", "/") for package in SERVERS.values())):
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.ClassDef):
                 continue

@@ -16,13 +16,13 @@ from tests.contract.source import ROOT, SERVERS, Module, modules
 
 def folder(server: str) -> dict[str, Module]:
     """Modules of a server by file name without suffix, packages by folder name."""
-    here = ROOT / "services" / server
+    here = ROOT / SERVERS[server].replace(".", "/")
     found = {p.stem: Module(p) for p in here.glob("*.py")}
     return found | {p.parent.name: Module(p) for p in here.glob("*/__init__.py")}
 
 
 def settings_classes(server: str) -> list[type[BaseSettings]]:
-    module = importlib.import_module(f"services.{server}.settings")
+    module = importlib.import_module(f"{SERVERS[server]}.settings")
     return [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)

@@ -15,7 +15,7 @@ from services.cli.cluster.state import read_state
 from tests.cluster import UpProcess, clean_environment, gone, until, warmstart
 
 pytestmark = pytest.mark.timeout(600)
-_PROGRAMS = ("valkey", "features", "adaptation", "scoring", "gateway")
+_PROGRAMS = ("valkey", "features", "adaptation", "scoring", "gateway", "training")
 
 
 def test_up_answers_before_a_first_model_exists(cluster: UpProcess):
@@ -42,7 +42,7 @@ def test_taken_ports_are_named(cluster: UpProcess, tmp_path: Path):
     assert f"port {state.ports.features} for features is taken" in refused.err
 
 
-@pytest.mark.parametrize("name", ["features", "gateway", "valkey"])
+@pytest.mark.parametrize("name", ["features", "gateway", "valkey", "training"])
 def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
     before = cluster.program(name)
     assert before is not None

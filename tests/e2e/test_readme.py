@@ -28,6 +28,7 @@ def test_a_block_of_the_readme_runs(trained: UpProcess, tmp_path: Path, language
     state = read_state(trained.data_dir)
     assert state is not None
     code = code.replace("127.0.0.1:20051", state.gateway).replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+    code = code.replace("127.0.0.1:20055", state.ports.target("training"))
     programs = Path(sys.executable).parent
     command = {"bash": ["bash", "-euo", "pipefail", "-c", code], "python": [sys.executable, "-c", code]}
     done = subprocess.run(

@@ -23,6 +23,7 @@ _SERVICE_NAMES = {
     "adaptation": "warmstart.adaptation.v1.AdaptationService",
     "scoring": "warmstart.scoring.v1.ScoringService",
     "gateway": "warmstart.gateway.v1.RecommendationService",
+    "training": "warmstart.training.v1.TrainingService",
 }
 _READY, _ALIVE, _AWAY = "ready", "alive", "away"
 

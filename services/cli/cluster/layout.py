@@ -8,8 +8,9 @@ from pathlib import Path
 
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.failures import CommandError
+from shared.processes import leash
 
-SERVICES = ("features", "adaptation", "scoring", "gateway")
+SERVICES = ("features", "adaptation", "scoring", "gateway", "training")
 PROGRAMS = ("valkey", *SERVICES)
 # Marks every process of one cluster in its environment, so that none can hide.
 CLUSTER_MARK = "WARMSTART_UP_CLUSTER"
@@ -33,7 +34,7 @@ def environment(
     domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
     places = {
         "WARMSTART_UP_PYTHON": sys.executable,
-        "WARMSTART_UP_LEASH": str(Path(__file__).with_name("leash.py")),
+        "WARMSTART_UP_LEASH": str(leash.__file__),
         "WARMSTART_UP_SOCKET": str(socket),
         "WARMSTART_UP_LOGS": str(logs),
         CLUSTER_MARK: mark,
@@ -47,6 +48,9 @@ def environment(
         "WARMSTART_GATEWAY_FEATURES_TARGET": ports.target("features"),
         "WARMSTART_GATEWAY_ADAPTATION_TARGET": ports.target("adaptation"),
         "WARMSTART_GATEWAY_SCORING_TARGET": ports.target("scoring"),
+        "WARMSTART_TRAINING_FEATURES_TARGET": ports.target("features"),
+        "WARMSTART_TRAINING_REGISTRY": str(registry),
+        "WARMSTART_TRAINING_RUNS": str(data_dir / "runs"),
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": inherited.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     }

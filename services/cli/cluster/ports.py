@@ -24,12 +24,13 @@ class Ports:
     features: int
     adaptation: int
     scoring: int
+    training: int
     valkey: int
 
     @classmethod
     def from_base(cls, base: int) -> Ports:
         """base, base+1, … for the services; base+9 for the store."""
-        return cls(base, base + 1, base + 2, base + 3, base + _VALKEY_OFFSET)
+        return cls(base, base + 1, base + 2, base + 3, base + 4, base + _VALKEY_OFFSET)
 
     def by_name(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -22,8 +22,8 @@ from supervisor.xmlrpc import SupervisorTransport
 from services.cli.cluster.layout import CLUSTER_MARK
 
 _POLL_S = 0.05
-# Five programs, each at most stopwaitsecs, one after the other.
-_STOP_S = 110.0
+# Six programs, each at most stopwaitsecs, one after the other.
+_STOP_S = 155.0
 # sun_path holds 108 bytes on Linux, 104 on macOS; supervisord first binds "<path>.<pid>".
 _MAX_SOCKET_BYTES = 103
 _SUPERVISOR_SUFFIX_BYTES = 9

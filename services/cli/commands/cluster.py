@@ -22,19 +22,21 @@ from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, fre
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
+from shared.processes.family import has_ended
 
 UP_EXAMPLES = options.examples(
     "warmstart up", "warmstart up --base-port 6000", "warmstart up --free-ports --detach"
 )
 DOWN_EXAMPLES = options.examples("warmstart down")
 _POLL_S = 0.2
-_STOP_S = 120.0
+_STOP_S = 165.0
 _START_TIMEOUT_S = 120.0
 
 BasePort = Annotated[
     int,
     typer.Option(
-        help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+9 valkey.", metavar="N"
+        help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+4 training, N+9 valkey.",
+        metavar="N",
     ),
 ]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")]
@@ -52,9 +54,10 @@ def up(
     ] = False,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Run the whole cluster on this machine until Ctrl-C: valkey, features, adaptation, scoring, gateway.
+    """Run the whole cluster on this machine until Ctrl-C.
 
-    A program that dies is started again at once. Logs are in the data directory.
+    That is valkey, features, adaptation, scoring, gateway and training. A program that dies is started again
+    at once. Logs are in the data directory.
     """
     if detach:
         state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)
@@ -83,19 +86,11 @@ def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
     with suppress(psutil.NoSuchProcess):  # it may end by itself just now
         process.terminate()
     deadline = time.monotonic() + _STOP_S
-    while not _has_ended(process):
+    while not has_ended(process):
         if time.monotonic() > deadline:
             raise CommandError(f"process {process.pid} is still stopping after {_STOP_S:g} s")
         time.sleep(_POLL_S)
     output.stdout().print("stopped")
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    """A zombie has: whether its parent ever asks for its end is not ours to wait for."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _where(data_dir: Path) -> str:

@@ -23,6 +23,7 @@ from services.cli.commands.cluster import BasePort, FreePorts, announce, hold, p
 from services.cli.failures import CommandError
 from services.cli.importing.rejects import RejectsFile
 from services.cli.story.tell import StoryOptions
+from services.cli.training.printing import print_trained
 from shared.artifacts import Registry
 from shared.datasets import load
 
@@ -119,6 +120,7 @@ def _train_once(cluster: LocalCluster, preset: str, console: Console) -> None:
     arguments = training.train_arguments(
         cluster.data_dir, [f"--features-target={cluster.ports.target('features')}"], preset=preset
     )
-    training.print_trained(training.follow(arguments, output.stderr()), console)
+    result = training.follow(arguments, output.stderr())
+    print_trained(result, training.report_text(result), console)
     if Registry(cluster.data_dir / "registry").champion(options.DOMAIN) is None:
         raise CommandError("the trained model did not pass its gate, so there is none to serve")

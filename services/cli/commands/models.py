@@ -1,20 +1,27 @@
-"""`warmstart models list|show|promote|rollback`, on the registry of the data directory."""
+"""`warmstart models list|show|promote|rollback`, on the data directory's registry or a training service's."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+from warmstart.training.v1 import training_service_pb2 as pb
 
 from services.cli import options, output
 from services.cli.failures import CommandError
+from services.cli.target import service_target
+from services.cli.training.clients import TrainingClient, open_training
 from shared.artifacts import Manifest, Registry
 from shared.domain import ModelRef
 from shared.errors import ArtifactError
 
-LIST_EXAMPLES = options.examples("warmstart models list", "warmstart models list --json")
+T = TypeVar("T")
+Row = dict[str, Any]
+LIST_EXAMPLES = options.examples("warmstart models list", "warmstart models list --service local --json")
 SHOW_EXAMPLES = options.examples("warmstart models show", "warmstart models show 20260101T120000.000Z --json")
 PROMOTE_EXAMPLES = options.examples("warmstart models promote 20260101T120000.000Z")
 ROLLBACK_EXAMPLES = options.examples("warmstart models rollback")
@@ -29,21 +36,25 @@ Version = Annotated[str, typer.Argument(help="A version's name, from `warmstart 
 def list_(
     as_json: options.Json = False,
     registry: RegistryDir = None,
+    service: options.InService = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Published models, oldest first."""
-    models = _registry(registry, data_dir)
-    aliases = _aliases(models, domain)
-    manifests = [models.manifest(ModelRef(domain, v)) for v in models.versions(domain)]
+    if service:
+        rows, notes = _listed(_target(service, registry, data_dir), domain)
+    else:
+        rows, notes = _read(_registry(registry, data_dir), domain)
+    for note in notes:
+        output.stderr().print(note, style="yellow", markup=False, soft_wrap=True)
     if as_json:
-        rows = [{**_summary(m), "alias": aliases.get(m.version)} for m in manifests]
         output.print_json(rows)
         return
     columns = (
         "version",
         "alias",
         "published (UTC)",
+        "preset",
         "adapter",
         output.Column("items", numeric=True),
         output.Column("NDCG@10", numeric=True),
@@ -51,15 +62,16 @@ def list_(
     )
     cells = [
         (
-            m.version,
-            aliases.get(m.version, ""),
-            _when(m.created_ms),
-            m.adapter.name,
-            f"{m.data.items:,}",
-            _metric(m, "ndcg10"),
-            _metric(m, "ndcg10_item_knn"),
+            row["version"],
+            row["alias"] or "",
+            row["published"],
+            row["preset"],
+            row["adapter"],
+            f"{row['items']:,}",
+            _metric(row, "ndcg10"),
+            _metric(row, "ndcg10_item_knn"),
         )
-        for m in manifests
+        for row in rows
     ]
     output.stdout().print(output.table(f"Models of domain {domain}", columns, cells))
 
@@ -87,34 +99,88 @@ def promote(
     version: Version,
     as_json: options.Json = False,
     registry: RegistryDir = None,
+    service: options.InService = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Make a version the champion; servers take it up while they serve."""
-    _say(_registry(registry, data_dir).promote(domain, version), as_json)
+    if service:
+        target = _target(service, registry, data_dir)
+        _say(domain, _asked(target, domain, lambda client: client.promote(version)), as_json)
+    else:
+        _say(domain, _registry(registry, data_dir).promote(domain, version).version, as_json)
 
 
 def rollback(
     as_json: options.Json = False,
     registry: RegistryDir = None,
+    service: options.InService = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Make the champion before this one the champion again."""
-    _say(_registry(registry, data_dir).roll_back(domain), as_json)
+    if service:
+        target = _target(service, registry, data_dir)
+        _say(domain, _asked(target, domain, lambda client: client.roll_back()), as_json)
+    else:
+        _say(domain, _registry(registry, data_dir).roll_back(domain).version, as_json)
+
+
+def _target(service: str, registry: Path | None, data_dir: Path) -> str:
+    if registry is not None:
+        raise typer.BadParameter("give either --service or --registry: a service has a registry of its own")
+    return service_target(service, data_dir)
+
+
+def _asked(target: str, domain: str, ask: Callable[[TrainingClient], Awaitable[T]]) -> T:
+    """What the training service answers."""
+
+    async def run() -> T:
+        async with open_training(target, domain) as client:
+            return await ask(client)
+
+    return asyncio.run(run())
 
 
 def _registry(given: Path | None, data_dir: Path) -> Registry:
     return Registry(given or data_dir / "registry")
 
 
-def _aliases(models: Registry, domain: str) -> dict[str, str]:
-    """Version → alias. A damaged alias is told, and does not hide the versions from whom would mend it."""
+def _read(models: Registry, domain: str) -> tuple[list[Row], list[str]]:
+    """The versions of a registry, and notes on what cannot be shown: a damaged alias does not hide the
+    versions from whom would mend it."""
+    notes: list[str] = []
+    aliases: dict[str, str] = {}
     try:
-        return {version: name for name, version in models.aliases(domain).items()}
+        aliases |= {ref.version: "previous" for ref in models.earlier_champions(domain)[:1]}
+        aliases |= {version: name for name, version in models.aliases(domain).items()}
     except ArtifactError as error:
-        output.stderr().print(f"no aliases shown: {error}", style="yellow", markup=False, soft_wrap=True)
-        return {}
+        notes.append(f"no aliases shown: {error}")
+    manifests = [models.manifest(ModelRef(domain, v)) for v in models.versions(domain)]
+    return [{**_summary(m), "alias": aliases.get(m.version)} for m in manifests], notes
+
+
+def _listed(target: str, domain: str) -> tuple[list[Row], list[str]]:
+    """The same, as the training service lists them."""
+    models, problem = _asked(target, domain, lambda client: client.models())
+    notes = [f"no aliases shown: {problem}"] if problem else []
+    notes += [f"no more is known of {m.version}: {m.problem}" for m in models if m.problem]
+    return [_row(model, domain) for model in reversed(models)], notes
+
+
+def _row(model: pb.PublishedModel, domain: str) -> Row:
+    return {
+        "version": model.version,
+        "domain": domain,
+        "published": _when(model.created_ms) if model.created_ms else "",
+        "preset": model.preset,
+        "adapter": model.adapter,
+        "events": model.events,
+        "users": model.users,
+        "items": model.items,
+        "metrics": dict(model.metrics),
+        "alias": ", ".join(model.aliases) or None,
+    }
 
 
 def _ref(models: Registry, domain: str, version: str) -> ModelRef:
@@ -126,18 +192,19 @@ def _ref(models: Registry, domain: str, version: str) -> ModelRef:
     return champion
 
 
-def _say(ref: ModelRef, as_json: bool) -> None:
+def _say(domain: str, champion: str, as_json: bool) -> None:
     if as_json:
-        output.print_json({"domain": ref.domain, "champion": ref.version})
+        output.print_json({"domain": domain, "champion": champion})
     else:
-        output.stdout().print(f"champion of {ref.domain}: {ref.version}")
+        output.stdout().print(f"champion of {domain}: {champion}")
 
 
-def _summary(manifest: Manifest) -> dict[str, Any]:
+def _summary(manifest: Manifest) -> Row:
     return {
         "version": manifest.version,
         "domain": manifest.domain,
         "published": _when(manifest.created_ms),
+        "preset": str(manifest.model.get("preset", "")),
         "adapter": manifest.adapter.name,
         "events": manifest.data.events,
         "users": manifest.data.users,
@@ -146,9 +213,9 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _metric(manifest: Manifest, name: str) -> str:
+def _metric(row: Row, name: str) -> str:
     """On held-out people, as noted when the version was published."""
-    value = manifest.metrics.get(name)
+    value = row["metrics"].get(name)
     return "" if value is None else f"{value:.4f}"
 
 

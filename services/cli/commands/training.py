@@ -14,8 +14,11 @@ from rich.markdown import Markdown
 
 from services.cli import options, output
 from services.cli.cluster.state import read_state
+from services.cli.commands.trainings import refuse_local, train_in_service, wanted_training
 from services.cli.failures import CommandError
+from services.cli.target import service_target
 from services.cli.training.child import run_directory, run_training
+from services.cli.training.printing import print_trained
 from services.cli.training.progress import StageBars
 from shared.datasets import DATASETS
 from shared.holdout import HELD_OUT_SHARE
@@ -26,6 +29,7 @@ TRAIN_EXAMPLES = options.examples(
     'warmstart train --adapter gradient --adapter-settings \'{"steps": 3, "learned_rates": true}\'',
     "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
     "warmstart train --resume var/runs/20260101T120000.000Z",
+    "warmstart train --service local --preset base",
 )
 EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate",
@@ -99,7 +103,9 @@ Address = Annotated[
     str,
     typer.Option(help="Address of a Ray cluster; by default a local Ray.", rich_help_panel=_RESOURCES),
 ]
-Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, or a service's training.")
+]
 
 
 def train(
@@ -128,13 +134,27 @@ def train(
     cpus: Cpus = 0,
     address: Address = "",
     as_json: options.Json = False,
+    service: options.InService = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Train a model on Ray, publish it, and promote it if it serves strangers well enough.
 
-    Servers take a new champion up while they serve. Ctrl-C stops the run; --resume goes on with it.
+    Servers take a new champion up while they serve. Ctrl-C stops the run; --resume goes on with it. With
+    --service it runs in the training service, which Ctrl-C leaves running.
     """
+    if service:
+        local: dict[str, object] = {"--features-target": features_target, "--address": address}
+        local |= {"--events": events, "--items": items, "--users": users, "--relations": relations}
+        refuse_local({**local, "--map": mapping, "--held-out-users": held_out_users})
+        wanted = wanted_training(
+            dataset=dataset, path=str(path or ""), preset=preset, adapter=adapter,
+            adapter_settings=adapter_settings, seed=seed, pretrain_steps=pretrain_steps,
+            meta_steps=meta_steps, workers=workers, cpus=cpus, promote=promote, held_out_share=held_out_share,
+        )  # fmt: skip
+        target = service_target(service, data_dir)
+        train_in_service(target, domain, resume.name if resume else wanted, as_json)
+        return
     files = {"events": events, "items": items, "users": users, "relations": relations}
     source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
     arguments = ["train"]
@@ -149,7 +169,7 @@ def train(
     if as_json:
         output.print_json(result)
     else:
-        print_trained(result, output.stdout())
+        print_trained(result, report_text(result), output.stdout())
 
 
 def evaluate(
@@ -242,6 +262,11 @@ def source_arguments(
     return arguments
 
 
+def report_text(result: Mapping[str, Any]) -> str:
+    """The report in Markdown, from the run's directory."""
+    return Path(result["report"]["markdown"]).read_text(encoding="utf-8")
+
+
 def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
     """The options of a first training, all else at its defaults."""
     model = _shared(preset, ("ridge", "{}"), 0, 0, 0, ())
@@ -266,18 +291,6 @@ def follow(arguments: Sequence[str], console: Console) -> dict[str, Any]:
             command = f"warmstart {arguments[0]} --resume {run[0]}"
             console.print(f"stopped; go on with: {output.escaped(command)}", soft_wrap=True)
         raise
-
-
-def print_trained(result: Mapping[str, Any], console: Console) -> None:
-    """The few-shot table of the held-out people, then the gate's decision."""
-    report = Path(result["report"]["markdown"])
-    console.print(Markdown(report.read_text(encoding="utf-8")))
-    for reason in result["reasons"]:
-        console.print(output.escaped(f"gate: {reason}"))
-    decision = "is champion now" if result["promoted"] else "is published but was not promoted"
-    console.print(f"{result['version']} {decision} ({result['seconds']:g} s)")
-    if not result["promoted"]:
-        console.print(f"promote it all the same with: warmstart models promote {result['version']}")
 
 
 def _local_features(data_dir: Path) -> str:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import psutil
-
-from services.cli.cluster import leash
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
-
-Line = dict[str, Any]
-PROGRAM = ("-m", "services.training")
-# Within a run's directory; a test compares it with the training's own.
-LOG = Path("logs", "training.log")
-# Ray and TensorFlow need a moment to save a checkpoint and to stop their workers.
-_STOP_S = 30.0
-_TAIL_CHARS = 2000
+from shared.processes.family import family_of, kill
+from shared.processes.trainer import ERROR, LOG, PROGRAM, RESULT, STOP_S, Line, command, ending, parse_line
 
 
 def run_training(
@@ -34,7 +23,6 @@ def run_training(
     Ctrl-C and SIGTERM stop it cleanly and raise KeyboardInterrupt. Raises CommandError with what the
     process said where it fails, or how it died and how to go on where it said nothing.
     """
-    command = [sys.executable, str(leash.__file__), "--term", sys.executable, *program]
     run: list[Path] = []
 
     def noting_the_run(line: Line) -> None:
@@ -47,7 +35,7 @@ def run_training(
         tempfile.TemporaryFile() as noise,
         interrupted_by(signal.SIGTERM, signal.SIGHUP),
         subprocess.Popen(  # noqa: S603 - our own command line
-            [*command, *arguments],
+            command(arguments, program),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=noise,
@@ -64,11 +52,11 @@ def run_training(
         except BaseException:
             _kill_tree(process)
             raise
-        if last.get("event") == "result" and code == 0:
+        if last.get("event") == RESULT and code == 0:
             return last
         if last.get("message"):
             raise CommandError(last["message"])
-        said = [_ending(code, noise), *(_next_steps(arguments[0], run[0]) if run else ())]
+        said = [ending(code, _last_words(noise)), *(_next_steps(arguments[0], run[0]) if run else ())]
         raise CommandError("\n".join(said))
 
 
@@ -78,12 +66,10 @@ def _follow(process: subprocess.Popen[str], on_line: Callable[[Line], None]) -> 
     assert process.stdout is not None  # noqa: S101 - a pipe was asked for
     for text in process.stdout:
         try:
-            line: Line = json.loads(text)
-        except ValueError:
-            raise CommandError(
-                f"the training process wrote a line that is not JSON: {text[:200]!r}"
-            ) from None
-        if line.get("event") in ("result", "error"):
+            line = parse_line(text)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        if line.get("event") in (RESULT, ERROR):
             last = line
         else:
             on_line(line)
@@ -92,49 +78,24 @@ def _follow(process: subprocess.Popen[str], on_line: Callable[[Line], None]) -> 
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """First by asking, so that the run can be resumed; then by force. Its children go with it."""
-    family = _family(process)
+    family = family_of(process.pid)
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(_STOP_S)
+        process.wait(STOP_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: at once
         _kill_tree(process)
-    _kill(family)
+    kill(family)
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:
-    _kill(_family(process))
+    kill(family_of(process.pid))
     process.kill()
     process.wait()
 
 
-def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Its children and theirs (Ray's daemons, training workers)."""
-    try:
-        return list(psutil.Process(process.pid).children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _kill(processes: Sequence[psutil.Process]) -> None:
-    for process in processes:
-        try:
-            process.kill()  # psutil refuses a process id that was used again
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _ending(code: int, noise: IO[bytes]) -> str:
-    how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code} and no result"
+def _last_words(noise: IO[bytes]) -> str:
     noise.seek(0)
-    tail = noise.read().decode(errors="replace")[-_TAIL_CHARS:].strip()
-    return f"the training process {how}" + (f"; its last words:\n{tail}" if tail else "")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+    return noise.read().decode(errors="replace")
 
 
 def _next_steps(command: str, run: Path) -> list[str]:

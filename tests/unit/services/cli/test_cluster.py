@@ -1,4 +1,4 @@
-"""Ports, lock, state file, leash, environment: the parts of the local cluster, each alone."""
+"""Ports, lock, state file, environment: the parts of the local cluster, each alone."""
 
 from __future__ import annotations
 
@@ -8,30 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from services.cli.app import main
-from services.cli.cluster import leash
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock, lock_holder
 from services.cli.cluster.ports import Ports, base_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
 from services.cli.failures import CommandError
-from services.cli.target import DEFAULT_GATEWAY, gateway_target
-
-_DEADLINE_S = 20.0
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
+from services.cli.target import DEFAULT_GATEWAY, gateway_target, service_target
 
 
 def test_ports_count_on_from_the_base():
@@ -41,6 +30,7 @@ def test_ports_count_on_from_the_base():
         "features": 20052,
         "adaptation": 20053,
         "scoring": 20054,
+        "training": 20055,
         "valkey": 20060,
     }
 
@@ -63,8 +53,8 @@ def test_a_base_port_out_of_range_is_refused(base):
         base_ports(base)
 
 
-def test_free_ports_are_five_different_ones():
-    assert len(set(free_ports().by_name().values())) == 5
+def test_free_ports_are_six_different_ones():
+    assert len(set(free_ports().by_name().values())) == 6
 
 
 def test_a_data_directory_has_one_holder(tmp_path):
@@ -107,6 +97,8 @@ def test_the_state_file_says_where_the_gateway_is(tmp_path):
     assert read_state(tmp_path) == state
     assert gateway_target("", tmp_path) == "127.0.0.1:6000"
     assert gateway_target("far:1", tmp_path) == "far:1"
+    assert service_target("", tmp_path) == service_target("local", tmp_path) == "127.0.0.1:6004"
+    assert service_target("far:1", tmp_path) == "far:1"
     remove_state(tmp_path)
     assert read_state(tmp_path) is None
 
@@ -135,6 +127,9 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
     assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"
     assert env["WARMSTART_SCORING_FEATURES_TARGET"] == "127.0.0.1:6001"
     assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"
+    assert env["WARMSTART_TRAINING_PORT"] == "6004"
+    assert env["WARMSTART_TRAINING_FEATURES_TARGET"] == "127.0.0.1:6001"
+    assert env["WARMSTART_TRAINING_REGISTRY"] == env["WARMSTART_SCORING_REGISTRY"]
 
 
 def test_the_supervisor_runs_every_program_under_a_leash():
@@ -143,33 +138,6 @@ def test_the_supervisor_runs_every_program_under_a_leash():
         section = text.split(f"[program:{program}]")[1].split("[program:")[0]
         assert "WARMSTART_UP_LEASH" in section
         assert "autorestart=true" in section
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
-def test_a_leashed_program_dies_with_its_parent(tmp_path):
-    """Killed with -9, the parent has no chance to stop it."""
-    note = tmp_path / "pid"
-    sleeper = (
-        f"import os,pathlib,time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    )
-    script = (
-        "import subprocess,sys; "
-        f"subprocess.run([sys.executable, {leash.__file__!r}, sys.executable, '-c', {sleeper!r}])"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        until(lambda: note.exists() and note.read_text())
-        child = psutil.Process(int(note.read_text()))
-    finally:
-        parent.kill()
-        parent.wait()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-
-
-def test_the_leash_becomes_the_program():
-    program = [sys.executable, "-c", "import sys; sys.exit(7)"]
-    done = subprocess.run([sys.executable, leash.__file__, "--term", *program], check=False)
-    assert done.returncode == 7
 
 
 def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_path):
@@ -185,10 +153,12 @@ def test_the_socket_lies_in_the_data_directory_unless_the_path_is_too_long(tmp_p
 def test_bad_settings_of_all_services_are_told_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WARMSTART_GATEWAY_DRAIN_S", "soon")
     monkeypatch.setenv("WARMSTART_SCORING_LOG_LEVEL", "loud")
+    monkeypatch.setenv("WARMSTART_TRAINING_MAX_RUNNING", "0")
     assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert "WARMSTART_GATEWAY_DRAIN_S: " in told
     assert "got 'soon'" in told
     assert "WARMSTART_SCORING_LOG_LEVEL: " in told
     assert "got 'loud'" in told
+    assert "WARMSTART_TRAINING_MAX_RUNNING: " in told
     assert not list((tmp_path / "logs").iterdir())

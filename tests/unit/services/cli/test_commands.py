@@ -48,6 +48,7 @@ def test_the_commands_are_those_of_the_readme():
         "bench", "story", "demo",
         "items list", "items get", "items add", "items delete",
         "users export", "users delete", "users merge", "users relate",
+        "trainings list", "trainings watch", "trainings stop",
         "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
 
@@ -117,6 +118,34 @@ def test_an_unreachable_gateway_is_said_with_what_to_do(capsys):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("arguments", [["trainings", "list"], ["train"], ["models", "list"]])
+def test_an_unreachable_training_service_is_said_with_what_to_do(arguments, capsys):
+    assert main([*arguments, "--service", "127.0.0.1:1"]) == 1
+    said = capsys.readouterr().err
+    assert "training service: 127.0.0.1:1" in said
+    assert "--service HOST:PORT" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--events", "a.csv", "--map", "user=u"], "--events, --map"),
+        (["--features-target", "a:1"], "--features-target"),
+        (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got '[3]'"),
+        (["--adapter-settings", "{"], "--adapter-settings must be JSON, got '{'"),
+    ],
+)
+def test_what_a_training_service_cannot_be_told_is_refused(options, named, capsys):
+    assert main(["train", "--service", "127.0.0.1:1", *options]) == 2
+    assert named in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_registry_and_a_service_are_not_given_together(tmp_path, capsys):
+    assert main(["models", "list", "--service", "127.0.0.1:1", "--registry", str(tmp_path)]) == 2
+    assert "either --service or --registry" in capsys.readouterr().err
+
+
 def test_down_without_a_cluster_fails_with_what_to_do(tmp_path, capsys):
     assert main(["down", "--data-dir", str(tmp_path)]) == 1
     assert "no cluster runs on" in capsys.readouterr().err
@@ -128,9 +157,18 @@ _CALLS_THE_GATEWAY = [
     ["items", "delete", "i"], ["users", "export", "u"], ["users", "delete", "u", "--yes"],
     ["users", "merge", "u", "v"], ["users", "relate", "u", "v"],
 ]  # fmt: skip
+_CALLS_THE_TRAINING_SERVICE = [
+    ["trainings", "list"], ["trainings", "watch"], ["trainings", "stop", "t"],
+    ["train", "--service", "local"], ["models", "list", "--service", "local"],
+    ["models", "promote", "v", "--service", "local"], ["models", "rollback", "--service", "local"],
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", _CALLS_THE_GATEWAY, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize(
+    "arguments",
+    [*_CALLS_THE_GATEWAY, *_CALLS_THE_TRAINING_SERVICE],
+    ids=lambda words: " ".join(words[:2]),
+)
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_a_named_data_directory_without_a_cluster_is_not_swapped_for_another_cluster(
     arguments, how, tmp_path, monkeypatch, capsys
@@ -145,7 +183,7 @@ def test_a_named_data_directory_without_a_cluster_is_not_swapped_for_another_clu
     assert main(command) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert f"no cluster runs on {tmp_path}: start it with `warmstart up --data-dir {tmp_path}`" in said
-    assert "--gateway" in said
+    assert "--service" in said if arguments in _CALLS_THE_TRAINING_SERVICE else "--gateway" in said
 
 
 def test_without_a_named_data_directory_the_default_gateway_is_called(tmp_path, monkeypatch):

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from services.cli.failures import CommandError
-from services.cli.training import child
 from services.cli.training.child import run_directory, run_training
 from services.cli.training.progress import StageBars
 from services.training import command
 from services.training.runs import Run
+from shared.processes import trainer
 
 
 def saying(*lines: dict[str, Any], then: str = "") -> tuple[str, ...]:
@@ -60,8 +60,8 @@ def test_a_killed_process_is_said_with_its_log_and_how_to_go_on(tmp_path):
         f"log: {tmp_path}/logs/training.log",
         f"go on with: warmstart train --resume {tmp_path}",
     ]
-    assert child.LOG.name == command.LOG
-    assert Run(tmp_path).logs == tmp_path / child.LOG.parent
+    assert trainer.LOG.name == command.LOG
+    assert Run(tmp_path).logs == tmp_path / trainer.LOG.parent
 
 
 def test_a_line_that_is_no_json_is_refused():
@@ -72,7 +72,7 @@ def test_a_line_that_is_no_json_is_refused():
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_an_interrupt_stops_the_process_and_its_children(tmp_path, monkeypatch, stubborn):
     """First by SIGINT; one that does not listen is killed with its family."""
-    monkeypatch.setattr("services.cli.training.child._STOP_S", 1.0 if stubborn else 30.0)
+    monkeypatch.setattr("services.cli.training.child.STOP_S", 1.0 if stubborn else 30.0)
     note = tmp_path / "stopped"
     ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN)" if stubborn else "pass"
     then = (

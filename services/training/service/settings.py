@@ -1,0 +1,41 @@
+"""What the training server is told: `WARMSTART_TRAINING_*`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.training.service.training import Places
+from shared.processes.trainer import STOP_S
+from shared.settings import ServerSettings, default_data_dir, settings_config
+
+
+class TrainingServiceSettings(ServerSettings):
+    """Settings of `python -m services.training.service`."""
+
+    model_config = settings_config("TRAINING")
+
+    port: int = Field(20055, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    registry: str = Field(
+        default_factory=lambda: str(default_data_dir() / "registry"),
+        description="Directory of the published models; default `./var/registry`.",
+    )
+    runs: str = Field(
+        default_factory=lambda: str(default_data_dir() / "runs"),
+        description="Directory of the trainings, a folder each; one server at a time; default `./var/runs`.",
+    )
+    features_target: str = Field(
+        "127.0.0.1:20052",
+        description="Feature service that trainings read from; empty allows known data sets only.",
+    )
+    ray_address: str = Field("", description="Ray cluster that trains; empty starts a local Ray a training.")
+    max_running: int = Field(2, ge=1, le=64, description="Trainings at once, one a domain; more are refused.")
+    stop_s: float = Field(
+        STOP_S,
+        ge=0,
+        description="Seconds that a training gets to keep a checkpoint and stop, then it is killed.",
+    )
+
+    @property
+    def places(self) -> Places:
+        """What a training's options do not say."""
+        return Places(self.registry, self.features_target, self.ray_address)
