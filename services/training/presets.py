@@ -63,11 +63,11 @@ PRESETS = MappingProxyType(
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
-        # About MovieLens-1M.
+        # Half an hour of pre-training on two cores with MovieLens-1M.
         "base": Preset(
             ModelConfig(feed_forward=256, dropout=0.2),
             PretrainConfig(
-                steps=2800,
+                steps=2200,
                 batch_windows=64,
                 window=200,
                 lengths=(64, 128),
@@ -77,15 +77,33 @@ PRESETS = MappingProxyType(
                 average=0.98,
                 rates=Rates(rate=2e-3, warmup=200),
             ),
-            MetaConfig(steps=2000),
-            AdaptConfig(steps=600),
+            MetaConfig(steps=1000),
+            AdaptConfig(),
         ),
         # Large catalogues on a cluster.
         "large": Preset(
-            ModelConfig(dim=128, blocks=4, heads=4, feed_forward=512, content_hidden=512, buckets=(16, 64)),
-            PretrainConfig(steps=40000, batch_windows=128, window=200),
-            MetaConfig(steps=10000, batch_episodes=256, shape=EpisodeShape(max_shots=64)),
-            AdaptConfig(steps=3000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
+            ModelConfig(
+                dim=128,
+                blocks=3,
+                heads=4,
+                feed_forward=512,
+                content_hidden=512,
+                dropout=0.2,
+                buckets=(16, 64),
+            ),
+            PretrainConfig(
+                steps=20_000,
+                batch_windows=128,
+                window=200,
+                lengths=(64, 128),
+                horizon=1,
+                positions=(25_600, 6_400),
+                last_share=0.3,
+                average=0.98,
+                rates=Rates(warmup=500),
+            ),
+            MetaConfig(steps=5000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
+            AdaptConfig(steps=1000, shape=EpisodeShape(max_shots=64)),
         ),
     }
 )

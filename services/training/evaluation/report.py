@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
 from services.training.evaluation.leave_one_out import LeaveOneOut
-from services.training.evaluation.metrics import Interval
+from services.training.evaluation.metrics import Float64Array, Interval
 from services.training.evaluation.new_items import NewItems
 from services.training.settings import MIX
 
@@ -115,7 +117,8 @@ def write_report(directory: Path, report: Mapping[str, Any], progress: Path | No
 
 
 def plot_training(progress: Path, path: Path) -> bool:
-    """Loss by step, one panel a stage and one line a model; False where nothing was trained."""
+    """Loss by step and its running mean, one panel a stage and one line a model; False where nothing was
+    trained."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -127,7 +130,9 @@ def plot_training(progress: Path, path: Path) -> bool:
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
     for axes, (stage, jobs) in zip(panels, stages.items(), strict=True):
         for job, points in jobs.items():
-            axes.plot(*zip(*sorted(points.items()), strict=True), label=job, linewidth=1)
+            steps, losses = map(np.array, zip(*sorted(points.items()), strict=True))
+            (line,) = axes.plot(steps, _running_mean(losses), label=job)
+            axes.plot(steps, losses, color=line.get_color(), linewidth=0.5, alpha=0.3)
         axes.set_title(stage)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
@@ -135,6 +140,14 @@ def plot_training(progress: Path, path: Path) -> bool:
     panels[0].legend()
     figure.savefig(path, dpi=120)
     return True
+
+
+def _running_mean(values: Float64Array) -> Float64Array:
+    """Over a twentieth of them around each; batches differ, by the lengths of their windows for one."""
+    width = max(1, len(values) // 20)
+    ones = np.ones(width)
+    mean: Float64Array = np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+    return mean
 
 
 def _losses(progress: Path) -> dict[str, dict[str, dict[int, float]]]:
