@@ -151,7 +151,7 @@ def trained(cluster: UpProcess) -> UpProcess:
     imported = cluster.run("import", *files, "--json")
     assert imported.code == 0, imported.err
     steps = ["--pretrain-steps", "20", "--meta-steps", "20"]
-    # By the training service, so that all of that way is walked; `make demo` walks the other, a child.
+    # In the training service, so that all of that way is walked; `make demo` walks the other.
     where = ["--service", "local", "--promote", "always"]
     trained = cluster.run("train", "--preset", "tiny", *steps, *where, "--json")
     assert trained.code == 0, trained.err

@@ -56,7 +56,7 @@ class Client:
 
     async def watch(self, training_id: str, domain: str = "shop") -> AsyncGenerator[Any, None]:
         request = pb.WatchTrainingRequest(domain=domain, training_id=training_id)
-        async with aclosing(stream(self.stub.WatchTraining, request, timeout_s=600)) as responses:
+        async with aclosing(stream(self.stub.WatchTraining, request)) as responses:
             async for response in responses:
                 yield response
 

@@ -10,7 +10,6 @@ from warmstart.training.v1 import training_service_pb2 as pb
 
 from shared.artifacts import Registry
 from shared.processes.family import has_ended
-from shared.rpc.health import check
 from tests.integration.training.service_client import Client, server_process
 from tests.integration.training.test_service import aliases, state_of
 from tests.model_servers import until
@@ -57,13 +56,6 @@ async def test_sigterm_ends_server_and_training_in_order(tmp_path: Path) -> None
         assert '"state": 6' in (tmp_path / "runs" / training_id / "training.json").read_text()
 
 
-async def test_a_server_without_a_model_or_a_training_is_ready(tmp_path: Path) -> None:
-    async with server_process(tmp_path) as server, Client.connected(server.target) as client:
-        assert await check(server.target) == "SERVING"
-        assert await client.listed() == []
-        assert list((await client.ask("ListModels")).models) == []
-
-
 def movielens_like(directory: Path) -> pb.Dataset:
     """The synthetic world in the files of MovieLens-1M, which the service knows by name."""
     directory.mkdir()
@@ -98,7 +90,7 @@ async def test_a_real_training_survives_its_server_and_is_published(tmp_path: Pa
         async def all_ended() -> bool:
             return all(has_ended(child) for child in children)
 
-        await until(all_ended)
+        await until(all_ended, within_s=300)
         await client.start(resume=training_id)
         told = await client.to_its_end(training_id)
         ended = told[-1].training
@@ -110,7 +102,7 @@ async def test_a_real_training_survives_its_server_and_is_published(tmp_path: Pa
         first = ended.result.version
         assert registry.versions("shop") == [first]
         assert ended.result.promoted
-        assert "| shots" in ended.result.report or "shots" in ended.result.report.lower()
+        assert "shots" in ended.result.report
         assert ended.result.metrics["adaptation on"] > ended.result.metrics["popularity"]
 
         again = pb.TrainingOptions(promote=pb.PROMOTE_POLICY_ALWAYS, seed=1)
