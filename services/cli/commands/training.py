@@ -28,7 +28,10 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --resume var/runs/20260101T120000.000Z",
 )
 EVALUATE_EXAMPLES = options.examples(
-    "warmstart evaluate", "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all"
+    "warmstart evaluate",
+    "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all",
+    "warmstart evaluate --protocol adaptation --seeds 1",
+    "warmstart evaluate --adapter reptile --seeds 1",
 )
 _DATA, _MODEL, _RESOURCES = "Data", "Model", "Resources"
 
@@ -75,8 +78,11 @@ HeldOutShare = Annotated[
 PresetName = Literal["tiny", "small", "base", "large"]
 Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]
 Adapter = Annotated[
-    Literal["ridge", "gradient", "amortised", "none"],
-    typer.Option(help="How it adapts.", rich_help_panel=_MODEL),
+    Literal["ridge", "gradient", "amortised", "none", "finetune", "reptile"],
+    typer.Option(
+        help="How it adapts; finetune and reptile adapt whole bodies, which `evaluate` alone can do.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 AdapterSettings = Annotated[
     str,
@@ -151,7 +157,8 @@ def train(
 
 def evaluate(
     protocol: Annotated[
-        Literal["few-shot", "new-items", "feedback", "all"], typer.Option(help="What to measure.")
+        Literal["few-shot", "adaptation", "new-items", "feedback", "all"],
+        typer.Option(help="What to measure; adaptation: as served against fine-tuning the whole body."),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     preset: Preset = "small",

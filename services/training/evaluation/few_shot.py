@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,13 +20,24 @@ from services.training.evaluation.metrics import (
     top_items,
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
-from services.training.evaluation.served import ServedArtifact
-from shared.domain import IntArray
+from shared.domain import FloatArray, IntArray, UserContext
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
 _PLACES = 10
 # [B, ≥ 10] item numbers of the questions' people after so many shots.
 Rank = Callable[[int], IntArray]
+
+
+class Ranker(Protocol):
+    """What makes an arm's lists: an artifact as servers run it, or a body that is adapted whole."""
+
+    def rows(self, item_ids: Sequence[str]) -> Any:
+        """What `scores` wants to have of the items."""
+        ...
+
+    def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
+        """What lists of each person are ranked by. [B, N] float32."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +90,7 @@ class FewShot:
 def few_shot(
     data: TrainingData,
     questions: Questions,
-    models: Mapping[str, Sequence[ServedArtifact]],
+    models: Mapping[str, Sequence[Ranker]],
     *,
     task: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -90,7 +102,7 @@ def few_shot(
 def few_shot_by_task(
     data: TrainingData,
     questions: Questions,
-    models: Mapping[str, Sequence[ServedArtifact]],
+    models: Mapping[str, Sequence[Ranker]],
     *,
     tasks: Collection[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -107,7 +119,7 @@ def few_shot_by_task(
         KNN: _knn_arm(data, questions, tuned),
     }
     done = len(baseline_arms)
-    total = done + len(tasks) * sum(len(served) for served in models.values())
+    total = done + len(tasks) * sum(len(seeds) for seeds in models.values())
     progress(done, total)
     most_seeds = max((len(s) for s in models.values()), default=0)
     tables = {}
@@ -115,9 +127,9 @@ def few_shot_by_task(
         arms = dict(baseline_arms)
         for name, seeds in models.items():
             ranked = []
-            for served in seeds:
+            for ranker in seeds:
                 ranked.append(
-                    {k: _ranked(data, questions, served, task, k) for k in questions.protocol.shots}
+                    {k: _ranked(data, questions, ranker, task, k) for k in questions.protocol.shots}
                 )
                 done += 1
                 progress(done, total)
@@ -159,14 +171,12 @@ def _knn_arm(
     return arm
 
 
-def _ranked(
-    data: TrainingData, questions: Questions, served: ServedArtifact, task: str, shots: int
-) -> IntArray:
+def _ranked(data: TrainingData, questions: Questions, ranker: Ranker, task: str, shots: int) -> IntArray:
     """The first ten items of each person. [B, 10] int32."""
     people = list(zip(contexts(data, questions, shots), questions.masked, strict=True))
-    parts, rows = [], served.rows(data.item_ids)
+    parts, rows = [], ranker.rows(data.item_ids)
     for part in in_parts(people):
-        found = served.scores([context for context, _ in part], rows, task=task)
+        found = ranker.scores([context for context, _ in part], rows, task=task)
         parts.append(top_items(found, [masked for _, masked in part], _PLACES))
     return np.concatenate(parts) if parts else np.zeros((0, _PLACES), np.int32)
 
