@@ -87,7 +87,7 @@ class KeptBody:
 
     @property
     def told(self) -> dict[str, Any]:
-        """For reports: the adapter, its settings as chosen, and the choices by validation people's NDCG@10."""
+        """For reports: the adapter, its settings as chosen, and what validation people said of each."""
         return {"adapter": self.adapter.kind, "chosen": self.adapter.settings, "tried": list(self.tried)}
 
     @classmethod

@@ -154,14 +154,16 @@ def _whole_body_markdown(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
 def _adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
     if not result["people"]:
         return ["## Adapting as served, and fine-tuning", "", "No held-out person has enough events.", ""]
-    chosen = sorted({f"{c['steps']} × {c['rate']:g}" for c in (f["chosen"] for f in result["fine_tuning"])})
+    settings = [seed["chosen"] for seed in result["fine_tuning"]]
+    chosen = ", ".join(dict.fromkeys(f"{s['steps']} × {s['rate']:g}" for s in settings))
+    tried = len(result["fine_tuning"][0]["tried"])
     lines = [
         "## Adapting as served, and fine-tuning",
         "",
-        f"The same {result['people']} people, bodies and support events; ranked by "
-        f"{_ranked_by(result['task'])}; {_seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of the "
-        f"artifact. Fine-tuned: the whole body, by gradient steps × rate {', '.join(chosen)}, the best of "
-        f"{len(result['fine_tuning'][0]['tried'])} on validation people. NDCG@10, paired 95% intervals:",
+        f"{result['people']} people never trained on, the same bodies and support events; ranked by "
+        f"{_ranked_by(result['task'])}; {_seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
+        f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
+        "validation people. NDCG@10, paired 95% intervals:",
         "",
         "| k | off | served | fine-tuned | served − off | fine-tuned − off | served − fine-tuned |",
         "|---|---|---|---|---|---|---|",
