@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,9 @@ _FEWEST_PEOPLE = 10
 _FEWEST_HITS = 0.5
 
 
-def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[Calibration, ...]]:
+def calibrate(
+    model: WarmstartModel, data: TrainingData, scores: Callable[[Cuts], FloatArray] | None = None
+) -> Mapping[str, tuple[Calibration, ...]]:
     """By task, what makes sigmoid(scale · raw score + offset) the probability that a person does it to an
     item among their next ten events.
 
@@ -49,6 +51,8 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
     enough events), over all items that they have not had: by the evaluation's protocol, and beyond its 20
     shots (of short histories: beyond the latest of `moments_for`) with the first so many events of the people
     who have as many. Empty where nobody has enough events.
+
+    scores: raw ones of episodes, [B, T, N], where they are not the model's own.
     """
     users = data.users_of(Role.VALIDATION)
     moments = moments_for(data, users)
@@ -57,7 +61,7 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
         moments = moments_for(data, users)
     fits: dict[str, list[Calibration]] = {task: [] for task in TASKS}
     for shots, cuts in _episodes(data, users, moments, model.config.max_length):
-        scores = episode_scores(model, data, cuts)
+        raw = scores(cuts) if scores else episode_scores(model, data, cuts)
         unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
         targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
         for number, (task, wanted) in enumerate(
@@ -66,7 +70,7 @@ def calibrate(model: WarmstartModel, data: TrainingData) -> Mapping[str, tuple[C
             done = np.zeros(unseen.shape, bool)
             rows, columns = np.nonzero(wanted)
             done[rows, targets[rows, columns]] = True
-            scale, offset = platt(scores[:, number][unseen], done[unseen])
+            scale, offset = platt(raw[:, number][unseen], done[unseen])
             fits[task].append(Calibration(shots, scale, offset))
     return {task: tuple(found) for task, found in fits.items()}
 

@@ -84,9 +84,12 @@ def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, obje
 def _check_adapter(settings: TrainSettings) -> None:
     """Settings that only the adapter itself can judge, before minutes of training."""
     if settings.adapter_settings:
-        from shared.adapters import make_adapter
+        from shared.adapters import make_adapter, make_body_adapter
 
-        make_adapter(settings.adapter, adapt_dim=1, rank=1, **settings.adapter_settings)
+        if settings.adapts_body:
+            make_body_adapter(settings.adapter, **settings.adapter_settings)
+        else:
+            make_adapter(settings.adapter, adapt_dim=1, rank=1, **settings.adapter_settings)
 
 
 @contextmanager

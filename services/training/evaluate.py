@@ -14,7 +14,7 @@ import numpy as np
 from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
 from services.training.evaluation.few_shot import OFF, ON, RE_ENCODING
-from services.training.jobs import NO_ADAPTER, Arm, Job
+from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
     TooFewPeople,
@@ -34,7 +34,7 @@ from services.training.worker import DRAFT_FILE
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
-FEW_SHOT, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "new-items", "feedback", "all"
+FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-items", "feedback", "all"
 LEAVE_ONE_OUT = "leave-one-out"
 _NEW_ITEMS_JOB = "new-items"
 
@@ -73,6 +73,8 @@ def stranger_report(
     report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds, plan.on)}
     if settings.protocol in (FEW_SHOT, ALL):
         report |= few_shot_reports(settings, run, plan, data, lines)
+    if settings.protocol in (ADAPTATION, ALL):
+        report["adaptation"] = adaptation_report(settings, run, plan, data, lines)
     if settings.protocol in (NEW_ITEMS, ALL):
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
@@ -119,6 +121,7 @@ class EvaluationPlan:
     on: Arm
     off: Arm
     re_encoding: Arm
+    fine_tuned: Arm
     seeds: list[Job]
     new_items: list[Job]
     data: list[TrainingData]
@@ -133,16 +136,23 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
     on = Arm("on", settings.adapter, settings.adapter_settings)
     off = Arm("off", NO_ADAPTER)
     re_encoding = Arm("re-encoding", NO_ADAPTER, pretrained=True)
+    fine_tuned = Arm("fine-tuned", FINE_TUNE)
     wanted = settings.protocol
-    arms = (on, off, re_encoding) if wanted in (FEW_SHOT, ALL) else (on,)
-    seeds = {FEW_SHOT: settings.seeds, ALL: settings.seeds, FEEDBACK: 1, NEW_ITEMS: 0}[wanted]
+    compared = {
+        FEW_SHOT: (on, off, re_encoding),
+        ADAPTATION: (on, off, fine_tuned),
+        ALL: (on, off, re_encoding, fine_tuned),
+    }
+    arms = compared.get(wanted, (on,))
+    seeds = {FEEDBACK: 1, NEW_ITEMS: 0}.get(wanted, settings.seeds)
     jobs = [job_of(settings, run, f"seed-{settings.seed + n}", settings.seed + n, arms) for n in range(seeds)]
+    named = (on, off, re_encoding, fine_tuned)
     if wanted not in (NEW_ITEMS, ALL):
-        return EvaluationPlan(on, off, re_encoding, jobs, [], [data.without_held_out()], None, None)
+        return EvaluationPlan(*named, jobs, [], [data.without_held_out()], None, None)
     rest, taken = data.hold_out_items(choose_new_items(data, settings.new_items))
     cold = job_of(settings, run, _NEW_ITEMS_JOB, settings.seed, (on,), data=1)
     both = [data.without_held_out(), rest.without_held_out()]
-    return EvaluationPlan(on, off, re_encoding, jobs, [cold], both, rest, taken)
+    return EvaluationPlan(*named, jobs, [cold], both, rest, taken)
 
 
 def few_shot_reports(
@@ -160,12 +170,46 @@ def few_shot_reports(
     models = {
         RE_ENCODING: [candidate(run, job, plan.re_encoding, settings) for job in plan.seeds],
         OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
-        ON: [candidate(run, job, plan.on, settings) for job in plan.seeds],
+        ON: [ranker(run, job, plan.on, settings, data) for job in plan.seeds],
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
     tables = few_shot_by_task(data, questions, models, tasks=tasks, progress=telling(lines))
     names = {settings.task: "few_shot_as_ranked", NEXT_TASK: "few_shot"}
-    return {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
+    found: dict[str, Any] = {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
+    if settings.adapts_body:
+        found["whole_body"] = [model.kept.told for model in models[ON]]
+    return found
+
+
+def adaptation_report(
+    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData, lines: Lines
+) -> Mapping[str, Any]:
+    """Held-out people adapted as served and by fine-tuning the whole body: quality, and time of the first
+    seed's models."""
+    from services.training.evaluation.adaptation import FINE_TUNED, adaptation_dict
+    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.protocol import ask, contexts, fitting_protocol
+    from services.training.evaluation.timing import TimedModels, time_adaptation
+
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    arms = ((OFF, plan.off), (ON, plan.on), (FINE_TUNED, plan.fine_tuned))
+    models = {name: [ranker(run, job, arm, settings, data) for job in plan.seeds] for name, arm in arms}
+    table = few_shot(data, questions, models, task=NEXT_TASK, progress=telling(lines))
+    on, off = (models[name][0].artifact.ref for name in (ON, OFF))
+    timed = TimedModels(run.registry, on, off, plan.seeds[0].export(plan.fine_tuned), data)
+    times = time_adaptation(timed, {k: contexts(data, questions, k) for k in table.shots})
+    told = [whole.kept.told for whole in models[FINE_TUNED]]
+    return adaptation_dict(table, times, adapter=settings.adapter, task=NEXT_TASK, fine_tuning=told)
+
+
+def ranker(run: Run, job: Job, arm: Arm, settings: TrainSettings, data: TrainingData) -> Any:
+    """A finished arm as it makes lists: an artifact, or a body that is adapted whole."""
+    if not (job.export(arm) / BODY_FILE).is_file():
+        return candidate(run, job, arm, settings)
+    from services.training.evaluation.whole_body import WholeBody
+
+    return WholeBody.load(job.export(arm), data)
 
 
 def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:

@@ -9,6 +9,10 @@ from typing import Any
 
 # The adapter of a body: no fast weights.
 NO_ADAPTER = "none"
+# What the adapter that is served is compared with.
+FINE_TUNE = "finetune"
+# What an arm of the whole body leaves in place of an export, see `body_arm`.
+BODY_FILE = "body.json"
 
 
 class StopRequested(Exception):

@@ -27,6 +27,12 @@ _SOURCE = {
     "time_unit": ("--time-unit", "UNIT", "how files write times: s, ms, us, ns or iso"),
     "rating_scale": ("--rating-scale", "LOW:HIGH", "scale of ratings in files, made 1..5"),
 }
+# Said before TensorFlow is there; `shared.adapters.make_adapter` is who refuses in the end.
+_EXPORTABLE = (
+    "must be one that can be exported (ridge, gradient, amortised or none): {} of the whole body gives each "
+    "person weights of their own, and an artifact serves all people by one signature; `warmstart evaluate` "
+    "compares it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ def parse(arguments: Sequence[str]) -> Command:
             raise InvalidInput.of("--resume", "must be a run that is not finished", resumed)
         return Command(name, TrainSettings.from_dict(noted), run)
     settings = _settings(given)
+    if name == TRAIN and settings.adapts_body:
+        raise InvalidInput.of("--adapter", _EXPORTABLE.format(settings.adapter), settings.adapter)
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
     made = not directory.exists()
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
@@ -114,7 +122,11 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("model")
     model.add_argument("--preset", default="small", help="tiny, small, base or large")
-    model.add_argument("--adapter", default="ridge", help="ridge, gradient, amortised or none")
+    model.add_argument(
+        "--adapter",
+        default="ridge",
+        help="ridge, gradient, amortised or none; evaluate: also finetune, reptile",
+    )
     model.add_argument("--adapter-settings", default="{}", metavar="JSON")
     model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")

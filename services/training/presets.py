@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from services.training.adapt import AdaptConfig
+from services.training.adapt_body import BodyConfig
 from services.training.episodes import EpisodeShape
 from services.training.loop import Rates
 from services.training.metatrain import MetaConfig
@@ -16,7 +17,8 @@ from shared.modeling.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A model's sizes and the settings of the three stages.
+    """A model's sizes and the settings of the stages; `body` takes the place of `adapt` where the
+    adapter is of the whole body.
 
     A model reads no longer histories than its episodes have: of people with 64 events, one that was
     meta-trained on up to 20 shots made lists half as good from all of them as from their latest 20
@@ -27,6 +29,7 @@ class Preset:
     pretrain: PretrainConfig
     meta: MetaConfig
     adapt: AdaptConfig
+    body: BodyConfig = field(default_factory=BodyConfig)
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
@@ -60,6 +63,7 @@ PRESETS = MappingProxyType(
             PretrainConfig(steps=40, batch_windows=16, window=16),
             MetaConfig(steps=40, batch_episodes=16, validate_every=20),
             AdaptConfig(steps=20, batch_episodes=16, own_episodes=8, validate_every=10),
+            BodyConfig(steps=8, batch_episodes=4, validate_every=4),
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),

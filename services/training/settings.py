@@ -15,11 +15,13 @@ from shared.limits import domain_rule
 from shared.modeling.config import TASKS
 
 PROMOTE = ("auto", "never", "always")
-# Names of `presets.PRESETS` and `shared.adapters.ADAPTERS`, which cannot be asked without TensorFlow; a test
+# Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
 # compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
-ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none")
-PROTOCOLS = ("few-shot", "new-items", "feedback", "leave-one-out", "all")
+ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
+# Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
+_BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
+PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -110,12 +112,22 @@ class TrainSettings:
                 )
         if not isinstance(self.adapter_settings, Mapping):
             found.append(violation("--adapter-settings", "must be a JSON object", self.adapter_settings))
+        elif self.adapts_body and self.protocol != "few-shot":
+            rule = (
+                f"must be few-shot with adapter {self.adapter}: it adapts whole bodies, which are not served"
+            )
+            found.append(violation("--protocol", rule, self.protocol))
         if self.held_out_users and not Path(self.held_out_users).is_file():
             found.append(
                 violation("--held-out-users", "must be a file with one id a line", self.held_out_users)
             )
         if found:
             raise InvalidInput(found)
+
+    @property
+    def adapts_body(self) -> bool:
+        """Whether the adapter gives each person a body of their own, which no artifact can hold."""
+        return self.adapter in _BODY_ADAPTERS or self.adapter_settings.get("scope") == _BODY
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""

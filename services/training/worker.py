@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from services.training.data import TrainingData
-from services.training.jobs import NO_ADAPTER, Arm, Job, Plan
+from services.training.jobs import BODY_FILE, NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
 
 DRAFT_FILE = "draft.json"
@@ -131,6 +131,9 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
             continue
         model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
         model.load_arrays(body.state_arrays())
+        if _adapts_body(arm):
+            _do_body_arm(job, arm, model, data, strategy, reporter)
+            continue
         hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         if reporter.writes:
@@ -139,7 +142,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
 
 def is_exported(job: Job, arm: Arm) -> bool:
     """Whether an arm is finished."""
-    return (job.export(arm) / DRAFT_FILE).is_file()
+    return any((job.export(arm) / name).is_file() for name in (DRAFT_FILE, BODY_FILE))
 
 
 def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[str, float]) -> None:
@@ -194,7 +197,26 @@ def _strategy(workers: int, threads: int) -> Any:
     return tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
 
 
+def _adapts_body(arm: Arm) -> bool:
+    from shared.adapters import BODY, scope_of
+
+    return scope_of(arm.adapter, arm.settings) == BODY
+
+
+def _do_body_arm(
+    job: Job, arm: Arm, model: Any, data: TrainingData, strategy: Any, reporter: Reporter
+) -> None:
+    from services.training.body_arm import do_body_arm
+    from services.training.presets import preset
+
+    config = preset(job.preset).body
+    hooks = _hooks(job, f"adapt-{arm.name}", config.steps, reporter)
+    do_body_arm(job, arm, model, data, config, strategy=strategy, hooks=hooks, writes=reporter.writes)
+
+
 def _with_adapter(sizes: Any, arm: Arm) -> Any:
+    if _adapts_body(arm):
+        return replace(sizes, adapter=NO_ADAPTER)
     return replace(sizes, adapter=arm.adapter, adapter_settings=dict(arm.settings))
 
 

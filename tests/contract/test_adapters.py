@@ -1,4 +1,5 @@
-"""One table for all adapters: a new one joins by a row."""
+"""One table for all adapters that are exported: a new one joins by a row. Those of the whole body have theirs
+in `test_body_adapters.py`."""
 
 from __future__ import annotations
 
@@ -152,7 +153,8 @@ def test_it_runs_inside_a_graph_with_open_shapes(name: str, settings: Mapping[st
 
 def test_unknown_names_and_settings_are_refused() -> None:
     with pytest.raises(
-        InvalidInput, match="adapter must be one of amortised, gradient, none, ridge, got 'maml'"
+        InvalidInput,
+        match="adapter must be one of amortised, finetune, gradient, none, reptile, ridge, got 'maml'",
     ):
         make_adapter("maml", adapt_dim=DIM, rank=RANK)
     with pytest.raises(InvalidInput, match="adapter_settings must fit adapter none"):

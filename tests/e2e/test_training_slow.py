@@ -59,3 +59,37 @@ def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     assert set(result["feedback"]) == {"dislike", "like", "rating 1", "rating 2", "rating 5"}
     assert Path(result["report"]["json"]).is_file()
     assert "## Few shots" in result["markdown"]
+    compared = result["adaptation"]
+    assert {row["k"] for row in compared["rows"]} == {0, 1, 2, 5, 10, 20}
+    for row in compared["rows"]:
+        assert set(row["ndcg10"]) == {"adaptation off", "adaptation on", "fine-tuned"}
+        assert row["time"]["finetune_ms"] > row["time"]["encode_adapt_ms"] > 0.0
+    assert compared["rows"][0]["fine_tuned_minus_off"]["mean"] == pytest.approx(0.0, abs=1e-6)
+    assert len(compared["fine_tuning"]) == 2
+    assert "## Adapting as served, and fine-tuning" in result["markdown"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--adapter", "finetune"],
+        ["--adapter", "reptile", "--adapter-settings", '{"steps": 2}'],
+        [
+            "--adapter",
+            "gradient",
+            "--adapter-settings",
+            '{"scope": "body", "steps": 1, "learned_rates": true}',
+        ],
+    ],
+)
+def test_a_whole_body_is_the_arm_that_adaptation_off_is_compared_with(
+    tmp_path: Path, options: list[str]
+) -> None:
+    where = ["--run-dir", str(tmp_path / "run"), "--seeds", "1"]
+    result = run("evaluate", *data_options(tmp_path), *_STEPS, *where, *options)[-1]
+    last = result["few_shot"]["rows"][-1]
+    assert set(last["arms"]) == {"popularity", "item-kNN", "adaptation off", "adaptation on"}
+    (told,) = result["whole_body"]
+    assert told["adapter"] == options[1]
+    assert f"the whole body by `{options[1]}`" in result["markdown"]
+    assert result["few_shot_as_ranked"]["people"] == result["few_shot"]["people"] > 0

@@ -36,6 +36,8 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all",
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --preset base --protocol leave-one-out",
     "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
+    "warmstart evaluate --protocol adaptation --seeds 1",
+    "warmstart evaluate --adapter reptile --seeds 1",
 )
 _DATA, _MODEL, _RESOURCES = "Data", "Model", "Resources"
 
@@ -82,8 +84,11 @@ HeldOutShare = Annotated[
 PresetName = Literal["tiny", "small", "base", "large"]
 Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]
 Adapter = Annotated[
-    Literal["ridge", "gradient", "amortised", "none"],
-    typer.Option(help="How it adapts.", rich_help_panel=_MODEL),
+    Literal["ridge", "gradient", "amortised", "none", "finetune", "reptile"],
+    typer.Option(
+        help="How it adapts; finetune and reptile adapt whole bodies, which `evaluate` alone can do.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 AdapterSettings = Annotated[
     str,
@@ -174,8 +179,11 @@ def train(
 
 def evaluate(
     protocol: Annotated[
-        Literal["few-shot", "new-items", "feedback", "leave-one-out", "all"],
-        typer.Option(help="What to measure; all: the first three."),
+        Literal["few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "all"],
+        typer.Option(
+            help="What to measure; adaptation: as served against fine-tuning the whole body; all: all but "
+            "leave-one-out."
+        ),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
     preset: Preset = "small",

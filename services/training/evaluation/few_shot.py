@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,8 +20,7 @@ from services.training.evaluation.metrics import (
     top_items,
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
-from services.training.evaluation.served import ServedArtifact
-from shared.domain import FloatArray, IntArray
+from shared.domain import FloatArray, IntArray, UserContext
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
 # The new history read by a model that was pre-trained only, as sequence models are used; and a mix with
@@ -30,6 +30,18 @@ _KNN_SHARE = 0.3
 _PLACES = 10
 # [B, ≥ 10] item numbers of the questions' people after so many shots.
 Rank = Callable[[int], IntArray]
+
+
+class Ranker(Protocol):
+    """What makes an arm's lists: an artifact as servers run it, or a body that is adapted whole."""
+
+    def rows(self, item_ids: Sequence[str]) -> Any:
+        """What `scores` wants to have of the items."""
+        ...
+
+    def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
+        """What lists of each person are ranked by. [B, N] float32."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +94,7 @@ class FewShot:
 def few_shot(
     data: TrainingData,
     questions: Questions,
-    models: Mapping[str, Sequence[ServedArtifact]],
+    models: Mapping[str, Sequence[Ranker]],
     *,
     task: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -94,7 +106,7 @@ def few_shot(
 def few_shot_by_task(
     data: TrainingData,
     questions: Questions,
-    models: Mapping[str, Sequence[ServedArtifact]],
+    models: Mapping[str, Sequence[Ranker]],
     *,
     tasks: Collection[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -112,7 +124,7 @@ def few_shot_by_task(
     }
     done = len(baseline_arms)
     mixed = len(models.get(RE_ENCODING, ()))
-    total = done + len(tasks) * (mixed + sum(len(served) for served in models.values()))
+    total = done + len(tasks) * (mixed + sum(len(seeds) for seeds in models.values()))
     progress(done, total)
     most_seeds = max((len(s) for s in models.values()), default=0)
     tables = {}
@@ -120,9 +132,9 @@ def few_shot_by_task(
         arms = dict(baseline_arms)
         for name, seeds in models.items():
             ranked = []
-            for served in seeds:
+            for ranker in seeds:
                 ranked.append(
-                    {k: _ranked(data, questions, served, task, k) for k in questions.protocol.shots}
+                    {k: _ranked(data, questions, ranker, task, k) for k in questions.protocol.shots}
                 )
                 done += 1
                 progress(done, total)
@@ -171,7 +183,7 @@ def _knn_arm(
 def _mixed_arm(
     data: TrainingData,
     questions: Questions,
-    seeds: Sequence[ServedArtifact],
+    seeds: Sequence[Ranker],
     task: str,
     tuned: Mapping[int, baselines.Knn],
 ) -> dict[int, ArmScores]:
@@ -195,7 +207,7 @@ def _standardised(scores: FloatArray) -> FloatArray:
 def _ranked(
     data: TrainingData,
     questions: Questions,
-    served: ServedArtifact,
+    ranker: Ranker,
     task: str,
     shots: int,
     added: FloatArray | None = None,
@@ -203,10 +215,10 @@ def _ranked(
     """The first ten items of each person. added: [B, N], where given, what the standardised scores of the
     model are added to. [B, 10] int32."""
     people = list(enumerate(contexts(data, questions, shots)))
-    parts, rows = [], served.rows(data.item_ids)
+    parts, rows = [], ranker.rows(data.item_ids)
     for part in in_parts(people):
         places = [place for place, _ in part]
-        found = served.scores([context for _, context in part], rows, task=task)
+        found = ranker.scores([context for _, context in part], rows, task=task)
         if added is not None:
             found = _standardised(found) + added[places]
         parts.append(top_items(found, [questions.masked[place] for place in places], _PLACES))

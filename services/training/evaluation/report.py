@@ -91,8 +91,12 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += _leave_one_out_markdown(report["leave_one_out"])
     if "few_shot" in report:
         parts += _few_shot_markdown(report["few_shot"])
+    if "whole_body" in report:
+        parts += _whole_body_markdown(report["whole_body"])
     if "few_shot_as_ranked" in report:
         parts += _few_shot_markdown(report["few_shot_as_ranked"], "The same people, as lists are ranked")
+    if "adaptation" in report:
+        parts += _adaptation_markdown(report["adaptation"])
     if "new_items" in report:
         parts += _new_items_markdown(report["new_items"])
     if "feedback" in report:
@@ -250,6 +254,56 @@ def _cost_markdown(report: Mapping[str, Any]) -> list[str]:
         f"the whole evaluation {report['seconds']:.0f} s.",
         "",
     ]
+
+
+def _whole_body_markdown(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    chosen = dict.fromkeys(", ".join(f"{name} {value}" for name, value in s["chosen"].items()) for s in seeds)
+    lines = [f"Adaptation on: the whole body by `{seeds[0]['adapter']}` ({'; '.join(chosen)}); never served."]
+    return [*lines, ""]
+
+
+def _adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
+    if not result["people"]:
+        return ["## Adapting as served, and fine-tuning", "", "No held-out person has enough events.", ""]
+    settings = [seed["chosen"] for seed in result["fine_tuning"]]
+    chosen = ", ".join(dict.fromkeys(f"{s['steps']} × {s['rate']:g}" for s in settings))
+    tried = len(result["fine_tuning"][0]["tried"])
+    lines = [
+        "## Adapting as served, and fine-tuning",
+        "",
+        f"{result['people']} people never trained on, the same bodies and support events; ranked by "
+        f"{_ranked_by(result['task'])}; {_seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
+        f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
+        "validation people. NDCG@10, paired 95% intervals:",
+        "",
+        "| k | off | served | fine-tuned | served − off | fine-tuned − off | served − fine-tuned |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    pairs = ("on_minus_off", "fine_tuned_minus_off", "on_minus_fine_tuned")
+    for row in result["rows"]:
+        cells = [f"{value:.4f}" for value in row["ndcg10"].values()] + [_interval(row[p]) for p in pairs]
+        lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
+    cells = ["", "", "", *(_interval(result[pair]) for pair in pairs)]
+    lines.append("| mean over k ≥ 1 | " + " | ".join(cells) + " |")
+    return [*lines, "", *_times_markdown(result["rows"])]
+
+
+def _times_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "One person in one thread, median milliseconds. Served: the whole `encode_adapt`, and what it takes "
+        "more than one without an adapter:",
+        "",
+        "| k | people | served | of it adapting | fine-tuned |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "time" in row:
+            t = row["time"]
+            figures = (t["encode_adapt_ms"], t["adapt_ms"], t["finetune_ms"])
+            lines.append(
+                f"| {row['k']} | {t['people']} | " + " | ".join(f"{ms:.2f}" for ms in figures) + " |"
+            )
+    return [*lines, ""]
 
 
 def _new_items_markdown(result: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from services.training.settings import MIX
 from shared.artifacts import Artifact
 from shared.calibration import task_values
 from shared.context.batch import build_inputs
-from shared.domain import FloatArray, UserContext
+from shared.domain import FloatArray, TaskInfo, UserContext
 from shared.errors import InvalidInput
 from shared.inference.model import ADAPT_BATCHES, ServedModel
 from shared.items import ItemRows, LiveItems
@@ -43,10 +43,8 @@ class ServedArtifact:
     def scores(
         self, contexts: Sequence[UserContext], rows: FloatArray, *, task: str, adapt: bool = True
     ) -> FloatArray:
-        """What lists of each person are ranked by: the raw score of one task (its value has the same order),
-        or for MIX the weighted sum of the tasks' values. rows: [N, output_dim]. [B, N] float32, NaN where a
-        row is."""
-        weights = self._weights(task)
+        """What lists of each person are ranked by, see `ranking`. rows: [N, output_dim]. [B, N] float32, NaN
+        where a row is."""
         manifest, view = self.artifact.manifest, self.items.view
         result = np.zeros((len(contexts), len(rows)), np.float32)
         for start in range(0, len(contexts), _BATCH):
@@ -56,9 +54,7 @@ class ServedArtifact:
             for place, (queries, shots) in enumerate(
                 zip(adapted.queries, inputs.shots.tolist(), strict=True)
             ):
-                raw = rows @ queries.T
-                values = task_values(raw, manifest.tasks, shots) if task == MIX else raw
-                result[start + place] = values @ weights
+                result[start + place] = ranking(rows @ queries.T, manifest.tasks, shots, task)
         return result
 
     def rows(self, item_ids: Sequence[str]) -> FloatArray:
@@ -69,14 +65,18 @@ class ServedArtifact:
         rows[slots < 0] = np.nan
         return rows
 
-    def _weights(self, task: str) -> FloatArray:
-        tasks = self.artifact.manifest.tasks
-        if task == MIX:
-            return np.array([t.default_weight for t in tasks], np.float32)
-        names = [t.name for t in tasks]
-        if task not in names:
-            raise InvalidInput.of("task", f"must be one of {', '.join((*names, MIX))}", task)
-        return np.array([float(name == task) for name in names], np.float32)
+
+def ranking(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int, task: str) -> FloatArray:
+    """What a list is ranked by: the raw score of one task (its value has the same order), or for MIX the
+    weighted sum of the tasks' values. raw [N, T] → [N]."""
+    names = [t.name for t in tasks]
+    if task not in (*names, MIX):
+        raise InvalidInput.of("task", f"must be one of {', '.join((*names, MIX))}", task)
+    if task != MIX:
+        return raw[:, names.index(task)]
+    weights = np.array([t.default_weight for t in tasks], np.float32)
+    mixed: FloatArray = task_values(raw, tasks, shots) @ weights
+    return mixed
 
 
 def _all_columns(rows: ItemRows) -> Mapping[str, FloatArray]:

@@ -25,6 +25,10 @@ def refused(directory: Path, *source: str) -> str:
         (["--dataset", "lastfm"], "needs --path DIR"),
         (["--events", "header.csv"], "events must not be empty"),
         (
+            ["--dataset", "movielens-100k", "--adapter", "finetune"],
+            "--adapter must be one that can be exported",
+        ),
+        (
             ["--dataset", "movielens-100k", "--adapter", "gradient", "--adapter-settings", '{"steps": 0}'],
             "adapter_settings['steps'] must be at least 1 and at most 50, got 0",
         ),

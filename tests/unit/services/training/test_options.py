@@ -38,7 +38,10 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
         (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
         (["--preset", "huge"], "--preset must be one of tiny, small, base, large, got 'huge'"),
-        (["--adapter", "magic"], "--adapter must be one of ridge, gradient, amortised, none, got 'magic'"),
+        (
+            ["--adapter", "magic"],
+            "--adapter must be one of ridge, gradient, amortised, none, finetune, reptile, got 'magic'",
+        ),
         (["--task", "sales"], "--task must be one of next, like, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
         (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
@@ -55,6 +58,37 @@ def test_a_bad_option_is_named(tmp_path: Path, options: list[str], message: str)
         parse(train(tmp_path, *options))
     assert message in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--adapter", "finetune"],
+        ["--adapter", "reptile"],
+        ["--adapter", "gradient", "--adapter-settings", '{"scope": "body"}'],
+    ],
+)
+def test_an_adapter_of_the_whole_body_is_evaluated_but_not_trained_for_serving(
+    tmp_path: Path, options: list[str]
+) -> None:
+    """Said before TensorFlow is there; the reason and the way out are named."""
+    with pytest.raises(InvalidInput) as refused:
+        parse(train(tmp_path, *options))
+    said = str(refused.value)
+    assert said.startswith("--adapter must be one that can be exported (ridge, gradient, amortised or none)")
+    assert f"{options[1]} of the whole body gives each person weights of their own" in said
+    assert "`warmstart evaluate` compares it" in said
+    assert not (tmp_path / "run").exists()
+    assert parse(["evaluate", *train(tmp_path, *options)[1:]]).settings.adapts_body
+
+
+@pytest.mark.parametrize("protocol", ["adaptation", "new-items", "feedback", "all"])
+def test_what_no_artifact_is_made_of_is_measured_by_few_shots_alone(tmp_path: Path, protocol: str) -> None:
+    options = ["evaluate", *train(tmp_path, "--adapter", "reptile", "--protocol", protocol)[1:]]
+    with pytest.raises(
+        InvalidInput, match=f"--protocol must be few-shot with adapter reptile: .*'{protocol}'"
+    ):
+        parse(options)
 
 
 def test_all_bad_options_are_named_at_once(tmp_path: Path) -> None:
@@ -96,7 +130,7 @@ def test_bad_options_end_with_2_and_one_error_line_without_tensorflow_or_ray(tmp
 def test_the_names_offered_are_those_that_exist() -> None:
     pytest.importorskip("tensorflow")
     from services.training.presets import PRESETS
-    from shared.adapters import ADAPTERS
+    from shared.adapters import ADAPTERS, BODY_ADAPTERS
 
     assert set(PRESET_NAMES) == set(PRESETS)
-    assert set(ADAPTER_NAMES) == set(ADAPTERS)
+    assert set(ADAPTER_NAMES) == {*ADAPTERS, *BODY_ADAPTERS}

@@ -13,6 +13,7 @@ import pytest
 
 from services.training.assemble import assemble
 from services.training.data import TrainingData
+from services.training.evaluation.adaptation import FINE_TUNED, adaptation_dict
 from services.training.evaluation.feedback import DISLIKE, LIKE, REACTIONS, Reaction, evaluate_feedback
 from services.training.evaluation.few_shot import (
     KNN,
@@ -33,6 +34,7 @@ from services.training.evaluation.report import (
     new_items_dict,
     write_report,
 )
+from services.training.evaluation.timing import Timed
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings
 from shared.context.labels import signed_labels
@@ -195,6 +197,38 @@ def test_the_report_is_written_for_programs_and_people(
     assert "| dislike |" in text
     assert "| rating 1 |" in text
     assert Path(files["plot"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data: TrainingData) -> None:
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    models: Any = {
+        OFF: [ContentModel(data, -1.0)],
+        ON: [ContentModel(data)],
+        FINE_TUNED: [ContentModel(data, -1.0)],
+    }
+    table = few_shot(data, questions, models, task="next")
+    times = {k: Timed(50, 1.25, 1.75, 0.5, 17.5) for k in table.shots if k > 0}
+    told = {"adapter": "finetune", "chosen": {"steps": 4, "rate": 0.01, "rows": False}, "tried": [{}] * 10}
+    found = adaptation_dict(table, times, adapter="ridge", task="next", fine_tuning=[told])
+    last = found["rows"][-1]
+    assert last["ndcg10"] == {arm: table.ndcg(arm, 5) for arm in (OFF, ON, FINE_TUNED)}
+    assert last["on_minus_fine_tuned"] == last["on_minus_off"]
+    assert last["fine_tuned_minus_off"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert found["on_minus_off"]["low"] > 0.0
+    assert last["time"]["finetune_ms"] == 17.5
+
+    report = {"domain": "default", "adaptation": found}
+    text = Path(write_report(tmp_path, report)["markdown"]).read_text()
+    assert "gradient steps × rate 4 × 0.01, the best of 10 on validation people" in text
+    assert "| 5 | 50 | 1.75 | 0.50 | 17.50 |" in text
+    assert "| 0 | 50 |" not in text  # what was not timed
+
+
+def test_a_whole_body_is_named_below_its_table(data: TrainingData, table: FewShot) -> None:
+    told = {"adapter": "reptile", "chosen": {"steps": 3, "rate": 0.003}, "tried": []}
+    report = {"domain": "default", "few_shot": few_shot_dict(table, "next"), "whole_body": [told, told]}
+    assert "the whole body by `reptile` (steps 3, rate 0.003); never served." in markdown(report)
 
 
 def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: TrainingData) -> None:

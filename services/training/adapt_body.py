@@ -1,0 +1,170 @@
+"""Stage three of an adapter of the whole body: for offline comparison, in place of `adapt`.
+
+What is meta-learned (`reptile`, MAML) goes on from the finished body, on episodes of training people; what is
+not (`finetune`) has its steps and rate chosen. Both by validation people's NDCG@10 after adapting to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from services.training.body import Body
+from services.training.body_scores import OwnScores, ndcg_of_next
+from services.training.data import TrainingData
+from services.training.episode_batch import episode_batch
+from services.training.episodes import EpisodeShape, draw_episodes
+from services.training.loop import Hooks, Objective, Rates, Trainer, Worker, ahead, numbers
+from services.training.windows import Batch, generator
+from shared.adapters.body import BodyAdapter, Pace
+from shared.holdout import Role
+from shared.modeling.model import WarmstartModel
+from shared.modeling.random import Noise
+
+Tensor = Any
+_STAGE = 4
+# Fields of a batch that all its episodes share.
+_SHARED = ("log_q", "pool")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyConfig:
+    """steps of batch_episodes episodes of training people, at `rates`; learned inner rates at pace_rate.
+
+    validate_every: steps between looks at validation people; the best weights by their NDCG@10 over
+    `validation_shots` are kept, those of the start among them.
+    """
+
+    steps: int = 200
+    batch_episodes: int = 8
+    shape: EpisodeShape = field(default_factory=EpisodeShape)
+    rates: Rates = field(default_factory=lambda: Rates(rate=1e-4, warmup=20))
+    pace_rate: float = 1e-2
+    validate_every: int = 50
+    validation_shots: tuple[int, ...] = (1, 5, 20)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedBody:
+    """The adapter that validation people chose, its learned pace, and figures; the model holds the weights.
+
+    tried: NDCG@10 of validation people by settings, of each choice.
+    """
+
+    adapter: BodyAdapter
+    pace: Pace
+    metrics: Mapping[str, float]
+    tried: tuple[tuple[Mapping[str, Any], float], ...]
+
+
+def fit_body(
+    model: WarmstartModel,
+    adapter: BodyAdapter,
+    data: TrainingData,
+    config: BodyConfig,
+    *,
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+    hooks: Hooks = Hooks(),  # noqa: B008 (frozen)
+) -> FittedBody:
+    """Trains encoder and heads of a meta-trained model for the adapter, in place, or chooses its pace.
+
+    It is short and not resumed. `batch_episodes` must divide by the number of workers.
+    """
+    body = Body(model, rows=adapter.rows)
+    if adapter.meta_learned:
+        return _meta_learn(body, adapter, data, config, seed, Worker(strategy), hooks)
+    return _choose(body, adapter, data, config, hooks)
+
+
+def _choose(
+    body: Body, adapter: BodyAdapter, data: TrainingData, config: BodyConfig, hooks: Hooks
+) -> FittedBody:
+    """The best of the adapter's choices."""
+    judges, own, weights = data.users_of(Role.VALIDATION), OwnScores(body, adapter), body.start()
+    choices, tried = adapter.choices(), []
+    for done, choice in enumerate(choices, start=1):
+        scores = own.of_episodes(data, weights, choice.pace(body.num_weights))
+        seen = ndcg_of_next(scores, data, judges, config.validation_shots)
+        tried.append((choice.settings, seen))
+        if hooks.on_step:
+            hooks.on_step(done, len(choices), {"validation_ndcg": seen})
+        hooks.after_step(done)
+    best = max(range(len(choices)), key=lambda place: tried[place][1])
+    pace = choices[best].pace(body.num_weights)
+    return FittedBody(choices[best], pace, {"validation_ndcg": tried[best][1]}, tuple(tried))
+
+
+def _meta_learn(
+    body: Body,
+    adapter: BodyAdapter,
+    data: TrainingData,
+    config: BodyConfig,
+    seed: int,
+    worker: Worker,
+    hooks: Hooks,
+) -> FittedBody:
+    users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
+    start = adapter.pace(body.num_weights)
+    with worker.strategy.scope():
+        log_rates = keras.Variable(np.log(start.rates), name="log_rates")
+    groups = [(body.variables, config.rates.rate)]
+    if adapter.learned_rates:
+        groups.append(([log_rates], config.pace_rate))
+    loss = _loss(body, adapter, start.steps, log_rates)
+    trainer = Trainer(body.model, [Objective(loss, groups)], config.rates, config.steps, worker)
+    own = OwnScores(body, adapter)
+
+    def make(step: int) -> Batch:
+        rng = generator(seed, _STAGE, step)
+        cuts = draw_episodes(data, users, config.batch_episodes, config.shape, rng)
+        return episode_batch(data, cuts.part(worker.number, worker.count), config.shape, rng)
+
+    def look() -> float:
+        scores = own.of_episodes(data, body.start(), Pace(start.steps, np.exp(log_rates.numpy())))
+        return ndcg_of_next(scores, data, judges, config.validation_shots)
+
+    best, best_arrays, best_rates = look(), body.model.state_arrays(), log_rates.numpy()
+    before = best
+    metrics: Mapping[str, Tensor] = {}
+    for step, batch in ahead(make, range(config.steps)):
+        metrics = trainer.step(batch, seed, step)
+        done = step + 1
+        report: dict[str, float] = {}
+        if done % config.validate_every == 0 or done == config.steps:
+            seen = look()
+            if seen > best:
+                best, best_arrays, best_rates = seen, body.model.state_arrays(), log_rates.numpy()
+            report = {**numbers(metrics), "validation_ndcg": seen}
+        elif done % hooks.report_every == 0:
+            report = numbers(metrics)
+        if hooks.on_step and report:
+            hooks.on_step(done, config.steps, report)
+        hooks.after_step(done)
+    body.model.load_arrays(best_arrays)
+    figures = {**numbers(metrics), "validation_ndcg": best, "validation_ndcg_at_start": before}
+    return FittedBody(adapter, Pace(start.steps, np.exp(best_rates)), figures, ((adapter.settings, best),))
+
+
+def _loss(body: Body, adapter: BodyAdapter, steps: Tensor, log_rates: Any) -> Any:
+    """(batch, noise) → (outer loss, metrics): the mean over a batch's episodes. Item rows stay."""
+    catalogue = body.catalogue()
+
+    def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        table, weights = catalogue.columns(batch.get("pool"), batch["log_q"]), body.start()
+        pace = Pace(steps, tf.exp(log_rates.value))
+
+        def of(person: Mapping[str, Tensor]) -> Tensor:
+            one = {name: column[None] for name, column in person.items()}
+            return adapter.outer_loss(body.episode(one, table, noise), weights, pace)
+
+        people = {name: column for name, column in batch.items() if name not in _SHARED}
+        total = tf.reduce_mean(tf.map_fn(of, people, fn_output_signature=tf.float32))
+        return total, {"loss": total}
+
+    return loss

@@ -1,0 +1,137 @@
+"""An adapter of the whole body on a finished one: fitted, kept, read again, ranked; never exported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from services.training.adapt_body import BodyConfig, FittedBody, fit_body
+from services.training.assemble import assemble
+from services.training.body import Body
+from services.training.body_arm import KeptBody, keep
+from services.training.body_scores import OwnScores, ndcg_of_next
+from services.training.data import TrainingData
+from services.training.episodes import EpisodeShape, protocol_episodes
+from services.training.evaluation.protocol import ask, contexts, fitting_protocol
+from services.training.evaluation.whole_body import WholeBody
+from services.training.jobs import BODY_FILE, Arm, Job, Plan
+from services.training.presets import preset
+from services.training.pretrain import new_model
+from services.training.roles import RoleSettings
+from services.training.worker import DRAFT_FILE, Reporter, do_job, is_exported
+from shared.adapters import make_body_adapter
+from shared.holdout import Role
+from shared.modeling.config import TASKS
+from tests.unit.services.training import synthetic
+
+CONFIG = BodyConfig(
+    steps=4, batch_episodes=4, validate_every=2, validation_shots=(1, 5), shape=EpisodeShape(max_shots=8)
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return assemble(synthetic.tables(people=60, events=34, items=80), RoleSettings(0.2, 0.3))
+
+
+def model_of(data: TrainingData) -> Any:
+    config = replace(preset("tiny").model, content_dim=data.content.shape[1], adapter="none")
+    return new_model(config, data.without_held_out(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def tuned(data: TrainingData) -> tuple[dict[str, Any], Any, FittedBody]:
+    """Arrays before, the model after, what fine-tuning chose."""
+    model = model_of(data)
+    before = model.state_arrays()
+    adapter = make_body_adapter("finetune", steps=[1, 3], rate=[0.001, 0.1])
+    return before, model, fit_body(model, adapter, data.without_held_out(), CONFIG, seed=0)
+
+
+def test_fine_tuning_takes_what_validation_people_say_and_leaves_the_body_alone(
+    tuned: tuple[dict[str, Any], Any, FittedBody], data: TrainingData
+) -> None:
+    before, model, fitted = tuned
+    assert all(np.array_equal(before[path], array) for path, array in model.state_arrays().items())
+    said = {(s["steps"], s["rate"]): ndcg for s, ndcg in fitted.tried}
+    assert len(said) == 4
+    assert said[fitted.adapter.steps, fitted.adapter.rate] == max(said.values())
+    # A model that was never trained has much to learn from a few events.
+    rest, body = data.without_held_out(), Body(model)
+    scores = OwnScores(body, fitted.adapter).of_episodes(rest, body.start(), fitted.pace)
+    seen = ndcg_of_next(scores, rest, rest.users_of(Role.VALIDATION), (1, 5))
+    assert seen == fitted.metrics["validation_ndcg"]
+    still = fitted.pace._replace(steps=np.int32(0))
+    off = OwnScores(body, fitted.adapter).of_episodes(rest, body.start(), still)
+    assert seen > ndcg_of_next(off, rest, rest.users_of(Role.VALIDATION), (1, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("reptile", {"steps": 1, "rate": 0.05}),
+        ("gradient", {"scope": "body", "steps": 1, "rate": 0.05, "first_order": True}),
+        pytest.param("gradient", {"scope": "body", "learned_rates": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_meta_training_keeps_the_best_and_what_is_kept_is_what_ranks(
+    name: str, settings: dict[str, Any], data: TrainingData, tmp_path: Path
+) -> None:
+    model, rest = model_of(data), data.without_held_out()
+    before = model.state_arrays()
+    config = replace(CONFIG, rates=replace(CONFIG.rates, rate=1e-2, warmup=1))
+    fitted = fit_body(model, make_body_adapter(name, **settings), rest, config, seed=0)
+    assert np.isfinite(fitted.metrics["loss"])
+    assert fitted.metrics["validation_ndcg"] >= fitted.metrics["validation_ndcg_at_start"] > 0.0
+    moved = {path for path, array in model.state_arrays().items() if not np.array_equal(array, before[path])}
+    assert all("encoder" in path or "heads" in path for path in moved)
+
+    keep(tmp_path / "arm", model, fitted, rest)
+    kept = KeptBody.load(tmp_path / "arm", data.content)
+    np.testing.assert_array_equal(kept.pace.rates, fitted.pace.rates)
+    assert kept.told["chosen"] == fitted.adapter.settings
+    again = OwnScores(kept.body, kept.adapter).of_episodes(rest, kept.body.start(), kept.pace)
+    judges = rest.users_of(Role.VALIDATION)
+    assert ndcg_of_next(again, rest, judges, (1, 5)) == fitted.metrics["validation_ndcg"]
+
+
+def test_a_kept_body_ranks_people_as_serving_would_know_them(
+    tuned: tuple[dict[str, Any], Any, FittedBody], data: TrainingData, tmp_path: Path
+) -> None:
+    """The contexts that artifacts are asked with give what training's own episodes give."""
+    _, model, fitted = tuned
+    keep(tmp_path / "arm", model, fitted, data.without_held_out())
+    whole = WholeBody.load(tmp_path / "arm", data)
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    found = whole.scores(contexts(data, questions, 5), whole.rows(data.item_ids), task=TASKS[0])
+    cuts = protocol_episodes(data, people, 5)
+    expected = whole.own.of_episodes(data, whole.start, whole.kept.pace)(cuts)[:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    mixed = whole.scores(contexts(data, questions, 5)[:2], whole.rows(data.item_ids), task="mix")
+    assert ((mixed > 0.0) & (mixed < 1.0)).all()  # values: probabilities
+
+
+def test_a_job_keeps_such_an_arm_beside_the_exports(data: TrainingData, tmp_path: Path) -> None:
+    tune, off = Arm("fine-tuned", "finetune", {"steps": 1, "rate": 0.01}), Arm("off", "none")
+    job = Job("model", tmp_path / "job", 0, "tiny", (off, tune), pretrain_steps=2, meta_steps=2)
+    plan = Plan((job,), tmp_path / "progress", tmp_path / "stop", tmp_path / "tensorboard", 1)
+    with Reporter(plan, writes=True) as reporter:
+        do_job(job, data.without_held_out(), None, reporter)
+    assert is_exported(job, off)
+    assert is_exported(job, tune)
+    assert not (job.export(tune) / DRAFT_FILE).exists()
+    told = json.loads((job.export(tune) / BODY_FILE).read_text())
+    assert told["adapter"]["name"] == "finetune"
+    assert told["model"]["adapter"] == "none"
+    # The same body as the arm beside it: without steps, the same rows.
+    body = KeptBody.load(job.export(tune), data.content).body
+    rows = np.load(job.export(off) / "rows" / "output.npy")
+    np.testing.assert_allclose(body.catalogue().output.numpy(), rows, atol=1e-6)
