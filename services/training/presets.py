@@ -82,7 +82,7 @@ PRESETS = MappingProxyType(
                 rates=Rates(rate=2e-3, warmup=200),
             ),
             MetaConfig(steps=1000),
-            AdaptConfig(),
+            AdaptConfig(steps=600),
         ),
         # Large catalogues on a cluster.
         "large": Preset(
