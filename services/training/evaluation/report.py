@@ -170,7 +170,7 @@ def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     rows = few_shot["rows"]
@@ -181,7 +181,7 @@ def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("NDCG@10")
     axes.set_title(f"{few_shot['people']} people never trained on, {_seeds(few_shot['seeds'])}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, not over them
     figure.savefig(path, dpi=120)
 
 
