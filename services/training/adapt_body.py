@@ -109,46 +109,63 @@ def _meta_learn(
     worker: Worker,
     hooks: Hooks,
 ) -> FittedBody:
-    users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
-    start = adapter.pace(body.num_weights)
+    """The outer loop."""
+    start, users = adapter.pace(body.num_weights), data.users_of(Role.TRAIN)
     with worker.strategy.scope():
         log_rates = keras.Variable(np.log(start.rates), name="log_rates")
     groups = [(body.variables, config.rates.rate)]
-    if adapter.learned_rates:
-        groups.append(([log_rates], config.pace_rate))
+    groups += [([log_rates], config.pace_rate)] if adapter.learned_rates else []
     loss = _loss(body, adapter, start.steps, log_rates)
     trainer = Trainer(body.model, [Objective(loss, groups)], config.rates, config.steps, worker)
-    own = OwnScores(body, adapter)
 
     def make(step: int) -> Batch:
         rng = generator(seed, _STAGE, step)
         cuts = draw_episodes(data, users, config.batch_episodes, config.shape, rng)
         return episode_batch(data, cuts.part(worker.number, worker.count), config.shape, rng)
 
-    def look() -> float:
-        scores = own.of_episodes(data, body.start(), Pace(start.steps, np.exp(log_rates.numpy())))
-        return ndcg_of_next(scores, data, judges, config.validation_shots)
-
-    best, best_arrays, best_rates = look(), body.model.state_arrays(), log_rates.numpy()
-    before = best
+    best = _Best(body, adapter, start.steps, log_rates, data, config)
+    before = best.look()
     metrics: Mapping[str, Tensor] = {}
     for step, batch in ahead(make, range(config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
         report: dict[str, float] = {}
         if done % config.validate_every == 0 or done == config.steps:
-            seen = look()
-            if seen > best:
-                best, best_arrays, best_rates = seen, body.model.state_arrays(), log_rates.numpy()
-            report = {**numbers(metrics), "validation_ndcg": seen}
+            report = {**numbers(metrics), "validation_ndcg": best.look()}
         elif done % hooks.report_every == 0:
             report = numbers(metrics)
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
         hooks.after_step(done)
-    body.model.load_arrays(best_arrays)
-    figures = {**numbers(metrics), "validation_ndcg": best, "validation_ndcg_at_start": before}
-    return FittedBody(adapter, Pace(start.steps, np.exp(best_rates)), figures, ((adapter.settings, best),))
+    body.model.load_arrays(best.arrays)
+    figures = {**numbers(metrics), "validation_ndcg": best.ndcg, "validation_ndcg_at_start": before}
+    return FittedBody(adapter, best.pace, figures, ((adapter.settings, best.ndcg),))
+
+
+class _Best:
+    """The best validated weights and rates so far."""
+
+    def __init__(
+        self,
+        body: Body,
+        adapter: BodyAdapter,
+        steps: Tensor,
+        log_rates: Any,
+        data: TrainingData,
+        config: BodyConfig,
+    ) -> None:
+        self._body, self._own, self._data = body, OwnScores(body, adapter), data
+        self._steps, self._log_rates, self._shots = steps, log_rates, config.validation_shots
+        self.ndcg, self.arrays, self.pace = -1.0, body.model.state_arrays(), adapter.pace(body.num_weights)
+
+    def look(self) -> float:
+        """NDCG@10 of validation people now; keeps what is better than all before."""
+        pace = Pace(self._steps, np.exp(self._log_rates.numpy()))
+        scores = self._own.of_episodes(self._data, self._body.start(), pace)
+        seen = ndcg_of_next(scores, self._data, self._data.users_of(Role.VALIDATION), self._shots)
+        if seen > self.ndcg:
+            self.ndcg, self.arrays, self.pace = seen, self._body.model.state_arrays(), pace
+        return seen
 
 
 def _loss(body: Body, adapter: BodyAdapter, steps: Tensor, log_rates: Any) -> Any:

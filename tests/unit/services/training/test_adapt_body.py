@@ -27,6 +27,7 @@ from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
 from services.training.worker import DRAFT_FILE, Reporter, do_job, is_exported
 from shared.adapters import make_body_adapter
+from shared.adapters.body import Pace
 from shared.holdout import Role
 from shared.modeling.config import TASKS
 from tests.unit.services.training import synthetic
@@ -77,29 +78,47 @@ def test_fine_tuning_takes_what_validation_people_say_and_leaves_the_body_alone(
     ("name", "settings"),
     [
         ("reptile", {"steps": 1, "rate": 0.05}),
-        ("gradient", {"scope": "body", "steps": 1, "rate": 0.05, "first_order": True}),
+        pytest.param(
+            "gradient",
+            {"scope": "body", "steps": 1, "rate": 0.05, "first_order": True},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("gradient", {"scope": "body", "learned_rates": True}, marks=pytest.mark.slow),
     ],
 )
-def test_meta_training_keeps_the_best_and_what_is_kept_is_what_ranks(
-    name: str, settings: dict[str, Any], data: TrainingData, tmp_path: Path
+def test_meta_training_moves_encoder_and_heads_and_keeps_the_best(
+    name: str, settings: dict[str, Any], data: TrainingData
 ) -> None:
     model, rest = model_of(data), data.without_held_out()
     before = model.state_arrays()
+    adapter = make_body_adapter(name, **settings)
     config = replace(CONFIG, rates=replace(CONFIG.rates, rate=1e-2, warmup=1))
-    fitted = fit_body(model, make_body_adapter(name, **settings), rest, config, seed=0)
+    fitted = fit_body(model, adapter, rest, config, seed=0)
     assert np.isfinite(fitted.metrics["loss"])
     assert fitted.metrics["validation_ndcg"] >= fitted.metrics["validation_ndcg_at_start"] > 0.0
     moved = {path for path, array in model.state_arrays().items() if not np.array_equal(array, before[path])}
     assert all("encoder" in path or "heads" in path for path in moved)
+    body = Body(model)
+    scores = OwnScores(body, adapter).of_episodes(rest, body.start(), fitted.pace)
+    seen = ndcg_of_next(scores, rest, rest.users_of(Role.VALIDATION), (1, 5))
+    assert seen == fitted.metrics["validation_ndcg"]
 
-    keep(tmp_path / "arm", model, fitted, rest)
+
+def test_what_is_kept_is_read_as_it_was(data: TrainingData, tmp_path: Path) -> None:
+    """Learned rates, one a weight, with the weights."""
+    model = model_of(data)
+    adapter = make_body_adapter("gradient", scope="body", steps=2, learned_rates=True)
+    rates = np.random.default_rng(0).uniform(0.01, 0.1, Body(model).num_weights).astype(np.float32)
+    fitted = FittedBody(adapter, Pace(np.int32(2), rates), {"loss": 1.5}, ((adapter.settings, 0.25),))
+    keep(tmp_path / "arm", model, fitted, data.select_users(np.zeros(data.num_users, bool)))
     kept = KeptBody.load(tmp_path / "arm", data.content)
-    np.testing.assert_array_equal(kept.pace.rates, fitted.pace.rates)
-    assert kept.told["chosen"] == fitted.adapter.settings
-    again = OwnScores(kept.body, kept.adapter).of_episodes(rest, kept.body.start(), kept.pace)
-    judges = rest.users_of(Role.VALIDATION)
-    assert ndcg_of_next(again, rest, judges, (1, 5)) == fitted.metrics["validation_ndcg"]
+    np.testing.assert_array_equal(kept.pace.rates, rates)
+    assert kept.pace.steps == 2
+    settings = {"steps": 2, "rate": 0.003, "first_order": False, "learned_rates": True}
+    tried = [{"settings": settings, "ndcg10": 0.25}]
+    assert kept.told == {"adapter": "gradient", "chosen": settings, "tried": tried}
+    for path, array in kept.body.model.state_arrays().items():
+        np.testing.assert_array_equal(array, model.state_arrays()[path], err_msg=path)
 
 
 def test_a_kept_body_ranks_people_as_serving_would_know_them(
