@@ -89,7 +89,7 @@ async def test_a_stopped_training_can_be_resumed(tmp_path: Path) -> None:
         training_id = await client.start()
         await client.until(training_id, "pretrain", 3)
         stopping = (await client.ask("StopTraining", training_id=training_id)).training
-        assert state_of(stopping) == "STOPPING"
+        assert state_of(stopping) in ("STOPPING", "STOPPED")  # as it is when the answer leaves
         assert state_of((await client.to_its_end(training_id))[-1].training) == "STOPPED"
         assert await client.start(resume=training_id) == training_id
         assert state_of((await client.to_its_end(training_id))[-1].training) == "SUCCEEDED"

@@ -135,8 +135,17 @@ def test_a_catalogue_smaller_than_a_neighbourhood_is_trained_on() -> None:
 
 def test_without_people_of_enough_events_nothing_is_calibrated(trained: tuple[Any, float, float]) -> None:
     model, _, _ = trained
-    short = assemble(synthetic.tables(people=20, events=12, items=80), RoleSettings(0.0, 0.2))
+    short = assemble(synthetic.tables(people=20, events=7, items=80), RoleSettings(0.0, 0.2))
     assert calibrate(model, short) == {"next": (), "like": ()}
+
+
+def test_short_histories_are_calibrated_by_as_many_shots_as_they_have(
+    trained: tuple[Any, float, float],
+) -> None:
+    """14 events: asked after 3 and 6 for the next 5 (12 + 5 > 14), so with 0, 1, 2 and 5 shots, not 10."""
+    model, _, _ = trained
+    short = assemble(synthetic.tables(people=20, events=14, items=80), RoleSettings(0.0, 0.2))
+    assert [fit.shots for fit in calibrate(model, short)["next"]] == [0, 1, 2, 5]
 
 
 def test_platt_scaling_by_hand() -> None:
