@@ -70,7 +70,7 @@ def stranger_report(
         plan = plan_of(settings, run, data)
         fit_jobs([*plan.seeds, *plan.new_items], plan.data, run, cluster, lines, stop)
     lines.stage("evaluate")
-    report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds, plan.on)}
+    report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds)}
     if settings.protocol in (FEW_SHOT, ALL):
         report |= few_shot_reports(settings, run, plan, data, lines)
     if settings.protocol in (ADAPTATION, ALL):
@@ -104,14 +104,19 @@ def sequence_report(
     lines.stage("evaluate")
     models = [candidate(run, job, arm, settings) for job in jobs]
     result = leave_one_out(data, parts, models, progress=telling(lines))
-    return {"seeds": len(jobs), "cost": cost(jobs, arm), "leave_one_out": leave_one_out_dict(result)}
+    return {"seeds": len(jobs), "cost": cost(jobs), "leave_one_out": leave_one_out_dict(result)}
 
 
-def cost(jobs: Sequence[Job], arm: Arm) -> dict[str, float]:
-    """What a training took, the mean over seeds: seconds by stage, and the most memory of a worker."""
-    drafts = [json.loads((job.export(arm) / DRAFT_FILE).read_text())["metrics"] for job in jobs]
-    names = [name for name in (drafts[0] if drafts else {}) if name.endswith(("seconds", "memory_mb"))]
-    return {name: round(float(np.mean([d[name] for d in drafts if name in d])), 1) for name in names}
+def cost(jobs: Sequence[Job]) -> dict[str, float]:
+    """What a training took, the mean over seeds: seconds by stage of the body, and a worker's peak memory.
+
+    Told by the export of one arm each; whole-body arms have none.
+    """
+    drafts = [job.export(arm) / DRAFT_FILE for job in jobs for arm in job.arms if not arm.pretrained]
+    by_job = {path.parent.parent: path for path in reversed(drafts) if path.is_file()}
+    metrics = [json.loads(path.read_text())["metrics"] for path in by_job.values()]
+    names = dict.fromkeys(n for m in metrics for n in m if n.endswith(("seconds", "memory_mb")))
+    return {name: round(float(np.mean([m[name] for m in metrics if name in m])), 1) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
