@@ -172,7 +172,7 @@ def pretrain(
     for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
-        if done % FOLLOW_EVERY == 0 or done == config.steps:
+        if (config.average and done % FOLLOW_EVERY == 0) or done == config.steps:
             average.follow(done / FOLLOW_EVERY)
         if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):
             hooks.on_step(done, config.steps, numbers(metrics))
