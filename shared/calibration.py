@@ -24,7 +24,8 @@ def calibration_at(task: TaskInfo, shots: int) -> tuple[float, float]:
 def task_values(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int) -> FloatArray:
     """link(scale · raw + offset) of each column. raw [n, T] → [n, T] float32.
 
-    With a sigmoid link this is Platt scaling (Platt, 1999). A scale above 0 keeps each task's order.
+    With a sigmoid link this is Platt scaling (Platt, 1999). A scale above 0 keeps each task's order. Where
+    the link is the identity, values may lie beyond the task's bounds.
     """
     scales, offsets = np.array([calibration_at(task, shots) for task in tasks], np.float32).reshape(-1, 2).T
     values = raw * scales + offsets
@@ -32,6 +33,24 @@ def task_values(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int) -> Float
         if task.link is Link.SIGMOID:
             values[:, column] = _sigmoid(values[:, column])
     return values.astype(np.float32)
+
+
+def shares(values: FloatArray, tasks: Sequence[TaskInfo]) -> FloatArray:
+    """What values count as in a mix: each column's share of the way from the task's lower to its upper bound.
+    A probability is its own share; of 1 to 5 stars, 4 are 0.75. values [n, T] → [n, T] float32."""
+    low, high = np.array([task.bounds for task in tasks], np.float32).reshape(-1, 2).T
+    found: FloatArray = ((values - low) / (high - low)).astype(np.float32)
+    return found
+
+
+def within(values: FloatArray, tasks: Sequence[TaskInfo]) -> FloatArray:
+    """Values of bounded tasks brought within their bounds, for people to read. [n, T] → [n, T] float32."""
+    low, high = (
+        np.array([task.bounds if task.is_bounded else (-np.inf, np.inf) for task in tasks], np.float32)
+        .reshape(-1, 2)
+        .T
+    )
+    return np.clip(values, low, high).astype(np.float32)
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:

@@ -15,6 +15,8 @@ IntArray = NDArray[np.int32]
 TimeArray = NDArray[np.int64]
 
 DEFAULT_DOMAIN = "default"
+# What a probability lies between.
+PROBABILITY = (0.0, 1.0)
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -229,7 +231,8 @@ class TaskInfo:
     """One task of a model: how raw scores become values; `default_weight` in a mix that names none.
 
     calibration: by ascending numbers of shots, see `shared.calibration`; where there is none,
-    value = link(raw score + offset).
+    value = link(raw score + offset). bounds: what values lie between; in a mix a value counts as its share of
+    the way from one to the other.
     """
 
     name: str
@@ -237,6 +240,12 @@ class TaskInfo:
     link: Link = Link.IDENTITY
     default_weight: float = 1.0
     calibration: tuple[Calibration, ...] = ()
+    bounds: tuple[float, float] = PROBABILITY
+
+    @property
+    def is_bounded(self) -> bool:
+        """False for raw scores, which may be anything."""
+        return self.link is Link.SIGMOID or self.bounds != PROBABILITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from shared.domain import FloatArray, ModelRef, TaskInfo
 CONTENT_DIM = 512
 DIMS = Dims(id=8, content=CONTENT_DIM, input=12, support=6, output=17, adapt=6, adapt_offset=9)
 TASKS = (TaskInfo("next"), TaskInfo("like", default_weight=0.5))
+OFFSETS = {"next": 0.0, "like": 0.0, "rating": 3.0}
 DRAFT = ManifestDraft(
     dims=DIMS,
     buckets=(4, 16),
@@ -84,7 +85,8 @@ def model_config(**changes: Any) -> Any:
     from shared.modeling.config import ModelConfig
 
     sizes: dict[str, Any] = {
-        "dim": 16, "blocks": 1, "heads": 2, "feed_forward": 16, "adapt_dim": 8, "content_dim": CONTENT_DIM,
+        "dim": 16, "blocks": 1, "heads": 2, "feed_forward": 16, "adapt_dim": 8, "rating_dim": 3,
+        "content_dim": CONTENT_DIM,
         "content_hidden": 16, "buckets": (4, 16), "uncertainty_rank": 3,
     }  # fmt: skip
     return ModelConfig(**(sizes | changes))
@@ -98,7 +100,7 @@ def model_draft(config: Any) -> ManifestDraft:
     return ManifestDraft(
         dims=Dims(**manifest_dims(config)),
         buckets=config.buckets,
-        tasks=task_infos({}),
+        tasks=task_infos({}, {task: OFFSETS[task] for task in config.tasks}),
         adapter=AdapterInfo(config.adapter, dict(config.adapter_settings)),
         uncertainty_rank=config.uncertainty_rank,
         model=config.as_dict(),
@@ -124,6 +126,7 @@ def publish_model(
 
     config = model_config(**config_changes)
     model = WarmstartModel(config, np.stack([content(i) for i in ids]), seed=seed)
+    model.heads.offsets.assign([OFFSETS[task] for task in config.tasks])
     rows = row_arrays(model)
     if spoil is not None:
         spoil(model)

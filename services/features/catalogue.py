@@ -155,10 +155,9 @@ class Catalogue:
         """Packed vectors; the encoder works on its own thread."""
         if not items:
             return []
-        texts = [item_text(item) for item in items]
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._threads, self._encoder.encode, texts)
-        return [pack_vector(v) if text else b"" for v, text in zip(vectors, texts, strict=True)]
+        vectors = await loop.run_in_executor(self._threads, self._encoder.encode_items, items)
+        return [pack_vector(v) if item_text(item) else b"" for v, item in zip(vectors, items, strict=True)]
 
     def _cursor(self, revision: int) -> str:
         return f"{self._epoch}:{revision}"

@@ -13,6 +13,7 @@ import numpy as np
 from services.gateway.odds import Bounds
 from services.gateway.query import ListQuery, Pin
 from shared.domain import (
+    PROBABILITY,
     AdaptedUser,
     FloatArray,
     History,
@@ -69,6 +70,12 @@ class Adapted:
         """The mix of the tasks' queries: [output_dim] float32."""
         mixed: FloatArray = self.weights @ self.user.queries
         return mixed
+
+    @property
+    def drawn_weights(self) -> FloatArray:
+        """The mix without tasks in stars, [num_tasks] float32: the posterior is of choices."""
+        kept = np.array([task.bounds == PROBABILITY for task in self.tasks], np.float32)
+        return self.weights * kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from services.training.loop import Hooks, Objective, Rates, Trainer, Worker, ahe
 from services.training.validate import Chosen, choose_gamma
 from services.training.windows import Batch, generator
 from shared.holdout import Role
-from shared.modeling.config import LIKE_TASK, NEXT_TASK
+from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK
 from shared.modeling.losses import set_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import SILENCE, Noise
@@ -139,7 +139,7 @@ def _loss(model: WarmstartModel, config: AdaptConfig) -> Any:
         scored = score_episodes(model, batch, support_noise=noise)
         phi = noise.dropout(scored.rows.output[:, first:last], model.config.adapt_dropout)
         losses = {}
-        for number, task in enumerate((NEXT_TASK, LIKE_TASK)):
+        for number, task in enumerate(CHOICES):
             added = tf.matmul(scored.queries[:, number, first:last], phi, transpose_b=True)
             logits = tf.stop_gradient(scored.logits[number]) + added
             losses[task] = set_loss(logits, batch["targets"], batch[f"{task}_weight"])

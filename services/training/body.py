@@ -16,7 +16,7 @@ import tensorflow as tf
 from services.training.windows import LIKED_LABEL
 from shared.adapters.body import Episode
 from shared.domain import NUM_ACTIONS, Action
-from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS
+from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK
 from shared.modeling.losses import correct, exclude, set_loss, softmax_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import SILENCE, Noise
@@ -96,9 +96,9 @@ class Body:
         liked = chosen * tf.cast(person["labels"][0] >= LIKED_LABEL, tf.float32)
         total = 0.0
         for task, wanted, share in ((NEXT_TASK, chosen, 1.0), (LIKE_TASK, liked, LIKE_WEIGHT)):
-            number = TASKS.index(task)
+            number = CHOICES.index(task)
             logits = tf.matmul(before[:, number], table.output[:, :dim], transpose_b=True)
-            logits += table.output[:, -len(TASKS) :][:, number]
+            logits += table.output[:, number - len(self.model.config.tasks)]
             total += share * softmax_loss(correct(logits, table.log_q), person["items"][0], wanted)
         return total
 
@@ -108,7 +108,7 @@ class Body:
         scores, table = self._scores(weights, person, table, noise)
         total = 0.0
         for task, share in ((NEXT_TASK, 1.0), (LIKE_TASK, LIKE_WEIGHT)):
-            logits = exclude(correct(scores[TASKS.index(task)], table.log_q)[None], person["excluded"])
+            logits = exclude(correct(scores[CHOICES.index(task)], table.log_q)[None], person["excluded"])
             total += share * set_loss(logits, person["targets"], person[f"{task}_weight"])
         return total
 

@@ -61,7 +61,7 @@ def keep(directory: Path, model: WarmstartModel, fitted: FittedBody, data: Train
             "settings": {**fitted.adapter.settings, "scope": BODY},
         },
         "tried": [{"settings": dict(settings), "ndcg10": ndcg} for settings, ndcg in fitted.tried],
-        "tasks": [asdict(task) for task in task_infos(calibrate(model, data, scores))],
+        "tasks": [asdict(task) for task in task_infos(calibrate(model, data, scores), model.offsets())],
         "model": model.config.as_dict(),
         "metrics": {name: float(value) for name, value in fitted.metrics.items()},
     }

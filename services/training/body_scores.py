@@ -23,7 +23,7 @@ from services.training.validate import ndcg_at_10
 from services.training.windows import Batch, Cuts
 from shared.adapters.body import BodyAdapter, Pace
 from shared.domain import FloatArray, IntArray
-from shared.modeling.config import NEXT_TASK, TASKS
+from shared.modeling.config import CHOICES, NEXT_TASK
 
 Tensor = Any
 # Each person costs a training of their own.
@@ -84,7 +84,7 @@ def ndcg_of_next(
         cuts = protocol_episodes(data, users[:PEOPLE_LOOKED_AT], number)
         if not len(cuts):
             continue
-        raw = scores(cuts)[:, TASKS.index(NEXT_TASK)]
+        raw = scores(cuts)[:, CHOICES.index(NEXT_TASK)]
         raw[excluded(events_so_far(data, cuts), data.num_items) > 0] = -np.inf
         targets, there, _ = query_sets(data, cuts, PROTOCOL_QUERY)
         found.append(ndcg_at_10(raw, targets, there))

@@ -24,7 +24,7 @@ from services.training.validate import PEOPLE_LOOKED_AT, episode_scores
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import Calibration, FloatArray, IntArray
 from shared.holdout import Role
-from shared.modeling.config import TASKS
+from shared.modeling.config import CHOICES
 from shared.modeling.model import WarmstartModel
 
 Float64Array = NDArray[np.float64]
@@ -59,13 +59,13 @@ def calibrate(
     if not len(protocol_episodes(data, users, 0, moments.before, moments.query)):
         users = data.users_of(Role.TRAIN)
         moments = moments_for(data, users)
-    fits: dict[str, list[Calibration]] = {task: [] for task in TASKS}
+    fits: dict[str, list[Calibration]] = {task: [] for task in CHOICES}
     for shots, cuts in _episodes(data, users, moments, model.config.max_length):
         raw = scores(cuts) if scores else episode_scores(model, data, cuts)
         unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
         targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
         for number, (task, wanted) in enumerate(
-            zip(TASKS, (there, there * (labels >= LIKED_LABEL)), strict=True)
+            zip(CHOICES, (there, there * (labels >= LIKED_LABEL)), strict=True)
         ):
             done = np.zeros(unseen.shape, bool)
             rows, columns = np.nonzero(wanted)

@@ -10,12 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from services.training.data import TrainingData
-from services.training.episodes import EpisodeShape, episode_inputs, events_so_far, excluded, query_sets
+from services.training.episodes import (
+    EpisodeShape,
+    episode_inputs,
+    events_so_far,
+    excluded,
+    query_sets,
+    query_stars,
+)
 from services.training.reactions import ReactionConfig, reaction_inputs
 from services.training.windows import LIKED_LABEL, Batch, Cuts, make_pool
-from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS
+from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK, RATING_TASK
 from shared.modeling.item_tower import ItemRows
-from shared.modeling.losses import correct, exclude
+from shared.modeling.losses import correct, exclude, squared_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import SILENCE, Noise
 
@@ -48,6 +55,7 @@ def episode_batch(
     batch["targets"] = pool.columns(targets)
     batch[f"{NEXT_TASK}_weight"] = there
     batch[f"{LIKE_TASK}_weight"] = there * (labels >= LIKED_LABEL)
+    batch["stars"], batch[f"{RATING_TASK}_weight"] = query_stars(data, cuts, shape.query)
     batch["excluded"] = out if pool.items is None else out[:, pool.items]
     # A target that the person has had before stays a target.
     np.put_along_axis(batch["excluded"], batch["targets"], 0, axis=1)
@@ -61,7 +69,7 @@ def episode_batch(
 class ScoredEpisodes:
     """B episodes over the M columns of their pool.
 
-    logits [T][B, M]: without fast weights, of what may be shown; queries [B, T, output_dim];
+    logits [2][B, M]: of choices, without fast weights, of what may be shown; queries [B, T, output_dim];
     rows: of the columns; content, ids [M, id_dim]: what the rows are made of.
     """
 
@@ -96,9 +104,19 @@ def score_episodes(
         ),
     }
     queries, _, _ = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]), noise)
-    values, biases = rows.output[:, : model.config.dim], rows.output[:, -len(TASKS) :]
+    values, biases = rows.output[:, : model.config.dim], rows.output[:, -len(model.config.tasks) :]
     logits = []
-    for number in range(len(TASKS)):
+    for number in range(len(CHOICES)):
         raw = tf.matmul(queries[:, number, : model.config.dim], values, transpose_b=True) + biases[:, number]
         logits.append(exclude(correct(raw, batch["log_q"]), batch["excluded"]))
     return ScoredEpisodes(logits, queries, rows, content, ids)
+
+
+def rating_loss(model: WarmstartModel, batch: Mapping[str, Tensor], scored: ScoredEpisodes) -> Tensor:
+    """Of the stars of the query events, without fast weights; items' own biases and the mean are given."""
+    number = model.config.tasks.index(RATING_TASK)
+    values, biases = scored.rows.output[:, : model.config.dim], scored.rows.output[:, -1]
+    query = scored.queries[:, number, : model.config.dim]
+    said = tf.einsum("bd,bqd->bq", query, tf.gather(values, batch["targets"]))
+    known = tf.stop_gradient(tf.gather(biases, batch["targets"]) + model.offset(RATING_TASK))
+    return squared_loss(said + known, batch["stars"], batch[f"{RATING_TASK}_weight"])

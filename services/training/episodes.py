@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 
 from services.training.asof import request_vectors, social_profiles, standing_rows, unit_rows
 from services.training.data import Int64Array, TrainingData, offsets_of
-from services.training.windows import Batch, Cuts, event_inputs, places, vary_actions
+from services.training.windows import Batch, Cuts, event_inputs, places, rated, vary_actions
 from shared.context.labels import signed_labels
 from shared.context.profiles import PROFILE_HALF_LIFE_S
-from shared.domain import FloatArray, IntArray
+from shared.domain import FloatArray, IntArray, TimeArray
 
 # The few-shot protocol of the evaluation: query = a person's events 21..30.
 PROTOCOL_EVENTS_BEFORE = 20
@@ -159,20 +159,27 @@ def episode_inputs(
         batch["labels"] = signed_labels(batch["actions"], batch["values"])
     else:
         batch = vary_actions(batch, action_share, rng)
-    now = query_times(data, cuts)
+    return as_of(data, batch, index, cuts.users, query_times(data, cuts))
+
+
+def as_of(data: TrainingData, batch: Batch, index: Int64Array, users: IntArray, now: TimeArray) -> Batch:
+    """A batch of events with all else of `ModelInputs` as of a moment.
+
+    batch: from `event_inputs` at index, with labels; users, now [B]: whose, and when, in milliseconds.
+    """
     ages = np.maximum((now[:, None] - data.time_ms[index]) / 1000.0, 0.0)
-    batch["ages_s"] = (np.minimum(ages, 3.0e9) * mask).astype(np.float32)
-    batch["attributes"] = data.attributes[cuts.users]
+    batch["ages_s"] = (np.minimum(ages, 3.0e9) * batch["mask"]).astype(np.float32)
+    batch["attributes"] = data.attributes[users]
     batch["content_profile"] = support_profiles(data, batch)
-    batch["social_profile"] = social_profiles(data, cuts.users, now)
+    batch["social_profile"] = social_profiles(data, users, now)
     batch["request"] = request_vectors(now)
     return batch
 
 
-def query_times(data: TrainingData, cuts: Cuts) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def query_times(data: TrainingData, cuts: Cuts) -> TimeArray:
     """Time of the first query event. [B] int64, milliseconds."""
     after = np.minimum(cuts.starts + cuts.counts, data.lengths[cuts.users] - 1)
-    times: np.ndarray[tuple[int], np.dtype[np.int64]] = data.time_ms[data.offsets[cuts.users] + after]
+    times: TimeArray = data.time_ms[data.offsets[cuts.users] + after]
     return times
 
 
@@ -196,13 +203,27 @@ def support_profiles(data: TrainingData, batch: Batch) -> FloatArray:
 
 def query_sets(data: TrainingData, cuts: Cuts, size: int) -> tuple[IntArray, FloatArray, FloatArray]:
     """The events after each support set: items [B, size] int32, mask and labels [B, size] float32."""
-    begin = cuts.starts + cuts.counts
-    column = np.arange(size)[None, :]
-    mask = column < (data.lengths[cuts.users] - begin)[:, None]
-    index = np.where(mask, data.offsets[cuts.users][:, None] + begin[:, None] + column, 0)
+    index, mask = _query_places(data, cuts, size)
     items = np.where(mask, data.items[index], 0).astype(np.int32)
     labels = np.where(mask, data.labels[index], 0.0).astype(np.float32)
     return items, mask.astype(np.float32), labels
+
+
+def query_stars(data: TrainingData, cuts: Cuts, size: int) -> tuple[FloatArray, FloatArray]:
+    """Of the same events, the stars and which are ratings. [B, size] float32 each."""
+    index, mask = _query_places(data, cuts, size)
+    rating = mask & rated(data.actions[index])
+    return np.where(rating, data.values[index], 0.0).astype(np.float32), rating.astype(np.float32)
+
+
+def _query_places(
+    data: TrainingData, cuts: Cuts, size: int
+) -> tuple[Int64Array, np.ndarray[tuple[int, int], np.dtype[np.bool_]]]:
+    """Where the events after each support set stand in the data's columns, and which of them there are."""
+    begin = cuts.starts + cuts.counts
+    column = np.arange(size)[None, :]
+    mask = column < (data.lengths[cuts.users] - begin)[:, None]
+    return np.where(mask, data.offsets[cuts.users][:, None] + begin[:, None] + column, 0), mask
 
 
 def events_so_far(data: TrainingData, cuts: Cuts) -> list[IntArray]:

@@ -35,7 +35,7 @@ from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
 FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-items", "feedback", "all"
-LEAVE_ONE_OUT = "leave-one-out"
+LEAVE_ONE_OUT, RATING = "leave-one-out", "rating"
 _NEW_ITEMS_JOB = "new-items"
 
 
@@ -50,7 +50,8 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     began_s = time.monotonic()
     cluster = cluster_of(settings)
     snapshot(settings, run, cluster, lines)
-    measure = sequence_report if settings.protocol == LEAVE_ONE_OUT else stranger_report
+    by_protocol = {LEAVE_ONE_OUT: sequence_report, RATING: rating_report}
+    measure = by_protocol.get(settings.protocol, stranger_report)
     report = {
         "domain": settings.domain,
         "preset": settings.preset,
@@ -105,6 +106,37 @@ def sequence_report(
     models = [candidate(run, job, arm, settings) for job in jobs]
     result = leave_one_out(data, parts, models, progress=telling(lines))
     return {"seeds": len(jobs), "cost": cost(jobs), "leave_one_out": leave_one_out_dict(result)}
+
+
+def rating_report(
+    settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines, stop: threading.Event
+) -> dict[str, Any]:
+    """Stars of people and items that the models have never seen; all seeds are asked the same."""
+    from services.training.evaluation import rating, rating_baselines
+    from services.training.evaluation.rating_report import rating_dict
+
+    on, off = Arm("on", settings.adapter, settings.adapter_settings), Arm("off", NO_ADAPTER)
+    with session(cluster, run):
+        data = prepared_data(settings, run, lines)
+        new = rating.new_items(data)
+        rest, _ = data.hold_out_items(new)
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        jobs = [job_of(settings, run, f"seed-{seed}", seed, (on, off)) for seed in seeds]
+        fit_jobs(jobs, [rest.without_held_out()], run, cluster, lines, stop)
+    lines.stage("evaluate")
+    arms = rating_baselines.tuned(data, new, seed=settings.seed)
+    for name, arm in ((OFF, off), (ON, on)):
+        models = [candidate(run, job, arm, settings) for job in jobs]
+        for served in models:
+            served.add_items(data.item_ids, data.content)
+        arms[name] = [rating.by_served(data, served) for served in models]
+    table = rating.star_table(data, rating.scenarios(data, new, seed=settings.seed), arms)
+    people = len(data.users_of(Role.HELD_OUT))
+    return {
+        "seeds": len(jobs),
+        "cost": cost(jobs),
+        "rating": rating_dict(table, people=people, items=len(new)),
+    }
 
 
 def cost(jobs: Sequence[Job]) -> dict[str, float]:
@@ -165,8 +197,11 @@ def few_shot_reports(
 ) -> Mapping[str, Any]:
     """The table of the protocol, which asks for the next items and so ranks by task `next`; and, where lists
     are ranked by something else, the same by that."""
+    from services.training.episodes import PROTOCOL_QUERY
     from services.training.evaluation.few_shot import few_shot_by_task
     from services.training.evaluation.protocol import Protocol, ask, fitting_protocol
+    from services.training.evaluation.reliability import reliability
+    from services.training.evaluation.reliability_report import reliability_dict
     from services.training.evaluation.report import few_shot_dict
 
     people = data.users_of(Role.HELD_OUT)
@@ -183,6 +218,9 @@ def few_shot_reports(
     found: dict[str, Any] = {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
     if settings.adapts_body:
         found["whole_body"] = [model.kept.told for model in models[ON]]
+    # Probabilities are of the next ten events: of another query they say nothing.
+    elif len(questions) and questions.protocol.query_events == PROTOCOL_QUERY:
+        found["reliability"] = reliability_dict(reliability(data, questions, models[ON]))
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from services.training.data import TrainingData
-from services.training.episode_batch import episode_batch, score_episodes
+from services.training.episode_batch import episode_batch, rating_loss, score_episodes
 from services.training.episodes import EpisodeShape, draw_episodes
 from services.training.loop import (
     AVERAGE,
@@ -37,7 +37,7 @@ from services.training.reactions import ReactionConfig, reaction_loss
 from services.training.validate import look
 from services.training.windows import Batch, generator
 from shared.holdout import Role
-from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS
+from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK, RATING_TASK
 from shared.modeling.losses import set_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import SILENCE, Noise
@@ -56,7 +56,7 @@ class MetaConfig:
 
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10
     over `validation_shots` are kept. average: momentum, by five steps, of the moving average of the
-    weights, which is what is validated and kept. id_dropout, like_weight, distil_weight: as in
+    weights, which is what is validated and kept. id_dropout and weights of losses: as in
     pre-training. scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
     """
 
@@ -65,6 +65,7 @@ class MetaConfig:
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     id_dropout: float = 0.1
     like_weight: float = 0.5
+    rating_weight: float = 0.1
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
     scale_episodes: int = 16
@@ -166,10 +167,13 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
         scored = score_episodes(model, batch, noise=noise, id_dropout=config.id_dropout)
         losses = {
             task: set_loss(logits, batch["targets"], batch[f"{task}_weight"])
-            for task, logits in zip(TASKS, scored.logits, strict=True)
+            for task, logits in zip(CHOICES, scored.logits, strict=True)
         }
         distil = distillation(model, scored.content, scored.ids)
         total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
+        if model.config.rating_dim:
+            losses[RATING_TASK] = rating_loss(model, batch, scored)
+            total += config.rating_weight * losses[RATING_TASK]
         metrics = {"distil": distil, **{f"loss_{k}": v for k, v in losses.items()}}
         if config.reactions.weight > 0.0:
             miss, right = reaction_loss(model, batch, scored.rows, config.reactions)

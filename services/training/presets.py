@@ -20,9 +20,10 @@ class Preset:
     """A model's sizes and the settings of the stages; `body` takes the place of `adapt` where the
     adapter is of the whole body.
 
-    A model reads no longer histories than its episodes have: of people with 64 events, one that was
-    meta-trained on up to 20 shots made lists half as good from all of them as from their latest 20
-    (MovieLens-100K, NDCG@10 .07 against .13), and one meta-trained on up to 64 none that were better.
+    A model reads no longer histories than its episodes have, but for the ratings in them: of people with 64
+    events, one that was meta-trained on up to 20 shots made lists half as good from all of them as from their
+    latest 20 (MovieLens-100K, NDCG@10 .07 against .13), and one meta-trained on up to 64 none that were
+    better.
     """
 
     model: ModelConfig
@@ -33,17 +34,24 @@ class Preset:
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
-        if self.model.max_length > shots:
+        if min(self.model.reach, self.model.max_length) > shots:
             rule = f"must be at most the shots of the longest episode, {shots}"
-            raise InvalidInput.of("buckets", rule, self.model.buckets)
+            raise InvalidInput.of("reach", rule, self.model.reach)
 
     def sequence_model(self) -> tuple[ModelConfig, PretrainConfig]:
         """The same for people whom the model knows, as sequence models are compared: pre-training alone, on
         the very next event, from histories as long as its windows."""
         pretrain = replace(
-            self.pretrain, horizon=1, action_share=0.0, first_share=0.0, last_share=0.5, like_weight=0.0
+            self.pretrain,
+            horizon=1,
+            action_share=0.0,
+            first_share=0.0,
+            last_share=0.5,
+            like_weight=0.0,
+            rating_weight=0.0,
         )
-        return replace(self.model, buckets=(*pretrain.lengths, pretrain.window)), pretrain
+        lengths = (*pretrain.lengths, pretrain.window)
+        return replace(self.model, buckets=lengths, reach=pretrain.window), pretrain
 
 
 PRESETS = MappingProxyType(
@@ -56,6 +64,7 @@ PRESETS = MappingProxyType(
                 heads=2,
                 feed_forward=32,
                 adapt_dim=16,
+                rating_dim=4,
                 content_hidden=16,
                 buckets=(8, 16),
                 uncertainty_rank=4,
@@ -76,7 +85,7 @@ PRESETS = MappingProxyType(
                 window=200,
                 lengths=(64, 128),
                 horizon=1,
-                positions=(12_800, 3_200),
+                positions=(12_800, 3_200, 3_200),
                 last_share=0.3,
                 average=0.98,
                 rates=Rates(rate=2e-3, warmup=200),
@@ -94,6 +103,7 @@ PRESETS = MappingProxyType(
                 content_hidden=512,
                 dropout=0.2,
                 buckets=(16, 64),
+                reach=64,
             ),
             PretrainConfig(
                 steps=20_000,
@@ -101,7 +111,7 @@ PRESETS = MappingProxyType(
                 window=200,
                 lengths=(64, 128),
                 horizon=1,
-                positions=(25_600, 6_400),
+                positions=(25_600, 6_400, 6_400),
                 last_share=0.3,
                 average=0.98,
                 rates=Rates(warmup=500),

@@ -27,6 +27,7 @@ from services.training.loop import (
     numbers,
     unmarked,
 )
+from services.training.ratings import start_ratings
 from services.training.windows import (
     LIKED_LABEL,
     Batch,
@@ -36,14 +37,16 @@ from services.training.windows import (
     generator,
     make_pool,
     places,
+    rated,
     vary_actions,
 )
 from shared.context.batch import bucket_for
 from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
-from shared.modeling.config import LIKE_TASK, NEXT_TASK, TASKS, ModelConfig
+from shared.modeling.config import LIKE_TASK, NEXT_TASK, RATING_TASK, TASKS, ModelConfig
 from shared.modeling.initial import InitialRows, initial_rows
-from shared.modeling.losses import catalogue_loss
+from shared.modeling.item_tower import ItemRows
+from shared.modeling.losses import catalogue_loss, squared_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
 
@@ -61,13 +64,13 @@ class PretrainConfig:
 
     lengths: what batches of shorter windows are padded to, ascending and below `window`; windows of like
     length make a batch then. horizon: the target of a place is drawn among the next so many events;
-    positions: how many places a task's softmax takes of a batch of full length, over the whole batch, and in
+    positions: how many places a task's loss takes of a batch of full length, over the whole batch, and in
     proportion of a shorter one; id_dropout: share of items whose
     id is hidden at a step; first_share: share of windows that begin with a person's first event;
     action_share: share of windows whose ratings are said as other actions; pool_items:
-    columns of the softmax where the catalogue is too large for a full one; like_weight: of the
-    second task's loss; average: momentum, by five steps, of the moving average of the weights, which is
-    what is kept (0 = the last weights).
+    columns of the softmax where the catalogue is too large for a full one; like_weight, rating_weight: of
+    these tasks' losses, where that of `next` has 1; average: momentum, by five steps, of the moving average
+    of the weights, which is what is kept (0 = the last weights).
     """
 
     steps: int = 800
@@ -75,13 +78,14 @@ class PretrainConfig:
     window: int = 32
     lengths: tuple[int, ...] = ()
     horizon: int = 5
-    positions: tuple[int, int] = (640, 256)
+    positions: tuple[int, int, int] = (640, 256, 256)
     id_dropout: float = 0.1
     first_share: float = 0.3
     last_share: float = 0.0
     action_share: float = 0.5
     pool_items: int = 8000
     like_weight: float = 0.5
+    rating_weight: float = 0.1
     distil_weight: float = 0.1
     average: float = 0.0
     rates: Rates = field(default_factory=Rates)
@@ -107,6 +111,8 @@ def new_model(
         model.tables["v"].assign_add(alike)
         model.encoder.start_by_averaging()
         model.heads.start_by_passing_on()
+        if config.rating_dim:
+            start_ratings(model, data)
     return model
 
 
@@ -239,13 +245,15 @@ def window_batch(
     if pool.items is not None:
         batch["pool"] = pool.items
     liked = data.labels[target] >= LIKED_LABEL
-    usable_by_task = (np.ones(len(at), bool), liked)
+    usable_by_task = (np.ones(len(at), bool), liked, rated(data.actions[target]))
     for task, usable, positions in zip(TASKS, usable_by_task, config.positions, strict=True):
-        if task == LIKE_TASK and not config.like_weight:
+        if not {LIKE_TASK: config.like_weight, RATING_TASK: config.rating_weight}.get(task, 1.0):
             continue
         size = positions * length // config.window // num_workers
         chosen = rng.permutation(np.flatnonzero(usable))[:size]
         batch |= _padded(task, at[chosen], pool.columns(data.items[target[chosen]]), size)
+        if task == RATING_TASK:
+            batch["stars"] = np.pad(data.values[target[chosen]], (0, size - len(chosen)))
     return batch
 
 
@@ -296,25 +304,37 @@ def _loss(model: WarmstartModel, config: PretrainConfig) -> Any:
         flat = tf.reshape(states, [-1, dim])
         shots = tf.pad(tf.cumsum(batch["mask"], axis=1), [[0, 0], [1, 0]])
         shots = tf.reshape(shots, [-1])
-        values, biases = rows.output[:, :dim], rows.output[:, -len(TASKS) :]
-        losses = {}
-        for number, task in enumerate(TASKS):
+        values, biases = rows.output[:, :dim], rows.output[:, -len(model.config.tasks) :]
+        losses: dict[str, Tensor] = {}
+        for number, task in enumerate(model.config.tasks):
             if f"{task}_at" not in batch:
                 continue
-            at = batch[f"{task}_at"]
+            at, target, weight = (batch[f"{task}_{name}"] for name in ("at", "target", "weight"))
             query = model.heads.sequence_queries(tf.gather(flat, at), tf.gather(shots, at))[:, number]
+            if task == RATING_TASK:
+                losses[task] = _star_loss(model, query, rows, target, batch["stars"], weight)
+                continue
             # A sampled column counts for all that it stands for (Bengio & Senécal, 2008).
             offsets = biases[:, number] - batch["log_q"]
-            losses[task] = catalogue_loss(
-                query, values, offsets, batch[f"{task}_target"], batch[f"{task}_weight"]
-            )
+            losses[task] = catalogue_loss(query, values, offsets, target, weight)
         distil = distillation(model, content, ids)
-        total = losses[NEXT_TASK] + config.distil_weight * distil
-        if LIKE_TASK in losses:
-            total += config.like_weight * losses[LIKE_TASK]
+        weights = {NEXT_TASK: 1.0, LIKE_TASK: config.like_weight, RATING_TASK: config.rating_weight}
+        total = tf.add_n([weights[task] * loss for task, loss in losses.items()])
+        total += config.distil_weight * distil
         return total, {"loss": total, **{f"loss_{k}": v for k, v in losses.items()}, "distil": distil}
 
     return loss
+
+
+def _star_loss(
+    model: WarmstartModel, query: Tensor, rows: ItemRows, target: Tensor, stars: Tensor, weight: Tensor
+) -> Tensor:
+    """Of stars foretold at P places, items' own biases and the mean given. query [P, dim]; target [P],
+    columns of rows; stars, weight [P]."""
+    output = tf.gather(rows.output, target)
+    known = tf.stop_gradient(output[:, -1] + model.offset(RATING_TASK))
+    said = tf.reduce_sum(query * output[:, : model.config.dim], axis=1)
+    return squared_loss(said + known, stars, weight)
 
 
 def _presence(batch: Mapping[str, Tensor], rate: float, noise: Noise) -> Tensor:
@@ -325,14 +345,16 @@ def _presence(batch: Mapping[str, Tensor], rate: float, noise: Noise) -> Tensor:
 def distillation(model: WarmstartModel, content_rows: Tensor, ids: Tensor) -> Tensor:
     """How far rows of content and absence alone are from full rows, in units of each row kind's variance.
 
-    content_rows, ids: [M, id_dim]. Only the content side follows the full rows, not the other way.
+    content_rows, ids: [M, id_dim]. Only the content side follows the full rows, not the other way; ratings'
+    rows take no part, theirs follow in closed form.
     """
     full = tf.stop_gradient(ids + content_rows)
     alone = model.tower.absence.value + content_rows
-    sizes = list(model.config.row_dims)
-    parts = zip(tf.split(full, sizes, axis=1), tf.split(alone, sizes, axis=1), strict=True)
+    dims = model.config.row_dims
+    parts = zip(dims, *(tf.split(rows, list(dims.values()), axis=1) for rows in (full, alone)), strict=True)
     losses = [
         tf.reduce_mean((one - other) ** 2) / (tf.reduce_mean(tf.math.reduce_variance(one, axis=0)) + 1e-6)
-        for one, other in parts
+        for name, one, other in parts
+        if name != "r"
     ]
     return tf.add_n(losses) / len(losses)

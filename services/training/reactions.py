@@ -21,7 +21,7 @@ from services.training.episodes import support_profiles
 from services.training.windows import Batch
 from shared.context.labels import signed_labels
 from shared.domain import Action, IntArray
-from shared.modeling.config import TASKS
+from shared.modeling.config import CHOICES
 from shared.modeling.item_tower import ItemRows
 from shared.modeling.model import WarmstartModel
 
@@ -89,9 +89,10 @@ def reaction_loss(
     inputs["support_rows"] = tf.gather(rows.support, inputs["items"]) * on
     queries, _, _ = model.encode_adapt(inputs, tf.zeros(tf.shape(on)[:1]))
     # By log-probability: what counts is the place among what else would be shown, not in the whole catalogue.
-    before, after = tf.split(tf.nn.log_softmax(tf.einsum("btd,md->btm", queries, rows.output)), 2)
+    scores = tf.einsum("btd,md->btm", queries[:, : len(CHOICES)], rows.output)
+    before, after = tf.split(tf.nn.log_softmax(scores), 2)
     moved = after - tf.stop_gradient(before)
-    taste = tf.math.l2_normalize(rows.output[:, : -len(TASKS)], axis=1)
+    taste = tf.math.l2_normalize(rows.output[:, : model.config.taste_dim], axis=1)
     likeness = tf.matmul(tf.gather(taste, batch[f"{_PREFIX}item"]), taste, transpose_b=True)
     # The item itself is the most alike, and out of the person's list from now on.
     _, nearest = tf.math.top_k(likeness, tf.minimum(config.nearest + 1, tf.shape(taste)[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ PRESET_NAMES = ("tiny", "small", "base", "large")
 ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
 # Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
 _BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
-PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "all")
+PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -149,8 +150,7 @@ class TrainSettings:
         """Reads the list of held-out people where one is given."""
         ids = None
         if self.held_out_users:
-            lines = Path(self.held_out_users).read_text(encoding="utf-8").splitlines()
-            ids = frozenset(line.strip() for line in lines if line.strip())
+            ids = _ids(Path(self.held_out_users).read_text(encoding="utf-8"))
         return RoleSettings(self.held_out_share, self.validation_share, ids)
 
 
@@ -161,6 +161,13 @@ _CHOICES = {
     "protocol": PROTOCOLS,
     "task": (*TASKS, MIX),
 }
+
+
+def _ids(text: str) -> frozenset[str]:
+    """One id a line; or the names of a JSON object, as in the files that MeLU publishes its division by."""
+    if text.lstrip().startswith("{"):
+        return frozenset(json.loads(text))
+    return frozenset(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _flag(name: str) -> str:

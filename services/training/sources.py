@@ -10,7 +10,7 @@ from services.training.clients import snapshot_of_service
 from services.training.lines import Lines
 from services.training.settings import SourceSettings
 from services.training.snapshot import SnapshotWriter, snapshot_counts, snapshot_of_dataset
-from shared.content import TextEncoder, item_text
+from shared.content import TextEncoder
 from shared.datasets import Columns, Dataset, FileOptions, load, load_files
 from shared.datasets.fields import TimeUnit
 from shared.domain import Action, FloatArray, Item
@@ -67,7 +67,7 @@ class _Embedding:
         self._encoder = encoder
 
     def __call__(self, items: Sequence[Item]) -> FloatArray:
-        return self._encoder.encode([item_text(item) for item in items])
+        return self._encoder.encode_items(items)
 
 
 def _time_unit(text: str) -> TimeUnit | None:

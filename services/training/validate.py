@@ -21,7 +21,7 @@ from services.training.episodes import (
 )
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
-from shared.modeling.config import TASKS
+from shared.modeling.config import CHOICES
 from shared.modeling.model import WarmstartModel
 
 PEOPLE_LOOKED_AT = 500
@@ -57,9 +57,9 @@ def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, sho
     """
     tables = _tables(model, data, users, shots, GAMMA_FACTORS)
     if not tables:
-        return Chosen(0.0, (1.0,) * len(TASKS))
+        return Chosen(0.0, (1.0,) * len(CHOICES))
     table: FloatArray = np.stack(tables)  # [shots, T, factors, B]
-    places = [near_best(table[:, task].mean(axis=0)) for task in range(len(TASKS))]
+    places = [near_best(table[:, task].mean(axis=0)) for task in range(len(CHOICES))]
     return Chosen(float(table[:, 0, places[0]].mean()), tuple(GAMMA_FACTORS[place] for place in places))
 
 
@@ -103,7 +103,7 @@ def _by_factor(
     off, fast = _scores(model, data, cuts)
     had = excluded(events_so_far(data, cuts), data.num_items) > 0
     targets, there, labels = query_sets(data, cuts, query)
-    table = np.full((len(TASKS), len(factors), len(cuts)), np.nan, np.float32)
+    table = np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32)
     for task, wanted in enumerate((there, there * (labels >= LIKED_LABEL))):
         some = wanted.any(axis=1)
         for place, factor in enumerate(factors):

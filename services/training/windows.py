@@ -66,6 +66,12 @@ class Pool:
         return items if self.items is None else np.searchsorted(self.items, items).astype(np.int32)
 
 
+def rated(actions: IntArray) -> NDArray[np.bool_]:
+    """Which events are ratings, in stars."""
+    ratings: NDArray[np.bool_] = actions == int(Action.RATING)
+    return ratings
+
+
 def generator(seed: int, stage: int, step: int) -> np.random.Generator:
     """The random numbers of one step: a function of its number, so that a resumed run repeats exactly."""
     return np.random.default_rng([seed, stage, step])

@@ -97,12 +97,14 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     from services.training.metatrain import meta_train
     from services.training.presets import preset
     from services.training.pretrain import empty_model, new_model, pretrain
+    from services.training.ratings import fit_ratings, has_ratings
 
     if all(is_exported(job, arm) for arm in job.arms):
         return
     chosen = preset(job.preset)
     sizes, pretraining = (chosen.model, chosen.pretrain) if job.meta_trained else chosen.sequence_model()
-    sizes = replace(sizes, content_dim=data.content.shape[1])
+    rating_dim = sizes.rating_dim if has_ratings(data) else 0
+    sizes = replace(sizes, content_dim=data.content.shape[1], rating_dim=rating_dim)
     pretraining = replace(pretraining, steps=job.pretrain_steps or pretraining.steps)
     meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -136,6 +138,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
             continue
         hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
+        fitted |= fit_ratings(model, data, seed=job.seed)
         if reporter.writes:
             export(job, arm, model, data, {**metrics, **fitted, "peak_memory_mb": _peak_memory_mb()})
 
@@ -163,7 +166,7 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     draft = {
         "dims": manifest_dims(config),
         "buckets": list(config.buckets),
-        "tasks": [asdict(task) for task in task_infos(calibrate(model, data))],
+        "tasks": [asdict(task) for task in task_infos(calibrate(model, data), model.offsets())],
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
         "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},

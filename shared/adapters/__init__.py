@@ -21,6 +21,7 @@ from shared.adapters.finetune import FineTuneAdapter
 from shared.adapters.gradient import GradientAdapter
 from shared.adapters.maml import MamlAdapter
 from shared.adapters.none import NoAdapter
+from shared.adapters.ratings import Ratings
 from shared.adapters.reptile import ReptileAdapter
 from shared.adapters.ridge import RidgeAdapter
 from shared.errors import InvalidInput
@@ -50,6 +51,7 @@ __all__ = [
     "Adapted",
     "Adapter",
     "BodyAdapter",
+    "Ratings",
     "Support",
     "make_adapter",
     "make_body_adapter",

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import keras
 
+from shared.adapters.ratings import Ratings
+
 Tensor = Any
-NUM_TASKS = 2
+NUM_CHOICES = 2
 
 
 class Support(NamedTuple):
-    """The events adapted on, padded on the left.
+    """The events that fast weights of choices are made of, padded on the left.
 
     rows    [B, L, adapt_dim] float32  ψ of the events' items, zeros in padding
     actions [B, L]            int32    `Action` numbers, 0 in padding
@@ -30,7 +32,7 @@ class Support(NamedTuple):
 class Adapted(NamedTuple):
     """Fast weights and their posterior: covariance scale² · (I − FᵀF).
 
-    fast_weights [B, num_tasks, adapt_dim]; factor [B, rank, adapt_dim] F; scale [B].
+    fast_weights [B, NUM_CHOICES, adapt_dim]; factor [B, rank, adapt_dim] F; scale [B].
     """
 
     fast_weights: Tensor
@@ -40,6 +42,9 @@ class Adapted(NamedTuple):
 
 class Adapter(keras.layers.Layer):  # type: ignore[misc]
     """A function of the support set and the encoder's state; its variables are meta-learned.
+
+    Called, it gives fast weights of choices; `star_weights` gives those of ratings, by the closed form that
+    all adapters share: of a Gaussian linear model of stars the posterior mean is known.
 
     `learns_rows` says whether ψ and φ take part at all: training leaves them alone otherwise.
     `network_variables`: those that need as many people as ψ and φ do and learn with them, at `network_rate`.
@@ -66,4 +71,8 @@ class Adapter(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, support: Support, state: Tensor) -> Adapted:
         """Adapts B people at once; a person with no events gets zeros and the prior's scale."""
+        raise NotImplementedError
+
+    def star_weights(self, ratings: Ratings) -> Tensor:
+        """[B, R + 2]: zeros for people without ratings."""
         raise NotImplementedError

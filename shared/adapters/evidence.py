@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.adapters.base import NUM_TASKS, Adapter, Support
+from shared.adapters.base import NUM_CHOICES, Adapter, Support
+from shared.adapters.ratings import RatingRidge, Ratings
 from shared.domain import Action
 from shared.errors import InvalidInput
 
@@ -59,8 +60,9 @@ class EvidenceAdapter(Adapter):
         super().__init__(adapt_dim=adapt_dim, rank=rank, name=self.kind)
         self.noise_at_start = number("noise", noise, above=0.0)
         self.chosen = tuple(number("chosen", share, at_least=0.0, at_most=1.0) for share in chosen)
-        if len(self.chosen) != NUM_TASKS:
-            raise InvalidInput.of("adapter_settings['chosen']", f"must be {NUM_TASKS} numbers", chosen)
+        if len(self.chosen) != NUM_CHOICES:
+            raise InvalidInput.of("adapter_settings['chosen']", f"must be {NUM_CHOICES} numbers", chosen)
+        self.ratings = RatingRidge()
 
     def build(self, input_shape: Any = None) -> None:
         constant = keras.initializers.Constant
@@ -68,7 +70,11 @@ class EvidenceAdapter(Adapter):
             name="noise", shape=(), initializer=constant(before_softplus(self.noise_at_start))
         )
         self.decay = self.add_weight(name="decay", shape=(2,), initializer=constant(-3.0))
+        self.ratings.build()
         self.built = True
+
+    def star_weights(self, ratings: Ratings) -> Tensor:
+        return self.ratings(ratings)
 
     def targets(self, actions: Tensor, labels: Tensor) -> Tensor:
         """y_t. [B, L], [B, L] → [B, L, T]."""

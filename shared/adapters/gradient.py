@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared.adapters.base import NUM_TASKS, Adapted, Support
+from shared.adapters.base import NUM_CHOICES, Adapted, Support
 from shared.adapters.evidence import Evidence, EvidenceAdapter, flag, whole_number
 
 Tensor = Any
@@ -68,7 +68,7 @@ class GradientAdapter(EvidenceAdapter):
         curvature = tf.reduce_sum(tf.abs(tf.matmul(scaled, scaled, transpose_b=True)), axis=2)
         size = noise + tf.reduce_max(curvature, axis=1)
         pace = 2.0 * tf.sigmoid(self.rate.value) / size[:, None, None]
-        delta = tf.zeros([tf.shape(mask)[0], NUM_TASKS, self.adapt_dim])
+        delta = tf.zeros([tf.shape(mask)[0], NUM_CHOICES, self.adapt_dim])
         for _ in range(self.steps):
             # First order: the gradient's own change with δ is left out of the outer gradient.
             now, explained = delta, tf.matmul(rows, delta, transpose_b=True)

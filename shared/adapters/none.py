@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared.adapters.base import NUM_TASKS, Adapted, Adapter, Support
+from shared.adapters.base import NUM_CHOICES, Adapted, Adapter, Support
+from shared.adapters.ratings import Ratings
 
 Tensor = Any
 
@@ -25,7 +26,10 @@ class NoAdapter(Adapter):
     def call(self, support: Support, state: Tensor) -> Adapted:
         batch = tf.shape(support.mask)[0]
         return Adapted(
-            tf.zeros([batch, NUM_TASKS, self.adapt_dim]),
+            tf.zeros([batch, NUM_CHOICES, self.adapt_dim]),
             tf.zeros([batch, self.rank, self.adapt_dim]),
             tf.zeros([batch]),
         )
+
+    def star_weights(self, ratings: Ratings) -> Tensor:
+        return tf.zeros(tf.gather(tf.shape(ratings.rows), [0, 2]))

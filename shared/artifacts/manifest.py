@@ -24,7 +24,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Dims:
     """Widths of the item rows.
 
-    An output row is [v_i (adapt_offset wide) ; φ_i (adapt wide) ; one bias a task].
+    An output row is [v_i (adapt_offset wide) ; φ_i (adapt wide) ; what ratings are adapted by (rating wide) ;
+    one bias a task].
     """
 
     id: int
@@ -34,10 +35,11 @@ class Dims:
     output: int
     adapt: int
     adapt_offset: int
+    rating: int = 0
 
     @property
     def taste(self) -> int:
-        """Width of an output row without its biases: [v_i ; φ_i]."""
+        """Width of [v_i ; φ_i], the part of an output row that says what is alike."""
         return self.adapt_offset + self.adapt
 
 
@@ -145,9 +147,15 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     yield "version", version_rule(m.version), m.version, not version_rule(m.version)
     for name in ("id", "content", "input", "support", "output", "adapt_offset"):
         yield f"dims.{name}", "must be at least 1", getattr(d, name), getattr(d, name) >= 1
-    yield "dims.adapt", "must be at least 0", d.adapt, d.adapt >= 0
-    parts = d.taste + len(m.tasks)
-    yield "dims.output", f"must be adapt_offset + adapt + tasks = {parts}", d.output, d.output == parts
+    for name in ("adapt", "rating"):
+        yield f"dims.{name}", "must be at least 0", getattr(d, name), getattr(d, name) >= 0
+    parts = d.taste + d.rating + len(m.tasks)
+    yield (
+        "dims.output",
+        f"must be adapt_offset + adapt + rating + tasks = {parts}",
+        d.output,
+        d.output == parts,
+    )
     ascending = m.buckets == tuple(sorted(set(m.buckets))) and min(m.buckets, default=0) > 0
     yield "buckets", "must be positive and ascending", m.buckets, ascending
     names = [t.name for t in m.tasks]
@@ -156,6 +164,8 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     for task in m.tasks:
         rule = broken_rule(task.calibration)
         yield f"tasks[{task.name}].calibration", rule, task.calibration, not rule
+        low, high = task.bounds
+        yield f"tasks[{task.name}].bounds", "must be a low and a higher number", task.bounds, low < high
     yield "uncertainty_rank", "must be at least 0", m.uncertainty_rank, m.uncertainty_rank >= 0
     for path, digest in m.files.items():
         yield "files", "must have paths inside the version", path, _inside(path)

@@ -51,6 +51,10 @@ _OCCUPATIONS_1M = (
     "unemployed",
     "writer",
 )
+_AGE_RATINGS = {
+    "UNRATED": "Unrated",
+    **{name: f"Rated {name}" for name in ("G", "PG", "PG-13", "R", "NC-17")},
+}
 # Columns of movies_extrainfos.dat that we read.
 _EXTRA_HEADER = (
     "movie", "title", "year", "rated", "released", "genres", "director", "writers", "actors", "plot", "poster"
@@ -83,7 +87,7 @@ def movielens_100k(now_ms: int, folder: Path | None = None) -> Dataset:
 
 def movielens_1m(now_ms: int, folder: Path) -> Dataset:
     """6,040 people, 3,883 items, a million ratings: ratings.dat or ratings.parquet, movies.dat, users.dat,
-    and, where it is there, movies_extrainfos.dat for plots."""
+    and, where it is there, movies_extrainfos.dat for plots and age ratings (a category: "Rated PG-13")."""
     ratings = _ratings_1m(folder)
     movies = SplitText(folder / "movies.dat", ("movie", "title", "genres"))
     people = SplitText(folder / "users.dat", ("user", "gender", "age", "occupation", "zip"))
@@ -96,7 +100,7 @@ def movielens_1m(now_ms: int, folder: Path) -> Dataset:
         )
 
     def items() -> Iterator[Row[Item] | Reject]:
-        plots = _plots(folder / "movies_extrainfos.dat")
+        known = _extras(folder / "movies_extrainfos.dat")
         raw = SplitText(folder / "movies.dat", ("movie", "title", "genres")).read(
             ("movie", "title", "genres")
         )
@@ -104,7 +108,9 @@ def movielens_1m(now_ms: int, folder: Path) -> Dataset:
         def build(c: tuple[object, ...]) -> Item:
             titled = _YEAR_IN_TITLE.match(str(c[1]).strip())
             title, year = (titled["title"], titled["year"]) if titled else (c[1], "")
-            return _item(c[0], title, year, c[2], separator="|", plot=plots.get(str(c[0]), ""))
+            rated, plot = known.get(str(c[0]), ("", ""))
+            genres = f"{c[2]}|{rated}" if rated else c[2]
+            return _item(c[0], title, year, genres, separator="|", plot=plot)
 
         return parse(raw, build)
 
@@ -144,13 +150,15 @@ def _ratings_1m(folder: Path) -> Source:
     )
 
 
-def _plots(path: Path) -> dict[str, str]:
-    """Plot by movie; a movie of which nothing is known has none."""
+def _extras(path: Path) -> dict[str, tuple[str, str]]:
+    """By movie its age rating as a category and its plot, "" where it has none."""
     if not path.is_file():
         return {}
-    rows = SplitText(path, _EXTRA_HEADER, encoding="utf-8").read(("movie", "plot"))
+    rows = SplitText(path, _EXTRA_HEADER, encoding="utf-8").read(("movie", "rated", "plot"))
     known = (tuple(map(str, row.cells)) for row in rows if not isinstance(row, Reject))
-    return {movie: plot for movie, plot in known if plot not in ("", "N/A")}
+    return {
+        movie: (_AGE_RATINGS.get(rated, ""), plot if plot != "N/A" else "") for movie, rated, plot in known
+    }
 
 
 def _item(

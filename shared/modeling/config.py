@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shared.domain import Calibration, Link, TaskInfo
+from shared.domain import PROBABILITY, Calibration, Link, TaskInfo
 from shared.errors import InvalidInput
 
 NEXT_TASK = "next"  # what the person consumes next
 LIKE_TASK = "like"  # what the person will like
-TASKS = (NEXT_TASK, LIKE_TASK)
+RATING_TASK = "rating"  # how many stars the person will give
+CHOICES = (NEXT_TASK, LIKE_TASK)  # what the person will do: probabilities
+TASKS = (*CHOICES, RATING_TASK)
+# The scale of ratings, whatever a data set's own.
+STARS = (1.0, 5.0)
 
 _SIZES = (
     "dim",
@@ -22,6 +26,7 @@ _SIZES = (
     "content_dim",
     "content_rank",
     "content_hidden",
+    "reach",
 )
 
 
@@ -30,11 +35,14 @@ class ModelConfig:
     """Sizes and settings of a model; goes into the manifest as it is.
 
     dim: width of the encoder, of input rows e and of v, the sequence part of output rows.
-    adapt_dim: width of support rows ψ and of φ, the adaptation part of output rows.
+    adapt_dim: width of ψ and φ, the parts of support and output rows that choices are adapted by.
+    rating_dim: width of u, the part of both rows that ratings are adapted by; 0 = no task `rating`.
     content_rank: principal components of the content embeddings that the item tower reads.
     content_hidden: width of the item tower's hidden layer over them.
     buckets: ascending history lengths that the artifact is exported for; of longer histories the latest
     events of the last one are read.
+    reach: how many of these, the latest, the encoder and the fast weights of choices read; the ratings among
+    the others count, too.
     uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
     dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
     feature_dropout: share of people whose profile or request vectors are hidden in training.
@@ -46,10 +54,12 @@ class ModelConfig:
     heads: int = 2
     feed_forward: int = 128
     adapt_dim: int = 128
+    rating_dim: int = 24
     content_dim: int = 512
     content_rank: int = 128
     content_hidden: int = 128
-    buckets: tuple[int, ...] = (8, 20)
+    buckets: tuple[int, ...] = (8, 20, 64)
+    reach: int = 20
     uncertainty_rank: int = 16
     dropout: float = 0.3
     row_dropout: float = 0.2
@@ -65,6 +75,8 @@ class ModelConfig:
         for name in ("dropout", "row_dropout", "adapt_dropout", "feature_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InvalidInput.of(name, "must be in [0, 1)", getattr(self, name))
+        if self.rating_dim < 0:
+            raise InvalidInput.of("rating_dim", "must be at least 0", self.rating_dim)
         if self.dim % self.heads:
             raise InvalidInput.of("heads", f"must divide dim {self.dim}", self.heads)
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
@@ -73,12 +85,22 @@ class ModelConfig:
             raise InvalidInput.of("uncertainty_rank", f"must be 1..{self.adapt_dim}", self.uncertainty_rank)
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        return TASKS if self.rating_dim else CHOICES
+
+    @property
     def input_dim(self) -> int:
         return self.dim
 
     @property
+    def rating_width(self) -> int:
+        """[u ; 1]: what an output row holds for ratings beside their bias."""
+        return self.rating_dim + 1 if self.rating_dim else 0
+
+    @property
     def support_dim(self) -> int:
-        return self.adapt_dim
+        """[ψ ; u ; 1 ; bias of ratings]."""
+        return self.adapt_dim + (self.rating_width + 1 if self.rating_dim else 0)
 
     @property
     def adapt_offset(self) -> int:
@@ -86,19 +108,37 @@ class ModelConfig:
         return self.dim
 
     @property
+    def taste_dim(self) -> int:
+        """[v ; φ]: the part of an output row that says what is alike."""
+        return self.dim + self.adapt_dim
+
+    @property
     def output_dim(self) -> int:
-        """[v ; φ ; one bias a task]."""
-        return self.dim + self.adapt_dim + len(TASKS)
+        """[v ; φ ; u ; 1 ; one bias a task]."""
+        return self.dim + self.adapt_dim + self.rating_width + len(self.tasks)
+
+    @property
+    def row_dims(self) -> dict[str, int]:
+        """What an item's rows are made of, each part once, by size: e, ψ, v, φ, b (the biases of choices) and
+        r = [u ; bias of ratings]."""
+        parts = {
+            "e": self.dim,
+            "psi": self.adapt_dim,
+            "v": self.dim,
+            "phi": self.adapt_dim,
+            "b": len(CHOICES),
+        }
+        return {**parts, "r": self.rating_dim + 1} if self.rating_dim else parts
 
     @property
     def id_dim(self) -> int:
-        """An id embedding holds the item's own share of each row: [e ; ψ ; v ; φ ; b]."""
-        return self.input_dim + self.support_dim + self.output_dim
+        """An id embedding holds the item's own share of each part."""
+        return sum(self.row_dims.values())
 
     @property
-    def row_dims(self) -> tuple[int, int, int, int, int]:
-        """Sizes of e, ψ, v, φ, b."""
-        return (self.dim, self.adapt_dim, self.dim, self.adapt_dim, len(TASKS))
+    def buckets_within_reach(self) -> tuple[int, ...]:
+        """Lengths of what the encoder reads."""
+        return (*(length for length in self.buckets if length < self.reach), min(self.reach, self.max_length))
 
     @property
     def max_length(self) -> int:
@@ -114,12 +154,23 @@ class ModelConfig:
         return cls(**{**values, "buckets": tuple(values["buckets"])})
 
 
-def task_infos(calibrations: Mapping[str, tuple[Calibration, ...]]) -> tuple[TaskInfo, ...]:
-    """The tasks for the manifest. calibrations: by task, see `services.training.calibrate`.
+def task_infos(
+    calibrations: Mapping[str, tuple[Calibration, ...]], offsets: Mapping[str, float]
+) -> tuple[TaskInfo, ...]:
+    """The tasks for the manifest, those that `offsets` names.
 
-    Both tasks' values are probabilities that the person does it among their next few events.
+    calibrations: by task, see `services.training.calibrate`. The values of choices are probabilities that the
+    person does it among their next few events; those of `rating` are stars, and rank nothing unless asked to.
     """
     return tuple(
-        TaskInfo(name, link=Link.SIGMOID, default_weight=0.5, calibration=calibrations.get(name, ()))
+        TaskInfo(
+            name,
+            offset=offsets[name],
+            link=Link.IDENTITY if name == RATING_TASK else Link.SIGMOID,
+            default_weight=0.0 if name == RATING_TASK else 0.5,
+            calibration=calibrations.get(name, ()),
+            bounds=STARS if name == RATING_TASK else PROBABILITY,
+        )
         for name in TASKS
+        if name in offsets
     )

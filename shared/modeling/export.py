@@ -100,4 +100,5 @@ def manifest_dims(config: ModelConfig) -> dict[str, int]:
         "output": config.output_dim,
         "adapt": config.adapt_dim,
         "adapt_offset": config.adapt_offset,
+        "rating": config.rating_width,
     }

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.modeling.config import TASKS, ModelConfig
+from shared.modeling.config import CHOICES, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
 
 Tensor = Any
@@ -20,48 +20,60 @@ GAMMA_AT_START = 12.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
-    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 1_t]: τ and γ are scales by task and number of shots k, which
-    training chooses.
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 0 ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ; δ ; 1_t] for
+    ratings: τ and γ are scales by task and number of shots k, which training chooses.
 
     Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
-    sure the prior is (there is no δ yet).
+    sure the prior is (there is no δ yet). A rating's δ is in stars and has no scale; its last number says how
+    much more than others the person goes by what everybody thinks of an item, and joins the 1 of 1_t.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(name="heads")
         self.config = config
-        self.maps = keras.layers.Dense(len(TASKS) * config.dim, use_bias=False, name="maps")
+        self.num_tasks = len(config.tasks)
+        self.maps = keras.layers.Dense(self.num_tasks * config.dim, use_bias=False, name="maps")
 
     def build(self, input_shape: Any = None) -> None:
-        shape = (len(COUNT_KNOTS), len(TASKS))
+        knots = len(COUNT_KNOTS)
         # Logarithms, so that a step changes a scale by a share of itself.
-        self.log_tau = self.add_weight(name="log_tau", shape=shape, initializer="zeros")
+        self.log_tau = self.add_weight(name="log_tau", shape=(knots, self.num_tasks), initializer="zeros")
         self.log_gamma = self.add_weight(
             name="log_gamma",
-            shape=(shape[0] - 1, shape[1]),
+            shape=(knots - 1, len(CHOICES)),
             initializer=keras.initializers.Constant(math.log(GAMMA_AT_START)),
         )
+        # Raw score + offset is what a task's link and loss read.
+        self.offsets = self.add_weight(name="offsets", shape=(self.num_tasks,), initializer="zeros")
         self.maps.build((None, self.config.dim))
         self.built = True
 
     def start_by_passing_on(self) -> None:
-        """Starting values by which every task asks for items whose v is like the state."""
-        self.maps.kernel.assign(np.tile(np.eye(self.config.dim), (1, len(TASKS))))
+        """Starting values by which what the person will do is asked for as what has v like the state, and the
+        state says nothing of ratings."""
+        eyes = np.tile(np.eye(self.config.dim), (1, self.num_tasks))
+        eyes[:, len(CHOICES) * self.config.dim :] = 0.0
+        self.maps.kernel.assign(eyes)
 
     def sequence_queries(self, states: Tensor, shots: Tensor) -> Tensor:
         """τ_k · W_t h. states [..., D], shots [...] → [..., T, D]."""
-        shape = tf.concat([tf.shape(states)[:-1], [len(TASKS), self.config.dim]], axis=0)
+        shape = tf.concat([tf.shape(states)[:-1], [self.num_tasks, self.config.dim]], axis=0)
         tau = tf.matmul(hat_features(shots, COUNT_KNOTS), tf.exp(self.log_tau.value))
         return tf.reshape(self.maps(states), shape) * tau[..., None]
 
     def scales(self, shots: Tensor) -> Tensor:
-        """γ_k, by task. shots [B] → [B, T]."""
+        """γ_k, by choice. shots [B] → [B, 2]."""
         gamma = tf.exp(tf.concat([self.log_gamma.value[:1], self.log_gamma.value], axis=0))
         return tf.matmul(hat_features(shots, COUNT_KNOTS), gamma)
 
-    def call(self, state: Tensor, fast_weights: Tensor, shots: Tensor) -> Tensor:
-        """state [B, D], fast_weights [B, T, A], shots [B] → queries [B, T, output_dim]."""
-        sequence = self.sequence_queries(state, shots)
+    def call(self, state: Tensor, fast_weights: Tensor, ratings: Tensor, shots: Tensor) -> Tensor:
+        """state [B, D], fast_weights of choices [B, 2, A], of ratings [B, R + 2] (unused where the model has
+        no such task), shots [B] → queries [B, T, output_dim]."""
+        batch, choices, tasks = tf.shape(state)[0], len(CHOICES), self.num_tasks
         fast = fast_weights * self.scales(shots)[..., None]
-        select = tf.broadcast_to(tf.eye(len(TASKS)), [tf.shape(state)[0], len(TASKS), len(TASKS)])
-        return tf.concat([sequence, fast, select], axis=-1)
+        select = tf.broadcast_to(tf.eye(tasks), [batch, tasks, tasks])
+        parts = [self.sequence_queries(state, shots), tf.pad(fast, [[0, 0], [0, tasks - choices], [0, 0]])]
+        if tasks > choices:
+            parts.append(tf.pad(ratings[:, None, :-1], [[0, 0], [choices, 0], [0, 0]]))
+            select += tf.pad(ratings[:, None, -1:], [[0, 0], [choices, 0], [choices, 0]])
+        return tf.concat([*parts, select], axis=-1)

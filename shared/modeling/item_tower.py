@@ -13,7 +13,8 @@ Tensor = Any
 
 
 class ItemRows(NamedTuple):
-    """input [N, input_dim] e; support [N, support_dim] ψ; output [N, output_dim] x = [v ; φ ; b]."""
+    """input [N, input_dim] e; support [N, support_dim] [ψ ; u ; 1 ; bias of ratings]; output [N, output_dim]
+    x = [v ; φ ; u ; 1 ; b]. Without the task `rating` there is no u, no 1 and no bias of ratings."""
 
     input: Tensor
     support: Tensor
@@ -21,19 +22,27 @@ class ItemRows(NamedTuple):
 
 
 class ItemTower(keras.layers.Layer):  # type: ignore[misc]
-    """row = present · id + (1 − present) · absence + MLP(content).
+    """row = present · id + (1 − present) · absence + MLP(content), for ratings' part a linear map of content.
 
     An id embedding holds the item's own share of all rows, on top of what its content says, so
     that an item without one is an ordinary item of its kind. Training hides the id of some items
     at each step (id dropout, as in DropoutNet, Volkovs et al. 2017), which teaches the content
-    network and the absence vector to stand in for it.
+    network and the absence vector to stand in for it. Ratings' part is found in closed form
+    (`shared.modeling.factors`), not trained.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(name="item_tower")
         self.config = config
         self.hidden = keras.layers.Dense(config.content_hidden, activation="gelu", name="hidden")
-        self.out = keras.layers.Dense(config.id_dim, use_bias=False, name="out", kernel_initializer=_small())
+        rating = config.row_dims.get("r", 0)
+        self.out = keras.layers.Dense(
+            config.id_dim - rating, use_bias=False, name="out", kernel_initializer=_small()
+        )
+        if rating:
+            self.ratings = keras.layers.Dense(
+                rating, name="ratings", kernel_initializer="zeros", trainable=False
+            )
 
     def build(self, input_shape: Any = None) -> None:
         config = self.config
@@ -47,6 +56,8 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
         )
         self.hidden.build((None, config.content_rank))
         self.out.build((None, config.content_hidden))
+        if config.rating_dim:
+            self.ratings.build((None, config.content_rank))
         self.built = True
 
     def project(self, content: Tensor) -> Tensor:
@@ -56,7 +67,10 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
 
     def content_rows(self, projected: Tensor) -> Tensor:
         """What content alone says of all rows. [N, content_rank] → [N, id_dim]."""
-        return self.out(self.hidden(projected))
+        rows = self.out(self.hidden(projected))
+        if not self.config.rating_dim:
+            return rows
+        return tf.concat([rows, self.ratings(projected)], axis=1)
 
     def call(self, id_rows: Tensor, id_present: Tensor, content: Tensor) -> ItemRows:
         """id_rows [N, id_dim]; id_present [N], 1 or 0; content [N, content_dim], zeros = none."""
@@ -69,9 +83,15 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
 
     def split(self, rows: Tensor) -> ItemRows:
         """[N, id_dim] → the three rows."""
-        config = self.config
-        sizes = [config.input_dim, config.support_dim, config.output_dim]
-        return ItemRows(*tf.split(rows, sizes, axis=1))
+        dims = self.config.row_dims
+        part = dict(zip(dims, tf.split(rows, list(dims.values()), axis=1), strict=True))
+        if not self.config.rating_dim:
+            return ItemRows(part["e"], part["psi"], tf.concat([part["v"], part["phi"], part["b"]], axis=1))
+        u, bias = part["r"][:, :-1], part["r"][:, -1:]
+        one = tf.ones_like(bias)
+        support = tf.concat([part["psi"], u, one, bias], axis=1)
+        output = tf.concat([part["v"], part["phi"], u, one, part["b"], bias], axis=1)
+        return ItemRows(part["e"], support, output)
 
 
 def _small() -> keras.initializers.Initializer:

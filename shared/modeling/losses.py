@@ -1,4 +1,5 @@
-"""Softmax losses over the whole catalogue, or over a sample of it with the logQ correction."""
+"""Losses by task: softmax over the catalogue or over a sample of it with the logQ correction (`next`),
+sigmoid over the same (`like`), squared error (`rating`)."""
 
 from __future__ import annotations
 
@@ -77,6 +78,27 @@ def set_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     normaliser = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
     losses = normaliser - tf.gather(logits, targets, batch_dims=1)
     return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+
+
+def sigmoid_loss(logits: Tensor, targets: Tensor, weights: Tensor, copies: Tensor) -> Tensor:
+    """Binary cross-entropy of every item of every row, per target: −Σ [y log σ(z) + (1 − y) log(1 − σ(z))] /
+    Σ w.
+
+    logits z [B, M]; targets [B, Q] int32, the columns where y = w, 0 elsewhere; weights w [B, Q], 0 or 1;
+    copies [B, M] ≥ 0: how many items a column stands for (0 = out, 1/q for one drawn with probability q).
+    A scalar; 0 where there are no targets at all.
+    """
+    # −log(1 − σ(z)) = softplus(z), and −log σ(z) is less than that by z.
+    hits = tf.reduce_sum(tf.gather(logits, targets, batch_dims=1) * weights)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.math.softplus(logits) * copies) - hits, tf.reduce_sum(weights)
+    )
+
+
+def squared_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of (value − target)². All of one shape; a scalar, 0 where all weights are 0."""
+    errors = tf.square(values - targets) * weights
+    return tf.math.divide_no_nan(tf.reduce_sum(errors), tf.reduce_sum(weights))
 
 
 def correct(logits: Tensor, log_q: Tensor) -> Tensor:

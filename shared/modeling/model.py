@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.adapters import Support, make_adapter
-from shared.domain import FloatArray
-from shared.modeling.config import ModelConfig
+from shared.adapters import Ratings, Support, make_adapter
+from shared.domain import Action, FloatArray
+from shared.modeling.config import RATING_TASK, ModelConfig
 from shared.modeling.encoder import Encoder, Inputs, last_state
 from shared.modeling.heads import Heads
 from shared.modeling.initial import ContentProjection, content_projection
@@ -19,10 +19,11 @@ from shared.modeling.item_tower import ItemRows, ItemTower
 from shared.modeling.random import SILENCE, Noise
 
 Tensor = Any
-SEGMENTS = ("e", "psi", "v", "phi", "b")  # the parts of an id embedding
 # Parts whose tables hold the whole row of an item: what its content says comes off its id embedding again.
-# These tables start from an item-item SVD and learn slowly; anything added to them drowns it.
-_WHOLE = ("psi", "phi")
+# These tables start from a factorisation of the data and learn slowly or not at all; anything added to them
+# drowns it.
+_WHOLE = ("psi", "phi", "r")
+_EVENT_INPUTS = ("input_rows", "support_rows", "actions", "values", "labels", "ages_s", "mask")
 
 
 class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
@@ -51,9 +52,9 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
             name: self.add_weight(
                 name=f"table_{name}",
                 shape=(self.num_items, size),
-                initializer=keras.initializers.RandomNormal(stddev=0.0 if name == "b" else 0.05, seed=seed),
+                initializer=keras.initializers.RandomNormal(stddev=0.0 if name in "br" else 0.05, seed=seed),
             )
-            for name, size in zip(SEGMENTS, config.row_dims, strict=True)
+            for name, size in config.row_dims.items()
         }
         for part in (self.tower, self.encoder, self.heads, self.adapter):
             part.build()
@@ -71,10 +72,11 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
 
         content_rows: of the same items, [M, id_dim].
         """
-        tables = {name: self.tables[name].value for name in SEGMENTS}
+        dims = self.config.row_dims
+        tables = {name: self.tables[name].value for name in dims}
         if items is not None:
             tables = {name: tf.gather(table, items) for name, table in tables.items()}
-        content = dict(zip(SEGMENTS, tf.split(content_rows, self.config.row_dims, axis=1), strict=True))
+        content = dict(zip(dims, tf.split(content_rows, list(dims.values()), axis=1), strict=True))
         return tf.concat(
             [table - content[name] if name in _WHOLE else table for name, table in tables.items()], axis=1
         )
@@ -98,15 +100,34 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
 
         inputs: those of `shared.context.batch.ModelInputs`; adapt: [B] float32, 1 = fast weights on.
         """
-        mask = inputs["mask"]
-        state = last_state(self.encoder(inputs, noise=noise), mask)
-        events = Support(*(inputs[name] for name in ("support_rows", "actions", "labels", "ages_s", "mask")))
+        latest = {**inputs, **{name: inputs[name][:, -self.config.reach :] for name in _EVENT_INPUTS}}
+        state = last_state(self.encoder(latest, noise=noise), latest["mask"])
+        rows = latest["support_rows"][..., : self.config.adapt_dim]
+        events = Support(rows, *(latest[name] for name in ("actions", "labels", "ages_s", "mask")))
         adapted = self.adapter(events, state)
-        shots = tf.reduce_sum(mask, axis=1)
-        queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], shots)
-        # The posterior is of the fast weights as they stand in a query, so it is scaled like them.
+        stars = None
+        if self.config.rating_dim:
+            stars = self.adapter.star_weights(self.ratings(inputs)) * adapt[:, None]
+        shots = tf.reduce_sum(latest["mask"], axis=1)
+        queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], stars, shots)
+        # The posterior is of the fast weights of choices as they stand in a query, so it is scaled like them.
         scale = adapted.scale * tf.reduce_mean(tf.abs(self.heads.scales(shots)), axis=1) * adapt
         return queries, adapted.factor * adapt[:, None, None], scale
+
+    def ratings(self, inputs: Inputs) -> Ratings:
+        """The ratings among all events of a batch, less what everybody thinks."""
+        rows = inputs["support_rows"][..., self.config.adapt_dim :]
+        rated = inputs["mask"] * tf.cast(tf.equal(inputs["actions"], int(Action.RATING)), tf.float32)
+        stars = inputs["values"] - self.offset(RATING_TASK) - rows[..., -1]
+        return Ratings(rows, stars * rated, rated)
+
+    def offset(self, task: str) -> Tensor:
+        """What a task's raw score stands above."""
+        return self.heads.offsets.value[self.config.tasks.index(task)]
+
+    def offsets(self) -> dict[str, float]:
+        """By task, as the manifest has them."""
+        return dict(zip(self.config.tasks, self.heads.offsets.numpy().tolist(), strict=True))
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """All variables by path, for checkpoints."""

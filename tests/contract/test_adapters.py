@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.adapters import ADAPTERS, Adapted, Support, make_adapter
-from shared.adapters.base import NUM_TASKS
+from shared.adapters import ADAPTERS, Adapted, Ratings, Support, make_adapter
+from shared.adapters.base import NUM_CHOICES
 from shared.domain import Action
 from shared.errors import InvalidInput
-from shared.modeling.config import TASKS
+from shared.modeling.config import CHOICES
 
 tf = pytest.importorskip("tensorflow")
 
@@ -28,7 +28,7 @@ TABLE: list[tuple[str, Mapping[str, Any]]] = [
     ("amortised", {}),
     ("amortised", {"hidden": 3, "noise": 0.1}),
 ]
-DIM, RANK, BATCH, STATE_DIM = 6, 4, 3, 5
+DIM, RANK, BATCH, STATE_DIM, RATING_DIM = 6, 4, 3, 5, 4
 adapters = pytest.mark.parametrize(("name", "settings"), TABLE)
 
 
@@ -52,6 +52,16 @@ def support(length: int = 7) -> Support:
     return Support(rows, actions, *others)
 
 
+def stars(length: int = 7) -> Ratings:
+    """The same people, who have rated what they did last: 0, 1 and 4 of their items."""
+    events, rng = support(length), np.random.default_rng(2)
+    rated = events.mask * tf.cast(np.arange(length) % 2 == 0, tf.float32)
+    rows = rng.normal(size=(BATCH, length, RATING_DIM)).astype(np.float32)
+    rows[..., -2] = 1.0
+    given = rng.uniform(-2, 2, (BATCH, length)).astype(np.float32)
+    return Ratings(rows * events.mask[..., None], given * rated, rated)
+
+
 def run(adapter: Any, events: Support) -> Adapted:
     adapted: Adapted = adapter(events, tf.ones([BATCH, STATE_DIM]))
     return adapted
@@ -59,13 +69,13 @@ def run(adapter: Any, events: Support) -> Adapted:
 
 def test_every_adapter_has_a_row() -> None:
     assert {name for name, _ in TABLE} == set(ADAPTERS)
-    assert len(TASKS) == NUM_TASKS
+    assert len(CHOICES) == NUM_CHOICES
 
 
 @adapters
 def test_shapes_and_finite_values(name: str, settings: Mapping[str, Any]) -> None:
     adapted = run(made(name, settings), support())
-    assert adapted.fast_weights.shape == (BATCH, NUM_TASKS, DIM)
+    assert adapted.fast_weights.shape == (BATCH, NUM_CHOICES, DIM)
     assert adapted.factor.shape == (BATCH, RANK, DIM)
     assert adapted.scale.shape == (BATCH,)
     assert all(np.isfinite(part.numpy()).all() for part in adapted)
@@ -122,12 +132,31 @@ def test_a_dislike_scores_an_item_lower_than_a_like(name: str, settings: Mapping
 
 
 @adapters
+def test_ratings_are_read_alike_by_all(name: str, settings: Mapping[str, Any]) -> None:
+    """The ridge's closed form, or nothing; padding and other people change nothing."""
+    adapter, ratings = made(name, settings), stars()
+    found = adapter.star_weights(ratings).numpy()
+    assert found.shape == (BATCH, RATING_DIM)
+    assert not found[0].any()
+    if ADAPTERS[name].learns_rows:
+        np.testing.assert_allclose(found, made("ridge", {}).star_weights(ratings).numpy(), atol=1e-6)
+        assert found[1:].any(axis=1).all()
+    else:
+        assert not found.any()
+    pad = [[0, 0], [4, 0]]
+    longer = Ratings(tf.pad(ratings.rows, [*pad, [0, 0]]), *(tf.pad(x, pad) for x in ratings[1:]))
+    np.testing.assert_allclose(adapter.star_weights(longer).numpy(), found, atol=1e-5)
+    turned = Ratings(*(tf.reverse(x, [0]) for x in ratings))
+    np.testing.assert_allclose(adapter.star_weights(turned).numpy(), found[::-1], atol=1e-5)
+
+
+@adapters
 def test_gradients_reach_rows_and_variables(name: str, settings: Mapping[str, Any]) -> None:
     adapter, events = made(name, settings), support()
     with tf.GradientTape() as tape:
         tape.watch(events.rows)
         adapted = run(adapter, events)
-        total = tf.reduce_sum(adapted.fast_weights**2)
+        total = tf.reduce_sum(adapted.fast_weights**2) + tf.reduce_sum(adapter.star_weights(stars()) ** 2)
     watched = [events.rows, *(v.value for v in adapter.trainable_variables)]
     gradients = tape.gradient(total, watched)
     if ADAPTERS[name].learns_rows:

@@ -35,6 +35,7 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate",
     "warmstart evaluate --dataset movielens-100k --seeds 1 --protocol all",
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --preset base --protocol leave-one-out",
+    "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --protocol rating",
     "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
     "warmstart evaluate --protocol adaptation --seeds 1",
     "warmstart evaluate --adapter reptile --seeds 1",
@@ -179,10 +180,10 @@ def train(
 
 def evaluate(
     protocol: Annotated[
-        Literal["few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "all"],
+        Literal["few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all"],
         typer.Option(
-            help="What to measure; adaptation: as served against fine-tuning the whole body; all: all but "
-            "leave-one-out."
+            help="What to measure; adaptation: as served against fine-tuning the whole body; rating: stars; "
+            "all: all but leave-one-out and rating."
         ),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,

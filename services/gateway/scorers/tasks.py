@@ -8,15 +8,16 @@ import numpy as np
 from services.gateway.draft import Adapted, Draft, Ranking, Scores, Taste
 from services.gateway.odds import Bounds
 from services.gateway.ports import Scoring
-from shared.calibration import task_values
-from shared.domain import FloatArray, Link, TaskInfo
+from shared.calibration import shares, task_values, within
+from shared.domain import FloatArray, TaskInfo
 
 _COSINES: Bounds = (-1.0, 1.0)
 _MAX_SCORED = 5000  # the contract's limit of ScoreItems
 
 
 class TaskScorer:
-    """Raw scores of every task from scoring; links make values of them, weights the mix that ranks.
+    """Raw scores of every task from scoring; links make values of them, weights the mix that ranks: a
+    probability counts as it is, stars as their share of the scale.
 
     With them come the sketches for diversity, and those of recently liked items for reasons.
     """
@@ -69,15 +70,18 @@ def ranked(
     values = np.vstack([values, np.full((1, len(tasks)), np.nan, np.float32)])[rows]
     sketches = np.vstack([answer.sketches, np.zeros((1, answer.sketches.shape[1]), np.float32)])[rows]
     used = weights != 0.0  # a task that takes no part cannot spoil the mix
-    base = (values[:, used] @ weights[used]).astype(np.float32)
-    probabilities = all(t.link is Link.SIGMOID for t, some in zip(tasks, used, strict=True) if some)
-    bounds = _bounds(weights) if probabilities else None
-    return Ranking(tuple(candidates), base, base, tuple(t.name for t in tasks), values, sketches, bounds)
+    base = (shares(values, tasks)[:, used] @ weights[used]).astype(np.float32)
+    bounded = all(task.is_bounded for task, some in zip(tasks, used, strict=True) if some)
+    bounds = _bounds(weights, base) if bounded else None
+    shown = within(values, tasks)
+    return Ranking(tuple(candidates), base, base, tuple(t.name for t in tasks), shown, sketches, bounds)
 
 
-def _bounds(weights: FloatArray) -> Bounds:
-    """What a mix of probabilities lies between."""
-    return float(weights[weights < 0.0].sum()), float(weights[weights > 0.0].sum())
+def _bounds(weights: FloatArray, base: FloatArray) -> Bounds:
+    """What a mix of shares lies between; stars foretold beyond the scale, which still rank, widen it."""
+    low, high = float(weights[weights < 0.0].sum()), float(weights[weights > 0.0].sum())
+    finite = base[np.isfinite(base)]
+    return float(finite.min(initial=low)), float(finite.max(initial=high))
 
 
 def _sketches_of(liked: Sequence[str], answer: Scores) -> tuple[tuple[str, ...], FloatArray | None]:

@@ -103,7 +103,9 @@ class ModelSource:
         uncertainty = taste.user.uncertainty
         if not draft.explores or uncertainty is None or not self._explore_pool:
             return [best]
-        drawn = explore_query(taste.mixed_query, taste.weights, uncertainty, self._rng(draft, EXPLORATION))
+        drawn = explore_query(
+            taste.mixed_query, taste.drawn_weights, uncertainty, self._rng(draft, EXPLORATION)
+        )
         return [best, VectorSearch(drawn, self._explore_pool)]
 
 

@@ -14,8 +14,13 @@ import numpy as np
 from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
 from services.training.evaluation.leave_one_out import LeaveOneOut
-from services.training.evaluation.metrics import Float64Array, Interval
+from services.training.evaluation.metrics import Float64Array
 from services.training.evaluation.new_items import NewItems
+from services.training.evaluation.rating_report import PLOT as RATING_PLOT
+from services.training.evaluation.rating_report import plot_rating, rating_markdown
+from services.training.evaluation.reliability_report import PLOT as RELIABILITY_PLOT
+from services.training.evaluation.reliability_report import plot_reliability, reliability_markdown
+from services.training.evaluation.words import interval, seeds
 from services.training.settings import MIX
 
 REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
@@ -95,6 +100,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += _whole_body_markdown(report["whole_body"])
     if "few_shot_as_ranked" in report:
         parts += _few_shot_markdown(report["few_shot_as_ranked"], "The same people, as lists are ranked")
+    if report.get("reliability"):
+        parts += reliability_markdown(report["reliability"])
+    if "rating" in report:
+        parts += rating_markdown(report["rating"])
     if "adaptation" in report:
         parts += _adaptation_markdown(report["adaptation"])
     if "new_items" in report:
@@ -115,6 +124,12 @@ def write_report(directory: Path, report: Mapping[str, Any], progress: Path | No
     if report.get("few_shot", {}).get("people"):
         plot_shots(report["few_shot"], directory / CURVE)
         files["plot"] = str(directory / CURVE)
+    if report.get("reliability"):
+        plot_reliability(report["reliability"], directory / RELIABILITY_PLOT)
+        files["reliability"] = str(directory / RELIABILITY_PLOT)
+    if any(report.get("rating", {}).get("people", {}).values()):
+        plot_rating(report["rating"], directory / RATING_PLOT)
+        files["rating"] = str(directory / RATING_PLOT)
     if progress is not None and plot_training(progress, directory / TRAINING_CURVES):
         files["training"] = str(directory / TRAINING_CURVES)
     return files
@@ -179,7 +194,7 @@ def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
         axes.plot([k for k, _ in points], [v for _, v in points], marker="o", label=name)
     axes.set_xlabel("support events k")
     axes.set_ylabel("NDCG@10")
-    axes.set_title(f"{few_shot['people']} people never trained on, {_seeds(few_shot['seeds'])}")
+    axes.set_title(f"{few_shot['people']} people never trained on, {seeds(few_shot['seeds'])}")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, not over them
     figure.savefig(path, dpi=120)
@@ -197,7 +212,7 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
         "",
         f"{table['people']} people never trained on with at least "
         f"{protocol['first_events'] + protocol['query_events']} events; {_asked(protocol)}; whole catalogue, "
-        f"what they had before masked; ranked by {_ranked_by(table['task'])}; {_seeds(table['seeds'])}. "
+        f"what they had before masked; ranked by {_ranked_by(table['task'])}; {seeds(table['seeds'])}. "
         "NDCG@10 / HR@10:",
         "",
         "| k | " + " | ".join([*names, *more]) + " |",
@@ -206,7 +221,7 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
     for row in table["rows"]:
         cells = [_cell(row["arms"].get(name)) for name in names]
         if compared:
-            cells.append(_interval(row["on_minus_off"]) if "on_minus_off" in row else "")
+            cells.append(interval(row["on_minus_off"]) if "on_minus_off" in row else "")
             worse = "share_worse_on_than_off"
             cells.append(f"{row[worse]:.0%}" if worse in row else "")
         lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
@@ -214,10 +229,10 @@ def _few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> li
     lines += ["| k | " + " | ".join(n for n in names if n != KNN) + " |", "|---|" + "---|" * (len(names) - 1)]
     for row in table["rows"]:
         if "minus_item_knn" in row:
-            cells = [_interval(row["minus_item_knn"][n]) for n in names if n != KNN]
+            cells = [interval(row["minus_item_knn"][n]) for n in names if n != KNN]
             lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
     if "on_minus_off" in table:
-        lines += ["", f"Adaptation on − off, mean over k ≥ 1: {_interval(table['on_minus_off'])}"]
+        lines += ["", f"Adaptation on − off, mean over k ≥ 1: {interval(table['on_minus_off'])}"]
     return [*lines, ""]
 
 
@@ -226,7 +241,7 @@ def _leave_one_out_markdown(result: Mapping[str, Any]) -> list[str]:
         "## Leave one out",
         "",
         f"The last event of {result['people']} people, from all before it; whole catalogue, items of the "
-        f"history masked; {_seeds(result['seeds'])}. Settings were chosen on the event before the last.",
+        f"history masked; {seeds(result['seeds'])}. Settings were chosen on the event before the last.",
         "",
         "| arm | HR@10 | NDCG@10 | (validation) | NDCG@10 − item-kNN |",
         "|---|---|---|---|---|",
@@ -237,7 +252,7 @@ def _leave_one_out_markdown(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| {name} | {test['hr10']:.4f} | {test['ndcg10']:.4f} | "
             f"{validation['hr10']:.4f} / {validation['ndcg10']:.4f} | "
-            f"{_interval(compared) if compared else ''} |"
+            f"{interval(compared) if compared else ''} |"
         )
     chosen = ", ".join(f"{name}: {setting}" for name, setting in result["tuned"].items() if setting)
     return [*lines, "", f"Chosen on validation: {chosen}.", ""]
@@ -272,7 +287,7 @@ def _adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
         "## Adapting as served, and fine-tuning",
         "",
         f"{result['people']} people never trained on, the same bodies and support events; ranked by "
-        f"{_ranked_by(result['task'])}; {_seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
+        f"{_ranked_by(result['task'])}; {seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
         f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
         "validation people. NDCG@10, paired 95% intervals:",
         "",
@@ -281,9 +296,9 @@ def _adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
     ]
     pairs = ("on_minus_off", "fine_tuned_minus_off", "on_minus_fine_tuned")
     for row in result["rows"]:
-        cells = [f"{value:.4f}" for value in row["ndcg10"].values()] + [_interval(row[p]) for p in pairs]
+        cells = [f"{value:.4f}" for value in row["ndcg10"].values()] + [interval(row[p]) for p in pairs]
         lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
-    cells = ["", "", "", *(_interval(result[pair]) for pair in pairs)]
+    cells = ["", "", "", *(interval(result[pair]) for pair in pairs)]
     lines.append("| mean over k ≥ 1 | " + " | ".join(cells) + " |")
     return [*lines, "", *_times_markdown(result["rows"])]
 
@@ -335,13 +350,9 @@ def _feedback_markdown(results: Mapping[str, Any]) -> list[str]:
     for reaction, moved in results.items():
         lines.append(
             f"| {reaction} | {moved['people']} | {moved['before']:.1f} | {moved['after']:.1f} | "
-            f"{_interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
+            f"{interval(moved['change'], digits=1)} | {moved['share_as_meant']:.0%} |"
         )
     return [*lines, ""]
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _asked(protocol: Mapping[str, Any]) -> str:
@@ -357,11 +368,6 @@ def _ranked_by(task: str) -> str:
 
 def _cell(arm: Mapping[str, float] | None) -> str:
     return f"{arm['ndcg10']:.4f} / {arm['hr10']:.3f}" if arm else ""
-
-
-def _interval(interval: Interval | Mapping[str, float], digits: int = 4) -> str:
-    i = asdict(interval) if isinstance(interval, Interval) else interval
-    return f"{i['mean']:+.{digits}f} [{i['low']:+.{digits}f}, {i['high']:+.{digits}f}]"
 
 
 def _finite(value: Any) -> Any:

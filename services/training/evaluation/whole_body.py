@@ -55,7 +55,7 @@ class WholeBody:
 
     def inputs(self, contexts: Sequence[UserContext]) -> tuple[Batch, IntArray]:
         """Model inputs with `items` in place of rows, and everybody's number of shots."""
-        built = build_inputs(contexts, self.numbers, self.kept.body.model.config.buckets)
+        built = build_inputs(contexts, self.numbers, self.kept.body.model.config.buckets_within_reach)
         people: Batch = built.as_dict()
         people["items"] = people.pop("input_rows")[..., 0].astype(np.int32)
         del people["support_rows"]

@@ -10,6 +10,7 @@ from warmstart.common.v1 import model_pb2 as pb
 
 from shared.calibration import broken_rule
 from shared.domain import (
+    PROBABILITY,
     AdaptedUser,
     Calibration,
     FloatArray,
@@ -114,6 +115,8 @@ def encode_held_model(held: HeldModel) -> pb.HeldModel:
                 calibration=[
                     pb.Calibration(shots=c.shots, scale=c.scale, offset=c.offset) for c in t.calibration
                 ],
+                low=t.bounds[0],
+                high=t.bounds[1],
             )
             for t in held.tasks
         ],
@@ -130,9 +133,12 @@ def _decode_task(message: pb.TaskInfo, field: str) -> TaskInfo:
     calibration = tuple(Calibration(c.shots, c.scale, c.offset) for c in message.calibration)
     if rule := broken_rule(calibration):
         broken.append(violation(path(field, "calibration"), rule, calibration))
+    bounds = (message.low, message.high) if message.low or message.high else PROBABILITY
+    if not (math.isfinite(bounds[0]) and bounds[0] < bounds[1] < math.inf):
+        broken.append(violation(path(field, "low"), "must be finite and below high", bounds))
     if broken or link is None:
         raise InvalidInput(broken)
-    return TaskInfo(message.name, message.offset, link, message.default_weight, calibration)
+    return TaskInfo(message.name, message.offset, link, message.default_weight, calibration, bounds)
 
 
 def _decode_uncertainty(message: pb.Uncertainty, field: str, output_dim: int) -> Uncertainty:

@@ -101,7 +101,7 @@ async def test_queries_over_grpc_equal_the_signatures(models: Models, registry: 
                 wanted = model.encode_adapt(inputs, np.array([float(on)], np.float32))
                 np.testing.assert_allclose(adapted.queries, wanted.queries[0], rtol=0, atol=1e-5)
                 assert adapted.model == ref
-                assert adapted.tasks == ("next", "like")
+                assert adapted.tasks == ("next", "like", "rating")
                 assert (adapted.uncertainty is not None) == on
                 if adapted.uncertainty is not None:
                     found = np.zeros_like(wanted.factor[0])

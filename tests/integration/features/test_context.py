@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from warmstart.common.v1 import tensor_pb2, user_pb2
 
-from shared.content import CONTENT_DIM, item_text
+from shared.content import CONTENT_DIM
 from shared.context.profiles import unit
 from shared.domain import FloatArray, Item
 from shared.errors import InvalidInput
@@ -28,7 +28,7 @@ async def _stock(features: Features) -> None:
 
 
 def _embedding(*weighted: tuple[float, Item]) -> FloatArray:
-    vectors = shared_encoder().encode([item_text(i) for _, i in weighted])
+    vectors = shared_encoder().encode_items([i for _, i in weighted])
     return unit(np.array([w for w, _ in weighted], np.float32) @ vectors)
 
 

@@ -11,7 +11,7 @@ import pytest
 from warmstart.features.v1 import feature_service_pb2 as pb
 
 from services.features.page_tokens import issue_page_token
-from shared.content import CONTENT_DIM, TextEncoder, item_text
+from shared.content import CONTENT_DIM, TextEncoder
 from shared.domain import Item
 from shared.errors import InvalidInput, StaleCursor
 from shared.limits import MAX_TIME_MS
@@ -120,7 +120,7 @@ async def test_embeddings_come_as_float16_and_stand_for_the_text(features: Featu
         held, _ = await _snapshot(stream)
     vector = decode_tensor(held["a"].content_embedding, field="content_embedding", shape=(CONTENT_DIM,))
     assert vector.dtype == np.float16
-    np.testing.assert_allclose(vector, shared_encoder().encode([item_text(given)])[0], atol=1e-3)
+    np.testing.assert_allclose(vector, shared_encoder().encode_items([given])[0], atol=1e-3)
     assert not held["bare"].HasField("content_embedding")
 
 

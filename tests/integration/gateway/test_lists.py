@@ -65,6 +65,34 @@ async def test_pages_repeat_nothing_and_end_with_the_catalogue(caller: Caller) -
     assert len({answer.list_id for answer in answers}) == 1
 
 
+async def test_a_list_can_go_by_stars(caller: Caller) -> None:
+    """What counts is the share of the scale; one who gives five stars is foretold more of them."""
+    user_id = someone()
+    wanted: dict[str, Any] = {
+        "page_size": ITEMS - 1,
+        "task_weights": {"rating": 1.0},
+        "exploration_rate": 0.0,
+    }
+    before = await caller.recommend(user_id, **wanted)
+    for item in before.items:
+        assert 1.0 <= item.task_scores["rating"] <= 5.0
+        assert item.score == pytest.approx((item.task_scores["rating"] - 1.0) / 4.0, abs=1e-5)
+    rated = event_pb2.Event(user_id=user_id, item_id="item-0003", action=event_pb2.ACTION_RATING, value=5.0)
+    await caller.feedback(rated)
+    after = await caller.recommend(user_id, **wanted)
+    stars = {item.item_id: item.task_scores["rating"] for item in before.items}
+    rises = [i.task_scores["rating"] - stars[i.item_id] for i in after.items if i.item_id in stars]
+    assert sum(rises) / len(rises) > 0.2
+
+
+async def test_the_default_list_says_stars_and_does_not_go_by_them(caller: Caller) -> None:
+    answer = await caller.recommend(someone(), exploration_rate=0.0)
+    for item in answer.items:
+        assert set(item.task_scores) == {"next", "like", "rating"}
+        choices = 0.5 * (item.task_scores["next"] + item.task_scores["like"])
+        assert item.score == pytest.approx(choices, abs=1e-5)
+
+
 async def test_a_page_token_is_good_for_its_own_list_only(caller: Caller) -> None:
     user_id = someone()
     token = (await caller.recommend(user_id)).next_page_token

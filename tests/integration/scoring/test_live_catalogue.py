@@ -17,7 +17,7 @@ from services.features.settings import FeatureSettings
 from services.scoring.app import build
 from services.scoring.settings import ScoringSettings
 from shared.artifacts import Registry
-from shared.content import TextEncoder, item_text
+from shared.content import TextEncoder
 from shared.domain import Item
 from shared.rpc.channels import call, connect
 from shared.rpc.codec import decode_floats, encode_item, encode_tensor
@@ -36,9 +36,7 @@ UNTOLD = Item("untold")
 
 async def test_items_told_by_text_alone_are_retrievable_within_a_second(tmp_path: Path) -> None:
     encoder = TextEncoder()
-    vectors = dict(
-        zip([i.item_id for i in CATALOGUE], encoder.encode([item_text(i) for i in CATALOGUE]), strict=True)
-    )
+    vectors = dict(zip([i.item_id for i in CATALOGUE], encoder.encode_items(CATALOGUE), strict=True))
     registry = Registry(tmp_path)
     ref = publish_model(registry, ids=list(vectors), content=vectors.__getitem__)
     registry.promote("default", ref.version)

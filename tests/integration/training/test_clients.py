@@ -20,7 +20,6 @@ from services.training.snapshot import (
     read_tables,
     snapshot_counts,
 )
-from shared.content import item_text
 from shared.domain import Action, Event, Item, Relation, User
 from shared.errors import WarmstartError
 from shared.rpc.codec import encode_event, encode_item, encode_relation, encode_user
@@ -77,7 +76,7 @@ async def test_everything_that_training_reads_comes_out_of_the_feature_service(
     assert data.profiles == ({"age": "25-34"}, {}, {"age": "18-24"})
     assert data.neighbours.users.tolist() == [1]
     assert data.neighbours.since_ms.tolist() == [7]
-    expected = shared_encoder().encode([item_text(ITEMS[1]), item_text(ITEMS[0])])
+    expected = shared_encoder().encode_items([ITEMS[1], ITEMS[0]])
     np.testing.assert_allclose(data.content[:2], expected, atol=1e-3)
     assert not data.content[2].any()
 

@@ -135,6 +135,11 @@ def test_a_damaged_file_is_refused_by_its_name(registry: Registry, name: str, da
             lambda m: m["tasks"][0].update(calibration=[{"shots": 0, "scale": 0.0}]),
             r"tasks\[next\].calibration must have finite scales above 0",
         ),
+        (
+            lambda m: m["tasks"][0].update(bounds=[5.0, 1.0]),
+            r"tasks\[next\].bounds must be a low and a higher",
+        ),
+        (lambda m: m["dims"].update(rating=1), "dims.output must be adapt_offset .* = 18, got 17"),
         (lambda m: m["dims"].update(adapt=7), "dims.output must be adapt_offset .* = 18, got 17"),
         (lambda m: m["dims"].update(content=0), "dims.content must be at least 1, got 0"),
         (lambda m: m["files"].pop("rows/id.npy"), "files must name 'rows/id.npy'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.calibration import broken_rule, calibration_at, task_values
+from shared.calibration import broken_rule, calibration_at, shares, task_values, within
 from shared.domain import Calibration, Link, TaskInfo
 
 KNOTS = (Calibration(1, 1.0, -2.0), Calibration(3, 3.0, 0.0))
@@ -58,3 +58,19 @@ def test_a_value_by_hand() -> None:
 def test_a_broken_calibration_is_named(calibration: tuple[Calibration, ...], rule: str) -> None:
     found = broken_rule(calibration)
     assert (rule in found) if rule else found == ""
+
+
+STARS = TaskInfo("rating", offset=3.5, bounds=(1.0, 5.0))
+
+
+def test_in_a_mix_a_value_is_its_share_of_the_scale() -> None:
+    """4 of 1 to 5 stars are 3/4, a probability is itself, stars beyond the scale keep their order."""
+    tasks = (TaskInfo("like", link=Link.SIGMOID), STARS)
+    values = np.array([[0.25, 4.0], [0.5, 5.5]], np.float32)
+    np.testing.assert_allclose(shares(values, tasks), [[0.25, 0.75], [0.5, 1.125]])
+
+
+def test_people_read_values_within_their_bounds() -> None:
+    tasks = (TaskInfo("raw"), STARS)
+    values = np.array([[7.0, 5.5], [-7.0, 0.5], [np.nan, np.nan]], np.float32)
+    np.testing.assert_array_equal(within(values, tasks), [[7.0, 5.0], [-7.0, 1.0], [np.nan, np.nan]])

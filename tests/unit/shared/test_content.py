@@ -34,3 +34,16 @@ def test_likeness_of_texts_is_likeness_of_vectors_across_languages() -> None:
     likeness = vectors @ vectors.T
     assert likeness[0, 1] > likeness[0, 2] + 0.2
     assert likeness[3, 4] > likeness[3, 2] + 0.4  # the same film in German, against a fairy tale
+
+
+def test_a_description_says_half_as_much_as_title_and_categories() -> None:
+    """Items without a description, or with nothing else, are what their text says."""
+    encoder = TextEncoder()
+    whole = Item("i", "Heat", "A heist in Los Angeles", ("Crime",))
+    items = [whole, Item("i", "Heat", "", ("Crime",)), Item("i", "", "A heist in Los Angeles"), Item("i")]
+    both, name, story, nothing = encoder.encode_items(items)
+    texts = encoder.encode(["Heat. Crime", "A heist in Los Angeles"])
+    np.testing.assert_allclose([name, story], texts, atol=1e-5)
+    expected = texts[0] + 0.5 * texts[1]
+    np.testing.assert_allclose(both, expected / np.linalg.norm(expected), atol=1e-5)
+    assert not nothing.any()

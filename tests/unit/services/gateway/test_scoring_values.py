@@ -42,6 +42,31 @@ def test_values_are_those_of_the_persons_number_of_shots() -> None:
     assert found == [15.0, 27.0]
 
 
+def test_stars_count_as_their_share_of_the_scale_and_are_shown_as_stars() -> None:
+    """a: 3.5 + 0.5 = 4 stars, 3/4 of the way; with half of σ(0) = 1/2 that is 1.0. b: 5.5 stars rank above 5
+    but are shown as 5, and the bounds are wide enough for boosts."""
+    rating, like = TaskInfo("next", offset=3.5, bounds=(1.0, 5.0)), TaskInfo("like", link=Link.SIGMOID)
+    scores = answer("a", "b", raw=[[0.0, 0.5], [0.0, 2.0]])
+    ranking = ranked(["a", "b"], scores, (like, rating), np.array([0.5, 1.0], np.float32))
+    assert ranking.base.tolist() == [1.0, 1.375]
+    assert ranking.task_values.tolist() == [[0.5, 4.0], [0.5, 5.0]]
+    assert ranking.bounds == (0.0, 1.5)
+    alone = ranked(["a", "b"], scores, (like, rating), np.array([0.0, 1.0], np.float32))
+    assert alone.bounds == (0.0, 1.125)
+    assert multiplied(alone.base, np.log(np.array([2.0, 1.0], np.float32)), alone.bounds)[0] < 1.125
+
+
+def test_the_default_mix_does_not_know_of_stars() -> None:
+    rating, like = (
+        TaskInfo("next", default_weight=0.0, bounds=(1.0, 5.0)),
+        TaskInfo("like", link=Link.SIGMOID),
+    )
+    weights = np.array([like.default_weight, rating.default_weight], np.float32)
+    ranking = ranked(["a"], answer("a", raw=[[0.0, 9.0]]), (like, rating), weights)
+    assert ranking.base.tolist() == [0.5]
+    assert ranking.bounds == (0.0, 1.0)
+
+
 def test_equal_scores_stand_by_id() -> None:
     scores = answer("b", "c", "a", raw=[[2.0, 1.0]] * 3)
     ranking = ranked(["b", "c", "a"], scores, TASKS, np.array([1.0, 0.0], np.float32))

@@ -130,7 +130,8 @@ def test_the_query_loss_is_that_of_meta_training(model: Any, data: TrainingData)
     from services.training.reactions import ReactionConfig
     from shared.modeling.random import SILENCE
 
-    quiet = MetaConfig(id_dropout=0.0, distil_weight=0.0, reactions=ReactionConfig(weight=0.0))
+    nothing = ReactionConfig(weight=0.0)
+    quiet = MetaConfig(id_dropout=0.0, distil_weight=0.0, rating_weight=0.0, reactions=nothing)
     cuts = Cuts(np.array([3], np.int32), np.array([15], np.int64), np.array([5], np.int64))
     batch = as_tensors(episode_batch(data, cuts, EpisodeShape(), np.random.default_rng(0)))
     expected, _ = _loss(model, quiet)(batch, SILENCE)

@@ -107,11 +107,11 @@ def test_scores_become_probabilities_at_every_number_of_shots(
 ) -> None:
     """Of the items not had yet as many as foretold are done next, and as many as foretold liked."""
     model, _, _ = trained
-    tasks = task_infos(calibrate(model, data))
+    tasks = task_infos(calibrate(model, data), model.offsets())
     cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), shots)
     unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
     raw = episode_scores(model, data, cuts).transpose(0, 2, 1)[unseen]
-    foretold = task_values(raw, tasks, shots).sum(axis=0)
+    foretold = task_values(raw, tasks, shots).sum(axis=0)[:2]
     _, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
     came = (there.sum(), (there * (labels >= LIKED_LABEL)).sum())
     assert foretold == pytest.approx(came, rel=1e-3)

@@ -42,7 +42,7 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
             ["--adapter", "magic"],
             "--adapter must be one of ridge, gradient, amortised, none, finetune, reptile, got 'magic'",
         ),
-        (["--task", "sales"], "--task must be one of next, like, mix, got 'sales'"),
+        (["--task", "sales"], "--task must be one of next, like, rating, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
         (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
         (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),

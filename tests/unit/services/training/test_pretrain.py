@@ -91,8 +91,8 @@ def test_presets_are_known_by_name() -> None:
 
 def test_no_model_reads_longer_histories_than_it_was_meta_trained_on() -> None:
     small = PRESETS["small"]
-    longer = replace(small.model, buckets=(16, 64))
-    with pytest.raises(InvalidInput, match="buckets must be at most the shots of the longest episode, 20"):
+    longer = replace(small.model, reach=64)
+    with pytest.raises(InvalidInput, match="reach must be at most the shots of the longest episode, 20"):
         replace(small, model=longer)
 
 

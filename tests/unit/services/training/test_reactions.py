@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from shared.modeling.item_tower import ItemRows
 
 tf = pytest.importorskip("tensorflow")
 CONFIG = ReactionConfig(move=0.8, nearest=2)
-ITEMS, DIM, TASKS = 6, 3, 2
+ITEMS, DIM, CHOICES, TASKS = 6, 3, 2, 3
 
 
 class Recorder:
@@ -21,6 +22,7 @@ class Recorder:
     def __init__(self, queries: Any) -> None:
         self.queries = queries
         self.adapt: list[float] = []
+        self.config = SimpleNamespace(taste_dim=DIM)
 
     def encode_adapt(self, inputs: dict[str, Any], adapt: Any) -> tuple[Any, None, None]:
         self.adapt = adapt.numpy().tolist()
@@ -50,7 +52,7 @@ def test_the_nearest_items_shall_move_by_the_label_and_no_further() -> None:
     taste = output[:, :DIM] / np.linalg.norm(output[:, :DIM], axis=1, keepdims=True)
     for person, (item, label) in enumerate(zip(items, labels, strict=True)):
         nearest = [int(i) for i in np.argsort(-(taste @ taste[item])) if i != item][:2]
-        for task in range(TASKS):
+        for task in range(CHOICES):
             before, after = (log_softmax(output @ queries[p, task]) for p in (person, person + 3))
             moved = (after - before)[nearest].mean()
             misses.append(abs(moved - 0.8 * label))

@@ -136,7 +136,7 @@ def test_all_wanted_items_are_in_a_pool_that_is_too_small(
 
 
 def test_targets_are_later_events_of_the_same_person(data: TrainingData) -> None:
-    config = PretrainConfig(window=6, horizon=3, positions=(64, 64), action_share=0.0)
+    config = PretrainConfig(window=6, horizon=3, positions=(64, 64, 64), action_share=0.0)
     batch = window_batch(data, cuts(*((u, u % 5, 5) for u in range(8))), config, generator(0, 1, 0), 1)
     checked = 0
     for task in ("next", "like"):
@@ -151,9 +151,27 @@ def test_targets_are_later_events_of_the_same_person(data: TrainingData) -> None
     assert checked > 50
 
 
+def test_only_ratings_are_asked_for_their_stars(data: TrainingData) -> None:
+    """Every other event is a like: the places left are of ratings, with what was given."""
+    actions = np.where(np.arange(data.num_events) % 2 == 0, data.actions, int(Action.LIKE)).astype(np.int32)
+    mixed = replace(data, actions=actions)
+    config = PretrainConfig(window=6, positions=(64, 64, 64))
+    batch = window_batch(mixed, cuts(*((u, u % 5, 5) for u in range(8))), config, generator(0, 1, 0), 1)
+    chosen = batch["rating_weight"] > 0
+    assert 0 < chosen.sum() < len(chosen)
+    assert not batch["stars"][~chosen].any()
+    for at, target, stars in zip(
+        batch["rating_at"][chosen], batch["rating_target"][chosen], batch["stars"][chosen], strict=True
+    ):
+        own = slice(*mixed.offsets[int(at) // 7 : int(at) // 7 + 2])
+        (place,) = np.flatnonzero(mixed.items[own] == target)
+        assert mixed.actions[own][place] == Action.RATING
+        assert mixed.values[own][place] == stars
+
+
 def test_the_start_token_knows_nothing_of_the_window_or_later(data: TrainingData) -> None:
     """Events from the window's start on may change as they will: the start features stay."""
-    config = PretrainConfig(window=6, positions=(16, 16), action_share=0.0)
+    config = PretrainConfig(window=6, positions=(16, 16, 16), action_share=0.0)
     some = cuts((4, 3, 6), (5, 0, 6))
     from_here = np.zeros(data.num_events, bool)
     for user, start in ((4, 3), (5, 0)):

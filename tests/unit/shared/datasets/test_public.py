@@ -101,7 +101,7 @@ def test_movielens_1m_reads_the_original_files(tmp_path):
     write(
         tmp_path,
         "movies_extrainfos.dat",
-        "1::Les::1995::R::x::Drama::d::w::a::A man: pursued.::url\n2::U::1::R::x::C::d::w::a::N/A::u\n",
+        "1::Les::1995::R::x::Drama::d::w::a::A man: pursued.::url\n2::U::1::N/A::x::C::d::w::a::N/A::u\n",
     )
     dataset = load("movielens-1m", tmp_path, now_ms=NOW_MS)
     event, high, short = dataset.events()
@@ -112,10 +112,10 @@ def test_movielens_1m_reads_the_original_files(tmp_path):
     assert (first.title, first.attributes, first.categories, first.description) == (
         "Misérables, Les (1995)",
         {"year": "1995"},
-        ("Drama", "Musical"),
+        ("Drama", "Musical", "Rated R"),
         "A man: pursued.",
     )
-    assert (second.title, second.description) == ("Untitled", "")
+    assert (second.title, second.description, second.categories) == ("Untitled", "", ("Comedy",))
     user, unknown = dataset.users()
     assert user.value == User(
         "1", {"gender": "F", "age_group": "under 18", "occupation": "K-12 student", "region": "4"}

@@ -103,7 +103,7 @@ def test_warming_runs_every_shape(artifact: Artifact, model: ServedModel) -> Non
     ("changes", "message"),
     [
         ({"dims": {"input": 15}}, r"encode_adapt inputs: input_rows must be float32 \(None, None, 15\)"),
-        ({"dims": {"output": 27}}, r"encode_adapt outputs: queries must be float32 \(None, 2, 27\)"),
+        ({"dims": {"output": 27}}, r"encode_adapt outputs: queries must be float32 \(None, 3, 27\)"),
         ({"dims": {"id": 9}}, r"item_rows inputs: id_rows must be float32 \(None, 9\)"),
         ({"uncertainty_rank": 5}, r"encode_adapt outputs: uncertainty_factor must be float32 \(None, 5, 8\)"),
     ],

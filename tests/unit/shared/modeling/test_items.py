@@ -18,10 +18,20 @@ def test_an_item_is_its_id_on_top_of_what_its_content_says(model: Any) -> None:
     rng = np.random.default_rng(0)
     ids = rng.normal(size=(3, CONFIG.id_dim)).astype(np.float32)
     content = rng.normal(size=(3, CONFIG.content_dim)).astype(np.float32)
-    here, gone = (
-        np.concatenate(model.tower(ids, np.full(3, p, np.float32), content), axis=1) for p in (1, 0)
-    )
-    np.testing.assert_allclose(here - gone, ids - model.tower.absence.numpy(), atol=1e-5)
+    here, gone = (model.tower(ids, np.full(3, p, np.float32), content) for p in (1, 0))
+    own, nothing = (model.tower.split(x) for x in (ids - model.tower.absence.numpy(), np.zeros_like(ids)))
+    for one, other, expected, constant in zip(here, gone, own, nothing, strict=True):
+        np.testing.assert_allclose(one - other, expected - constant, atol=1e-5)
+
+
+def test_rows_are_their_parts_and_the_constant_that_carries_a_persons_level(model: Any) -> None:
+    """id = [e ; ψ ; v ; φ ; b ; u ; bias of ratings], each number once."""
+    parts = np.arange(CONFIG.id_dim, dtype=np.float32)[None]
+    e, psi, v, phi, b, u, bias = np.split(parts[0], np.cumsum([8, 6, 8, 6, 2, 3]))
+    rows = model.tower.split(tf.constant(parts))
+    np.testing.assert_array_equal(rows.input[0], e)
+    np.testing.assert_array_equal(rows.support[0], np.concatenate([psi, u, [1.0], bias]))
+    np.testing.assert_array_equal(rows.output[0], np.concatenate([v, phi, u, [1.0], b, bias]))
 
 
 def test_an_absent_id_is_not_read(model: Any) -> None:
@@ -46,11 +56,17 @@ def test_rows_of_some_items_are_those_of_the_whole_catalogue(model: Any) -> None
 
 
 def test_content_adds_nothing_to_the_adapters_rows_of_an_item_with_an_id(model: Any) -> None:
-    """ψ and φ are their tables; the id embedding that is exported makes up for what the tower adds."""
+    """ψ, φ and rating rows are their tables; the id embedding that is exported makes up for what the tower
+    adds."""
     from shared.modeling.export import row_arrays
 
     exported = row_arrays(model)
-    np.testing.assert_allclose(exported["support"], model.tables["psi"].numpy(), atol=1e-5)
+    u, bias = np.split(model.tables["r"].numpy(), [CONFIG.rating_dim], axis=1)
+    one = np.ones((12, 1), np.float32)
+    support = np.concatenate([model.tables["psi"].numpy(), u, one, bias], axis=1)
+    np.testing.assert_allclose(exported["support"], support, atol=1e-5)
+    np.testing.assert_allclose(exported["output"][:, CONFIG.taste_dim : -3], support[:, -5:-1], atol=1e-5)
+    np.testing.assert_allclose(exported["output"][:, -1:], bias, atol=1e-5)
     phi = exported["output"][:, CONFIG.adapt_offset :][:, : CONFIG.adapt_dim]
     np.testing.assert_allclose(phi, model.tables["phi"].numpy(), atol=1e-5)
     rows = model.tower(exported["id"], np.ones(12, np.float32), model.catalogue_content)

@@ -55,3 +55,33 @@ def _with_gradients(loss: Any, *arrays: Array) -> tuple[float, list[Array]]:
         tape.watch(tensors)
         value = loss(*tensors)
     return float(value), [g.numpy() for g in tape.gradient(value, tensors)]
+
+
+def test_the_sigmoid_loss_by_hand() -> None:
+    """p = (3/4, 1/2, 1/2), the first happened: −log 3/4 − 2 log 1/2, for one target."""
+    from shared.modeling.losses import sigmoid_loss
+
+    logits = tf.constant([[np.log(3.0), 0.0, 0.0]], tf.float32)
+    found = sigmoid_loss(logits, tf.constant([[0, 0]]), tf.constant([[1.0, 0.0]]), tf.ones([1, 3]))
+    assert float(found) == pytest.approx(np.log(4 / 3) + 2 * np.log(2), abs=1e-6)
+
+
+def test_a_sampled_item_counts_in_the_sigmoid_loss_for_all_that_it_stands_for() -> None:
+    """One of ten drawn counts ten times; one that is out does not count."""
+    from shared.modeling.losses import sigmoid_loss
+
+    def loss(logits: list[float], copies: list[float]) -> float:
+        targets, weights = tf.constant([[0]]), tf.ones([1, 1])
+        return float(sigmoid_loss(tf.constant([logits]), targets, weights, tf.constant([copies])))
+
+    assert loss([1.0, 0.5], [1.0, 10.0]) == pytest.approx(loss([1.0] + [0.5] * 10, [1.0] * 11), rel=1e-6)
+    assert loss([1.0, 0.5, 9.0], [1.0, 1.0, 0.0]) == pytest.approx(loss([1.0, 0.5], [1.0, 1.0]), rel=1e-6)
+
+
+def test_the_squared_loss_by_hand() -> None:
+    """Errors 1 and 2, the third weighs nothing: (1 + 4) / 2; nothing at all costs nothing."""
+    from shared.modeling.losses import squared_loss
+
+    values, targets = tf.constant([4.0, 1.0, 9.0]), tf.constant([3.0, 3.0, 3.0])
+    assert float(squared_loss(values, targets, tf.constant([1.0, 1.0, 0.0]))) == 2.5
+    assert float(squared_loss(values, targets, tf.zeros([3]))) == 0.0

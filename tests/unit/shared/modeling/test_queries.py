@@ -25,11 +25,22 @@ def queries(model: Any, inputs: dict[str, Any], adapt: float = 1.0) -> Any:
 
 def test_a_query_ends_in_the_selection_of_its_tasks_bias(model: Any) -> None:
     found = queries(model, twin.inputs_of([0, 3], 4))
-    assert found.shape == (2, 2, CONFIG.output_dim)
-    np.testing.assert_array_equal(found[:, :, -2:], np.tile(np.eye(2, dtype=np.float32), (2, 1, 1)))
+    assert found.shape == (2, 3, CONFIG.output_dim)
+    np.testing.assert_array_equal(found[:, :2, -3:], np.tile(np.eye(2, 3, dtype=np.float32), (2, 1, 1)))
+    np.testing.assert_array_equal(found[:, 2, -3:-1], np.zeros((2, 2)))
 
 
-def test_every_task_starts_by_asking_for_what_is_like_the_state() -> None:
+def test_a_persons_own_slope_joins_the_selection_of_the_bias_of_ratings(model: Any) -> None:
+    """Without ratings it is 1: everybody goes by what everybody thinks."""
+    inputs = twin.inputs_of([0, 3], 4)
+    inputs["actions"][1] = Action.RATING
+    found = queries(model, inputs)
+    assert found[0, 2, -1] == 1.0
+    assert found[1, 2, -1] != 1.0
+    assert queries(model, inputs, adapt=0.0)[1, 2, -1] == 1.0
+
+
+def test_choices_start_by_asking_for_what_is_like_the_state_and_ratings_by_asking_for_nothing() -> None:
     from shared.modeling.heads import Heads
 
     heads = Heads(CONFIG)
@@ -37,17 +48,51 @@ def test_every_task_starts_by_asking_for_what_is_like_the_state() -> None:
     heads.start_by_passing_on()
     states = np.random.default_rng(0).normal(size=(2, CONFIG.dim)).astype(np.float32)
     found = heads.sequence_queries(tf.constant(states), tf.constant([0.0, 3.0])).numpy()
-    np.testing.assert_allclose(found, np.stack([states, states], axis=1), atol=1e-6)
+    np.testing.assert_allclose(found, np.stack([states, states, 0.0 * states], axis=1), atol=1e-6)
 
 
-def test_the_fast_weights_stand_at_the_adapt_offset(model: Any) -> None:
-    """Adaptation on and off differ there and nowhere else."""
+def test_each_task_has_fast_weights_of_its_own_in_its_own_place(model: Any) -> None:
+    """Adaptation on and off differ there and nowhere else: choices at φ, ratings at [u ; 1] and their
+    bias."""
     inputs = twin.inputs_of([2, 4], 4)
+    inputs["actions"][:, -1] = Action.RATING
     difference = queries(model, inputs) - queries(model, inputs, adapt=0.0)
-    fast = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
-    assert np.abs(difference[..., fast]).min(axis=(1, 2)).max() > 0.0
-    difference[..., fast] = 0.0
+    choices = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
+    ratings = [*range(choices.stop, choices.stop + CONFIG.rating_width), CONFIG.output_dim - 1]
+    assert np.abs(difference[:, :2, choices]).min(axis=2).max() > 0.0
+    assert np.abs(difference[:, 2, ratings]).min() > 0.0
+    difference[:, :2, choices] = 0.0
+    difference[:, 2, ratings] = 0.0
     assert not difference.any()
+
+
+def test_the_latest_events_make_choices_and_all_of_them_ratings() -> None:
+    """Of five events three are within reach: what they say of choices is what they say alone, and ratings
+    before them count."""
+    model = shaken(replace(CONFIG, reach=3))
+    inputs = twin.inputs_of([5], 5)
+    inputs["actions"][:] = Action.RATING
+    latest = {name: x[:, 2:] if x.ndim > 1 and x.shape[1] == 5 else x for name, x in inputs.items()}
+    whole, part = queries(model, inputs)[0], queries(model, latest)[0]
+    np.testing.assert_allclose(whole[:2], part[:2], atol=1e-5)
+    assert np.abs(whole[2] - part[2]).max() > 1e-3
+
+
+def test_stars_of_hand_worked_ratings() -> None:
+    """One item with u = 0, b = 0.5, mean 3: five stars are 1.5 above it. With λ = 2, level 1 and a slope that
+    is next to nothing the person's level is 1.5 / (1 + 2) = 0.5: another item of b = 1 gets 3 + 1 + 0.5."""
+    model = shaken(replace(CONFIG, adapter="ridge"))
+    ridge = model.adapter.ratings
+    for variable, value in zip((ridge.noise, ridge.level, ridge.slope), (2.0, 1.0, 1e-6), strict=True):
+        variable.assign(value)
+    model.heads.offsets.assign([0.0, 0.0, 3.0])
+    model.heads.maps.kernel.assign(tf.zeros_like(model.heads.maps.kernel))
+    inputs = twin.inputs_of([1], 4)
+    inputs["actions"][0, -1], inputs["values"][0, -1] = Action.RATING, 5.0
+    inputs["support_rows"][0, -1, CONFIG.adapt_dim :] = [0.0, 0.0, 0.0, 1.0, 0.5]
+    row = np.zeros(CONFIG.output_dim, np.float32)
+    row[[CONFIG.taste_dim + CONFIG.rating_dim, -1]] = 1.0
+    assert 3.0 + row @ queries(model, inputs)[0, 2] == pytest.approx(4.5, abs=1e-5)
 
 
 def test_adaptation_off_has_no_uncertainty(model: Any) -> None:
@@ -73,12 +118,12 @@ def test_scales_are_interpolated_between_numbers_of_shots(model: Any) -> None:
 def test_the_fast_weights_alone_lower_what_resembles_a_dislike(model: Any) -> None:
     """Under ridge with φ = ψ, an item with the disliked item's row loses, and gains by a like."""
     inputs = twin.inputs_of([1], 4)
-    row = inputs["support_rows"][0, -1]
+    row = inputs["support_rows"][0, -1, : CONFIG.adapt_dim]
     fast = slice(CONFIG.adapt_offset, CONFIG.adapt_offset + CONFIG.adapt_dim)
     scores = []
     for action, label in ((Action.DISLIKE, -1.0), (Action.LIKE, 1.0)):
         inputs["actions"][0, -1], inputs["labels"][0, -1] = action, label
-        scores.append(queries(model, inputs)[0, :, fast] @ row)
+        scores.append(queries(model, inputs)[0, :2, fast] @ row)
     assert (scores[0] < 0).all()
     assert (scores[1] > 0).all()
 
@@ -156,6 +201,8 @@ def test_a_config_survives_the_manifest() -> None:
         ({"heads": 3}, "heads must divide dim 8, got 3"),
         ({"dropout": 1.0}, "dropout must be in"),
         ({"buckets": (8, 4)}, "buckets must be ascending"),
+        ({"reach": 0}, "reach must be at least 1, got 0"),
+        ({"rating_dim": -1}, "rating_dim must be at least 0, got -1"),
         ({"uncertainty_rank": 7}, "uncertainty_rank must be 1..6, got 7"),
     ],
 )
@@ -166,5 +213,22 @@ def test_impossible_sizes_are_refused(change: dict[str, Any], message: str) -> N
 
 def test_tasks_for_the_manifest() -> None:
     knots = (Calibration(0, 1.0, -6.5),)
-    tasks = task_infos({"like": knots})
-    assert [(t.name, t.calibration) for t in tasks] == [("next", ()), ("like", knots)]
+    tasks = task_infos({"like": knots}, {"next": 0.0, "like": -1.0, "rating": 3.6})
+    assert [(t.name, t.calibration, t.offset) for t in tasks] == [
+        ("next", (), 0.0),
+        ("like", knots, -1.0),
+        ("rating", (), 3.6),
+    ]
+    assert [(t.default_weight, t.bounds) for t in tasks] == [(0.5, (0, 1)), (0.5, (0, 1)), (0.0, (1, 5))]
+
+
+def test_a_model_without_ratings_has_two_tasks() -> None:
+    config = replace(CONFIG, rating_dim=0)
+    model = shaken(config)
+    assert config.tasks == ("next", "like")
+    assert (config.support_dim, config.output_dim) == (6, 8 + 6 + 2)
+    inputs = twin.inputs_of([0, 3], 4)
+    inputs["support_rows"] = inputs["support_rows"][..., : config.support_dim]
+    assert queries(model, inputs).shape == (2, 2, config.output_dim)
+    assert model.item_rows().output.shape == (12, config.output_dim)
+    assert [t.name for t in task_infos({}, model.offsets())] == ["next", "like"]

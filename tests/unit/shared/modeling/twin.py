@@ -18,6 +18,7 @@ CONFIG = ModelConfig(
     heads=2,
     feed_forward=12,
     adapt_dim=6,
+    rating_dim=3,
     content_dim=10,
     content_rank=4,
     content_hidden=5,

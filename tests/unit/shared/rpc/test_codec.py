@@ -157,7 +157,8 @@ class TestRoundTrips:
 
     def test_held_models(self) -> None:
         knots = (Calibration(0, 0.5, -2.0), Calibration(5, 1.5, -4.0))
-        tasks = (TaskInfo("next"), TaskInfo("like", -0.5, Link.SIGMOID, 0.25, knots))
+        stars = TaskInfo("rating", 3.5, default_weight=0.0, bounds=(1.0, 5.0))
+        tasks = (TaskInfo("next"), TaskInfo("like", -0.5, Link.SIGMOID, 0.25, knots), stars)
         held = HeldModel(ModelRef("default", "v2"), tasks, 1682)
         assert codec.decode_held_model(codec.encode_held_model(held), field="m") == held
 
@@ -371,6 +372,17 @@ def test_a_calibration_that_would_turn_the_order_is_refused() -> None:
     held = model_pb2.HeldModel(model=model_pb2.ModelRef(domain="d", version="v"), tasks=[task])
     said = refusal(InvalidInput, codec.decode_held_model, held, field="models[0]")
     assert said.startswith("models[0].tasks[0].calibration must have finite scales above 0")
+
+
+def test_bounds_that_are_not_set_are_those_of_a_probability_and_turned_ones_are_refused() -> None:
+    def held(**bounds: float) -> model_pb2.HeldModel:
+        tasks = [model_pb2.TaskInfo(name="t", link=1, **bounds)]
+        return model_pb2.HeldModel(model=model_pb2.ModelRef(domain="d", version="v"), tasks=tasks)
+
+    (task,) = codec.decode_held_model(held(), field="models[0]").tasks
+    assert task.bounds == (0.0, 1.0)
+    said = refusal(InvalidInput, codec.decode_held_model, held(low=5.0, high=1.0), field="models[0]")
+    assert said.startswith("models[0].tasks[0].low must be finite and below high")
 
 
 def test_an_empty_domain_is_the_default_one_and_another_is_refused_by_name() -> None:
