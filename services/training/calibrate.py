@@ -109,15 +109,15 @@ def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
     wanted = max(float(len(hits)), _FEWEST_HITS)
     scale = 1.0
     if len(hits):
-        start = np.array([1.0, _offset_for(x, wanted)])
+        start = np.array([1.0, offset_for(x, wanted)])
         scale = float(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES, (None, None)]).x[0])
-    return scale, _offset_for(scale * x, wanted)
+    return scale, offset_for(scale * x, wanted)
 
 
-def _offset_for(scores: Float64Array, hits: float) -> float:
-    """The o with Σ sigmoid(score + o) = hits, by bisection; hits between 0 and the number of scores."""
+def offset_for(scores: FloatArray | Float64Array, hits: float, copies: FloatArray | float = 1.0) -> float:
+    """The o with Σ copies · sigmoid(score + o) = hits, by bisection; hits between 0 and the sum of copies."""
     low, high = -40.0 - float(scores.max()), 40.0 - float(scores.min())
     for _ in range(60):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if expit(scores + middle).sum() < hits else (low, middle)
+        low, high = (middle, high) if (copies * expit(scores + middle)).sum() < hits else (low, middle)
     return (low + high) / 2.0

@@ -22,7 +22,7 @@ from services.training.reactions import ReactionConfig, reaction_inputs
 from services.training.windows import LIKED_LABEL, Batch, Cuts, make_pool
 from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK, RATING_TASK
 from shared.modeling.item_tower import ItemRows
-from shared.modeling.losses import correct, exclude, squared_loss
+from shared.modeling.losses import correct, exclude, set_loss, sigmoid_loss, squared_loss
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import SILENCE, Noise
 
@@ -110,6 +110,20 @@ def score_episodes(
         raw = tf.matmul(queries[:, number, : model.config.dim], values, transpose_b=True) + biases[:, number]
         logits.append(exclude(correct(raw, batch["log_q"]), batch["excluded"]))
     return ScoredEpisodes(logits, queries, rows, content, ids)
+
+
+def like_loss(
+    model: WarmstartModel, batch: Mapping[str, Tensor], scored: ScoredEpisodes, sigmoid: float
+) -> Tensor:
+    """Of the liked query events: binary cross-entropy of every item, which makes a score a probability, with
+    the softmax over items, which ranks, as in JRC (Sheng et al., 2023). sigmoid: share of the first."""
+    number = CHOICES.index(LIKE_TASK)
+    targets, liked = batch["targets"], batch[f"{LIKE_TASK}_weight"]
+    ranking = set_loss(scored.logits[number], targets, liked)
+    # What may not be shown scores so low that it costs nothing.
+    logits = scored.logits[number] + batch["log_q"] + model.offset(LIKE_TASK)
+    copies = tf.broadcast_to(tf.exp(-batch["log_q"]), tf.shape(logits))
+    return sigmoid * sigmoid_loss(logits, targets, liked, copies) + (1.0 - sigmoid) * ranking
 
 
 def rating_loss(model: WarmstartModel, batch: Mapping[str, Tensor], scored: ScoredEpisodes) -> Tensor:

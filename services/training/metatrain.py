@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from services.training.calibrate import offset_for
 from services.training.data import TrainingData
-from services.training.episode_batch import episode_batch, rating_loss, score_episodes
+from services.training.episode_batch import episode_batch, like_loss, rating_loss, score_episodes
 from services.training.episodes import EpisodeShape, draw_episodes
 from services.training.loop import (
     AVERAGE,
@@ -36,6 +37,7 @@ from services.training.pretrain import distillation
 from services.training.reactions import ReactionConfig, reaction_loss
 from services.training.validate import look
 from services.training.windows import Batch, generator
+from shared.domain import IntArray
 from shared.holdout import Role
 from shared.modeling.config import CHOICES, LIKE_TASK, NEXT_TASK, RATING_TASK
 from shared.modeling.losses import set_loss
@@ -48,6 +50,7 @@ _STAGE = 2
 _SCALES = "scales_"
 # Where a checkpoint keeps the best validated weights so far.
 _BEST = "best"
+_OFFSET_EPISODES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class MetaConfig:
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10
     over `validation_shots` are kept. average: momentum, by five steps, of the moving average of the
     weights, which is what is validated and kept. id_dropout and weights of losses: as in
-    pre-training. scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
+    pre-training. like_sigmoid: share of binary cross-entropy in the loss of `like`, see
+    `like_loss`. scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
     """
 
     steps: int = 800
@@ -65,6 +69,7 @@ class MetaConfig:
     shape: EpisodeShape = field(default_factory=EpisodeShape)
     id_dropout: float = 0.1
     like_weight: float = 0.5
+    like_sigmoid: float = 0.5
     rating_weight: float = 0.1
     distil_weight: float = 0.1
     scale_rate: float = 1e-2
@@ -97,6 +102,8 @@ def meta_train(
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
     trainer = Trainer(model, _objectives(model, config), config.rates, config.steps, worker)
     scale_users = judges if np.any(data.lengths[judges] > 1) else users
+    if hooks.resume is None:
+        _start_offset(model, data, scale_users, config.shape, generator(seed, _STAGE, config.steps))
     average = Average(model, config.average)
     first = 0
     best, best_arrays = -1.0, model.state_arrays()
@@ -136,6 +143,22 @@ def meta_train(
     return {**numbers(metrics), "validation_ndcg": best}
 
 
+def _start_offset(
+    model: WarmstartModel, data: TrainingData, users: IntArray, shape: EpisodeShape, rng: np.random.Generator
+) -> None:
+    """The offset by which the probabilities of `like` add up to the likes there are; training goes on from
+    there. Without it, the first steps would do nothing but push all scores down."""
+    batch = episode_batch(data, draw_episodes(data, users, _OFFSET_EPISODES, shape, rng), shape, rng)
+    scored = score_episodes(model, batch)
+    shown = batch["excluded"] == 0
+    scores = (scored.logits[CHOICES.index(LIKE_TASK)].numpy() + batch["log_q"])[shown]
+    copies = np.broadcast_to(np.exp(-batch["log_q"]), shown.shape)[shown]
+    likes = max(float(batch[f"{LIKE_TASK}_weight"].sum()), 0.5)
+    offsets = model.heads.offsets.numpy()
+    offsets[CHOICES.index(LIKE_TASK)] = offset_for(scores, likes, copies)
+    model.heads.offsets.assign(offsets)
+
+
 def _state(
     done: int, trainer: Trainer, average: Average, best: float, best_arrays: Mapping[str, Any]
 ) -> TrainState:
@@ -145,8 +168,9 @@ def _state(
 
 
 def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:
-    """Rows, encoder and heads learn from training people, τ from validation people: rows have seen the very
-    events that training people's episodes ask for, so on those scores look surer than a stranger's are."""
+    """Rows, encoder and heads learn from training people, τ and the offset of `like` from validation people:
+    rows have seen the very events that training people's episodes ask for, so on those scores look surer
+    than a stranger's are."""
     rows = [model.tables[name] for name in ("e", "v", "b")]
     rows += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
     rows += model.heads.maps.trainable_variables
@@ -155,7 +179,9 @@ def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:
     return [
         Objective(_loss(model, config), [(rows, config.rates.rate)]),
         Objective(
-            lambda batch, _: quiet(batch, SILENCE), [([model.heads.log_tau], config.scale_rate)], _SCALES
+            lambda batch, _: quiet(batch, SILENCE),
+            [([model.heads.log_tau, model.heads.offsets], config.scale_rate)],
+            _SCALES,
         ),
     ]
 
@@ -166,8 +192,8 @@ def _loss(model: WarmstartModel, config: MetaConfig) -> Any:
     def loss(batch: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         scored = score_episodes(model, batch, noise=noise, id_dropout=config.id_dropout)
         losses = {
-            task: set_loss(logits, batch["targets"], batch[f"{task}_weight"])
-            for task, logits in zip(CHOICES, scored.logits, strict=True)
+            NEXT_TASK: set_loss(scored.logits[0], batch["targets"], batch[f"{NEXT_TASK}_weight"]),
+            LIKE_TASK: like_loss(model, batch, scored, config.like_sigmoid),
         }
         distil = distillation(model, scored.content, scored.ids)
         total = losses[NEXT_TASK] + config.like_weight * losses[LIKE_TASK] + config.distil_weight * distil
