@@ -8,7 +8,7 @@ relations  user_id, other_user_id [, weight, time_ms, removed]
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,8 +117,30 @@ def assemble(tables: Tables, roles: RoleSettings) -> TrainingData:
         content=_content(catalogue),
         neighbours=_neighbours(tables.relations, user_ids),
         roles=assign_roles(user_ids, roles),
-        titles=tuple(str(row.get("title") or "") for row in catalogue),
-        categories=tuple(tuple(row.get("categories") or ()) for row in catalogue),
+        titles=_titles(catalogue),
+        categories=_categories(catalogue),
+    )
+
+
+def catalogue_alone(items: pa.Table, more: Sequence[str]) -> TrainingData:
+    """The data of nobody on a whole catalogue: the items of a table, and more that are known from events."""
+    item_ids = tuple(sorted({*_column(items, "item_id"), *more}))
+    catalogue = _catalogue(items, item_ids)
+    return TrainingData(
+        user_ids=(),
+        item_ids=item_ids,
+        offsets=offsets_of(np.zeros(0, np.int64)),
+        items=np.zeros(0, np.int32),
+        actions=np.zeros(0, np.int32),
+        values=np.zeros(0, np.float32),
+        time_ms=np.zeros(0, np.int64),
+        attributes=np.zeros((0, PROFILE_DIM), np.float32),
+        profiles=(),
+        content=_content(catalogue),
+        neighbours=Neighbours.none(0),
+        roles=np.zeros(0, np.int8),
+        titles=_titles(catalogue),
+        categories=_categories(catalogue),
     )
 
 
@@ -140,6 +162,14 @@ def _catalogue(items: pa.Table | None, item_ids: tuple[str, ...]) -> list[Mappin
     """The row of each item; an empty one for items known from events alone. The last row of an id counts."""
     rows = {} if items is None else {str(row["item_id"]): row for row in items.to_pylist()}
     return [rows.get(item_id, {}) for item_id in item_ids]
+
+
+def _titles(catalogue: list[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(str(row.get("title") or "") for row in catalogue)
+
+
+def _categories(catalogue: list[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row.get("categories") or ()) for row in catalogue)
 
 
 def _content(catalogue: list[Mapping[str, Any]]) -> FloatArray:

@@ -20,10 +20,9 @@ class TensorflowBackendConfig(BackendConfig):  # type: ignore[misc]
 
     Ray's own `TensorflowConfig` does so too, but also turns legacy Keras on, which this project's
     Keras 3 models cannot use; and it makes the controller process import TensorFlow for nothing.
-    local: all workers are on this machine, so they meet on the loopback interface.
+    Workers meet at their nodes' addresses, and where all are on one node, on its loopback interface: that
+    needs no network, and no firewall is in the way.
     """
-
-    local: bool = True
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -32,7 +31,8 @@ class TensorflowBackendConfig(BackendConfig):  # type: ignore[misc]
 
 class _TensorflowBackend(Backend):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: TensorflowBackendConfig) -> None:
-        addresses = worker_group.execute(_free_address, backend_config.local)
+        nodes = {worker.metadata.node_id for worker in worker_group.get_workers()}
+        addresses = worker_group.execute(_free_address, len(nodes) == 1)
         ray.get(
             [
                 worker_group.execute_single_async(index, _set_tf_config, addresses, index)
@@ -41,9 +41,9 @@ class _TensorflowBackend(Backend):  # type: ignore[misc]
         )
 
 
-def _free_address(local: bool) -> str:
+def _free_address(one_node: bool) -> str:
     host, port = get_address_and_port()
-    return f"{_LOOPBACK if local else host}:{port}"
+    return f"{_LOOPBACK if one_node else host}:{port}"
 
 
 def _set_tf_config(addresses: list[str], index: int) -> None:

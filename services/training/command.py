@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from services.training.lines import Lines, noise_to, only_lines_on_stdout
-from services.training.options import TRAIN, Command, parse
+from services.training.options import TRAIN, Command, Submission, parse, submission
 from services.training.runs import Run, note_result
 from services.training.settings import TrainSettings
-from shared.errors import InvalidInput, NotFound, WarmstartError
+from shared.errors import InvalidInput, NotFound, Unavailable, WarmstartError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 _STOPPED_BY = 128
@@ -39,14 +39,26 @@ def main(arguments: Sequence[str]) -> int:
         stop = threading.Event()
         try:
             with _stopping(stop):
-                command = parse(arguments)
-                return _run(command, lines, stop)
+                remote = submission(arguments)
+                if remote is not None:
+                    return _submitted(remote, lines)
+                return _run(parse(arguments), lines, stop)
         except Interrupted as interrupted:
             lines.error(f"stopped by {interrupted}; go on with --resume")
             return _STOPPED_BY + interrupted.number
         except InvalidInput as error:
             lines.error(str(error))
             return BAD_INPUT
+
+
+def _submitted(remote: Submission, lines: Lines) -> int:
+    from services.training.submit import submit
+
+    try:
+        return submit(remote, lines)
+    except Unavailable as error:
+        lines.error(str(error))
+        return FAILED
 
 
 def _run(command: Command, lines: Lines, stop: threading.Event) -> int:

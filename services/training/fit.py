@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,6 +15,8 @@ from services.training.cluster import ClusterSettings
 from services.training.data import TrainingData
 from services.training.jobs import Plan
 from services.training.lines import Lines
+from services.training.runs import Run
+from services.training.sharing import say_what_is_waited_for
 from services.training.worker import train_worker
 from shared.errors import WarmstartError
 
@@ -36,53 +39,69 @@ class TrainingFailed(WarmstartError):
     reason = "TRAINING_FAILED"
 
 
+class WorkersLost(Exception):
+    """Workers died more often than they are started again."""
+
+
 def fit(
     plan: Plan,
     data: Sequence[TrainingData],
     cluster: ClusterSettings,
-    storage: Path,
+    run: Run,
     lines: Lines,
     stop: Event,
 ) -> None:
-    """Returns when every job of the plan is done. Needs a Ray session.
+    """Returns when every job of the plan is done, whatever workers died meanwhile. Needs a Ray session.
 
     data: what the jobs read; must hold nothing of held-out people. Raises Stopped when `stop` is set,
-    TrainingFailed with the worker's own message.
+    TrainingFailed with the worker's own message, or where workers died more than `cluster.restarts` times.
     """
     import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.tensorflow import TensorflowTrainer
 
-    from services.training.backend import TensorflowBackendConfig
-
-    trainer = TensorflowTrainer(
-        train_worker,
-        train_loop_config={"plan": plan, "data": [ray.put(d) for d in data]},
-        tensorflow_config=TensorflowBackendConfig(local=cluster.local),
-        scaling_config=ScalingConfig(
-            num_workers=cluster.workers, resources_per_worker={"CPU": cluster.cpus_per_worker}
-        ),
-        run_config=RunConfig(name="ray-train", storage_path=str(storage)),
-    )
-    plan.progress.parent.mkdir(parents=True, exist_ok=True)
-    plan.progress.touch()
+    say_what_is_waited_for(cluster, lines)
+    trainer = _trainer(plan, data, cluster, run)
     plan.stop.unlink(missing_ok=True)  # of an earlier, interrupted run
-    with plan.progress.open(encoding="utf-8") as told:
-        told.seek(0, 2)  # what an earlier, interrupted run told is old news
-        relay = _Relay(lines)
+    with relay(plan, run, cluster, lines) as pass_on:
         future = _started(trainer)
         try:
             while not future.done():
                 if stop.wait(_LOOK_EVERY_S):
                     raise Stopped("stopped; go on with --resume")
-                relay.take(told.read())
-            relay.take(told.read())
+                pass_on()
+            pass_on()
         except BaseException:
             plan.stop.touch()
             if not _done_within(future, _STOP_S):
                 ray.shutdown()  # ends the workers
             raise
     _outcome(future)
+
+
+def _trainer(plan: Plan, data: Sequence[TrainingData], cluster: ClusterSettings, run: Run) -> Any:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.tensorflow import TensorflowTrainer
+
+    from services.training.backend import TensorflowBackendConfig
+    from services.training.failures import RestartAfterDeaths
+
+    return TensorflowTrainer(
+        train_worker,
+        train_loop_config={"plan": plan, "data": [ray.put(d) for d in data]},
+        tensorflow_config=TensorflowBackendConfig(),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers,
+            resources_per_worker={"CPU": cluster.cpus_per_worker},
+            placement_strategy=cluster.placement,
+        ),
+        run_config=RunConfig(
+            name="ray-train",
+            storage_path=str(run.directory),
+            # Nodes that a cloud takes back count apart, without a limit.
+            failure_config=FailureConfig(cluster.restarts, controller_failure_limit=cluster.restarts),
+            callbacks=[RestartAfterDeaths(run.lost)],
+        ),
+    )
 
 
 def waits_for_ray() -> bool:
@@ -116,32 +135,76 @@ def _outcome(future: Future[Any]) -> None:
     try:
         future.result()
     except Exception as error:
-        raise TrainingFailed(f"training failed: {_root_message(error)}") from error
+        why = cause(error)
+        text = str(why).strip().splitlines()
+        said = f"{type(why).__name__}: {text[-1] if text else ''}"
+        raise TrainingFailed(f"training failed: {said}") from why
 
 
-def _root_message(error: BaseException) -> str:
-    """The worker's own error rather than Ray's wrapping of it."""
+def cause(error: Exception) -> Exception:
+    """The worker's own error rather than Ray Train's wrapping of it."""
     failures = getattr(error, "worker_failures", None)
     if failures:
-        error = next(iter(failures.values()))
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[-1] if text else ''}"
+        from services.training.failures import why
+
+        return WorkersLost(f"{why(failures)}, and no restarts are left")
+    inner: Exception = getattr(error, "controller_failure", error)
+    return getattr(inner, "cause", None) or inner
 
 
-class _Relay:
-    """Turns the workers' progress lines into the driver's."""
+@contextmanager
+def relay(plan: Plan, run: Run, cluster: ClusterSettings, lines: Lines) -> Iterator[Callable[[], None]]:
+    """Yields what passes on the news of the workers' progress and, from the controller, of their deaths."""
+    stage, losses = "", 0
+    with _news(plan.progress) as progress, _news(run.lost) as lost:
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self._rest = ""
-        self._stage = ""
+        def pass_on() -> None:
+            nonlocal stage, losses
+            for said in progress():
+                if "message" in said:
+                    lines.log(said["message"])
+                    continue
+                if said["stage"] != stage:
+                    stage = said["stage"]
+                    lines.stage(stage)
+                lines.progress(stage, said["step"], said["total"], said["metrics"])
+            for loss in lost():
+                losses += not loss["preempted"]
+                lines.log(_loss_message(loss, losses, cluster.restarts))
 
-    def take(self, text: str) -> None:
-        *whole, self._rest = (self._rest + text).split("\n")
-        for line in whole:
-            said = json.loads(line)
-            if said["stage"] != self._stage:
-                self._stage = said["stage"]
-                self._lines.stage(self._stage)
-            self._lines.progress(said["stage"], said["step"], said["total"], said["metrics"])
+        yield pass_on
+
+
+def _loss_message(loss: Mapping[str, Any], number: int, restarts: int) -> str:
+    """One sentence on workers that died. loss: a line of `Run.lost`; number: how many losses there were.
+
+    Machines that a cloud takes back do not count.
+    """
+    who = " and ".join(str(worker) for worker in loss["workers"])
+    died = f"worker{'s' if len(loss['workers']) > 1 else ''} {who} died ({loss['why']})"
+    again = f"{died}: all workers start again, from the newest checkpoint"
+    if loss["preempted"]:
+        return again
+    return f"{again} (restart {number} of {restarts})" if number <= restarts else died
+
+
+@contextmanager
+def _news(path: Path) -> Iterator[Callable[[], list[Any]]]:
+    """Yields what reads the lines of JSON that others have appended to a file since: what an interrupted run
+    told is old."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with path.open(encoding="utf-8") as file:
+        file.seek(0, 2)
+        rest = ""
+
+        def read() -> list[Any]:
+            nonlocal rest
+            *whole, rest = (rest + file.read()).split("\n")
+            found = []
+            for line in whole:
+                with suppress(ValueError):  # half a line of a worker that was killed while it wrote
+                    found.append(json.loads(line))
+            return found
+
+        yield read

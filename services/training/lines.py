@@ -51,6 +51,10 @@ class Lines:
     def error(self, message: str) -> None:
         self._write({"event": "error", "message": message})
 
+    def pass_on(self, line: Mapping[str, Any]) -> None:
+        """A line of another training process, as it came."""
+        self._write(line)
+
     def _write(self, line: Mapping[str, Any]) -> None:
         self._stream.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._stream.flush()

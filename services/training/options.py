@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from services.training.cluster import RESTARTS
 from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
 from services.training.settings import MIX, PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, violation
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
 
 TRAIN, EVALUATE = "train", "evaluate"
@@ -45,6 +46,30 @@ class Command:
     made_directory: bool = field(default=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A command that a cluster runs as a Ray job. server: http(s)://HOST:PORT of its dashboard; arguments: of
+    `python -m services.training` there."""
+
+    server: str
+    arguments: tuple[str, ...]
+
+
+def submission(arguments: Sequence[str]) -> Submission | None:
+    """What is to be submitted; None for what runs here.
+
+    Options are judged on the cluster, where their files are. Raises InvalidInput for paths that mean another
+    place on every machine.
+    """
+    given = vars(_parser().parse_args(arguments))
+    if not given["address"].startswith(("http://", "https://")):
+        return None
+    places = ("run_dir", "registry") if not given["resume"] else ("resume",)
+    files = ("dataset_path", "events", "items", "users", "relations", "held_out_users", "data_run")
+    _require_absolute(given, (*places, *(name for name in files if given[name])))
+    return Submission(given["address"], (*arguments, "--address=auto"))
+
+
 def parse(arguments: Sequence[str]) -> Command:
     """Raises InvalidInput that names every bad option; SystemExit(0) after --help."""
     given = vars(_parser().parse_args(arguments))
@@ -72,11 +97,27 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
         adapter_settings = json.loads(given.pop("adapter_settings"))
     except ValueError as error:
         raise InvalidInput.of("--adapter-settings", "must be JSON", str(error)) from error
+    if given["address"]:
+        _require_absolute(given, ("run_dir", "registry"))
     for path in ("registry", "run_dir", "data_run"):
         given[path] = str(Path(given[path]).resolve()) if given.get(path) else ""
     return TrainSettings(
         source=SourceSettings(**source, columns=columns), adapter_settings=adapter_settings, **given
     )
+
+
+def _require_absolute(given: Mapping[str, Any], names: Iterable[str]) -> None:
+    """On a cluster, a path must mean the same on every machine."""
+    rule = "must be an absolute path, on a file system that all machines of the cluster share"
+    found = [
+        violation(_flag(name), rule, given[name]) for name in names if not Path(given[name]).is_absolute()
+    ]
+    if found:
+        raise InvalidInput(found)
+
+
+def _flag(name: str) -> str:
+    return _SOURCE[name][0] if name in _SOURCE else "--" + name.replace("_", "-")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -137,11 +178,29 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
     where = parser.add_argument_group("where")
     where.add_argument("--domain", default="default")
-    where.add_argument("--registry", default="var/registry", metavar="DIR")
-    where.add_argument("--run-dir", default="", metavar="DIR", help="default: var/runs/<time>")
+    where.add_argument(
+        "--registry",
+        default="var/registry",
+        metavar="DIR",
+        help="with --address: a path that servers see too",
+    )
+    where.add_argument(
+        "--run-dir",
+        default="",
+        metavar="DIR",
+        help="checkpoints, reports; default: var/runs/<time>; with --address: a path that all machines share",
+    )
     where.add_argument("--resume", default="", metavar="RUN", help="go on with an interrupted run")
     where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")
     where.add_argument(
         "--cpus", type=int, default=0, help="of this machine, 0 = all; with --address of each worker, 0 = one"
     )
-    where.add_argument("--address", default="", help="of a Ray cluster; default: a local Ray")
+    where.add_argument(
+        "--restarts", type=int, default=RESTARTS, help="of the workers, after one of them died"
+    )
+    where.add_argument(
+        "--address",
+        default="",
+        help="of a Ray cluster: HOST:PORT or auto on one of its machines, http://HOST:8265 to submit a job "
+        "from anywhere; default: a local Ray",
+    )

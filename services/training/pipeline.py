@@ -23,6 +23,7 @@ from services.training.prepare import is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run
 from services.training.settings import TrainSettings
+from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
 from services.training.sources import take_snapshot
 from shared.artifacts import Registry
@@ -136,7 +137,7 @@ def fit_jobs(
     if all(is_exported(job, arm) for job in jobs for arm in job.arms):
         return
     plan = Plan(tuple(jobs), run.progress, run.stop, run.tensorboard, cluster.cpus_per_worker)
-    fit(plan, data, cluster, run.directory, lines, stop)
+    fit(plan, data, cluster, run, lines, stop)
 
 
 def judge(settings: TrainSettings, run: Run, job: Job, arm: Arm, data: TrainingData, lines: Lines) -> FewShot:
@@ -192,7 +193,7 @@ def telling(lines: Lines) -> Callable[[int, int], None]:
 
 
 def cluster_of(settings: TrainSettings) -> ClusterSettings:
-    return ClusterSettings(settings.address, settings.workers, settings.cpus)
+    return ClusterSettings(settings.address, settings.workers, settings.cpus, settings.restarts)
 
 
 def data_run(settings: TrainSettings, run: Run) -> Run:
@@ -222,6 +223,8 @@ def session(cluster: ClusterSettings, run: Run) -> Iterator[None]:
     importing = threading.Thread(target=import_module, args=("tensorflow",), daemon=True)
     importing.start()
     with ray_session(cluster, run.logs / "ray"):
+        if not cluster.local:
+            require_shared(run.directory)
         importing.join()
         yield
 

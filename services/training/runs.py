@@ -5,6 +5,7 @@ snapshot/  prepared/     what training reads
 jobs/<job>/<arm>/        checkpoints and the export of one trained model
 tensorboard/  logs/      for people
 progress.jsonl           what the workers tell the driver
+lost.jsonl               workers that died, as Ray Train's controller saw it
 registry/                candidates, before they are published
 evaluation/              report.json, report.md, shots.png
 """
@@ -54,6 +55,10 @@ class Run:
     @property
     def progress(self) -> Path:
         return self.directory / "progress.jsonl"
+
+    @property
+    def lost(self) -> Path:
+        return self.directory / "lost.jsonl"
 
     @property
     def stop(self) -> Path:

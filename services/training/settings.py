@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from services.training.cluster import RESTARTS
 from services.training.roles import RoleSettings
 from shared.domain import DEFAULT_DOMAIN
 from shared.errors import InvalidInput, Violation, violation
@@ -65,7 +66,7 @@ class TrainSettings:
     """Everything that a training depends on.
 
     workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
-    cluster, "" = a local one. Steps of 0 keep the preset's.
+    cluster, "" = a local one; restarts: see `cluster.ClusterSettings`. Steps of 0 keep the preset's.
     """
 
     source: SourceSettings
@@ -81,6 +82,7 @@ class TrainSettings:
     workers: int = 1
     cpus: int = 0
     address: str = ""
+    restarts: int = RESTARTS
     held_out_share: float = HELD_OUT_SHARE
     validation_share: float = VALIDATION_SHARE
     held_out_users: str = ""
@@ -97,7 +99,8 @@ class TrainSettings:
         rule = domain_rule(self.domain)
         if rule:
             found.append(violation("--domain", rule, self.domain))
-        for name in ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items", "query_last"):
+        counts = ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items", "query_last", "restarts")
+        for name in counts:
             if getattr(self, name) < 0:
                 found.append(violation(_flag(name), "must be at least 0", getattr(self, name)))
         for name in ("workers", "seeds"):

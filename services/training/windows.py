@@ -162,15 +162,31 @@ def draw_cuts(
     of those that end with the last one before them (people with long histories are served from there).
     Cuts are shortened where a person has fewer events.
     """
-    size = len(counts)
     lengths = data.lengths[users]
     able = users[lengths > after]
-    drawn = able[rng.integers(len(able), size=size)]
-    room = data.lengths[drawn] - after
+    drawn = able[rng.integers(len(able), size=len(counts))]
+    return cut_people(
+        data, drawn, counts, after=after, first_share=first_share, last_share=last_share, rng=rng
+    )
+
+
+def cut_people(
+    data: TrainingData,
+    people: IntArray,
+    counts: Int64Array,
+    *,
+    after: int,
+    first_share: float,
+    last_share: float = 0.0,
+    rng: np.random.Generator,
+) -> Cuts:
+    """One random cut of each of these people, who have more than `after` events; else as `draw_cuts`."""
+    size = len(people)
+    room = data.lengths[people] - after
     counts = np.minimum(counts, room)
     starts = np.floor(rng.random(size) * (room - counts + 1)).astype(np.int64)
     drawn_share = rng.random(size)
     starts[drawn_share < first_share] = 0
     at_end = drawn_share >= 1.0 - last_share
     starts[at_end] = (room - counts)[at_end]
-    return Cuts(drawn.astype(np.int32), starts, counts.astype(np.int64))
+    return Cuts(people.astype(np.int32), starts, counts.astype(np.int64))

@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from services.training.agreement import FirstSays, agreed, alone
 from services.training.data import TrainingData
 from services.training.jobs import BODY_FILE, NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
@@ -31,23 +32,32 @@ def train_worker(config: Mapping[str, Any]) -> None:
     """Does the plan. config: `plan`, a Plan, and `data`, a list of object references to TrainingData."""
     import ray
     import ray.train
+    from ray.train.collective import broadcast_from_rank_zero
+
+    from services.training.failures import telling_what_failed
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     plan: Plan = config["plan"]
     context = ray.train.get_context()
-    first = context.get_world_rank() == 0
-    strategy = _strategy(context.get_world_size(), plan.threads)
-    with Reporter(plan, writes=first) as reporter:
+    first, workers = context.get_world_rank() == 0, context.get_world_size()
+    first_says = broadcast_from_rank_zero if workers > 1 else alone
+    strategy = _strategy(workers, plan.threads)
+    with telling_what_failed(workers), Reporter(plan, writes=first, first_says=first_says) as reporter:
+        reporter.tell_places(_hosts())
         for job in plan.jobs:
             data: TrainingData = ray.get(config["data"][job.data])
             do_job(job, data, strategy, reporter)
 
 
 class Reporter(AbstractContextManager["Reporter"]):
-    """Tells the driver how far it is (lines of JSON in the plan's progress file) and TensorBoard how well."""
+    """Tells the driver how far it is (lines of JSON in the plan's progress file) and TensorBoard how well.
 
-    def __init__(self, plan: Plan, *, writes: bool) -> None:
+    first_says: how all workers come to know what the first one finds in the run's directory.
+    """
+
+    def __init__(self, plan: Plan, *, writes: bool, first_says: FirstSays = alone) -> None:
         self.writes = writes
+        self.first_says = first_says
         self._plan = plan
         self._file = plan.progress.open("a", encoding="utf-8") if writes else None
         self._boards: dict[str, Any] = {}
@@ -76,6 +86,12 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._file.write(json.dumps(told) + "\n")
         self._file.flush()
 
+    def tell_places(self, hosts: Sequence[str]) -> None:
+        """Says on which machines the workers are, where they are on several."""
+        if self._file and len(set(hosts)) > 1:
+            self._file.write(json.dumps({"message": f"workers on {', '.join(hosts)}"}) + "\n")
+            self._file.flush()
+
     def stopping(self) -> bool:
         """Whether the driver wants no more of this run."""
         return self._plan.stop.exists()
@@ -99,7 +115,8 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     from services.training.pretrain import empty_model, new_model, pretrain
     from services.training.ratings import fit_ratings, has_ratings
 
-    if all(is_exported(job, arm) for arm in job.arms):
+    missing = _missing(job, reporter)
+    if not missing:
         return
     chosen = preset(job.preset)
     sizes, pretraining = (chosen.model, chosen.pretrain) if job.meta_trained else chosen.sequence_model()
@@ -112,8 +129,9 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
 
     def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> dict[str, float]:
         """One stage of the body, unless it is done already."""
-        if job.done(stage).is_file():
-            body.load_arrays(TrainState.load(job.done(stage)).arrays)
+        done = _state_at(job.done(stage), reporter)
+        if done is not None:
+            body.load_arrays(done.arrays)
             return {}
         hooks = _hooks(job, stage, config.steps, reporter)
         began_s = time.monotonic()
@@ -123,13 +141,13 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         return {f"{stage}_{name}": value for name, value in last.items()}
 
     metrics = trained("pretrain", pretrain, pretraining)
-    for arm in job.arms:
-        if arm.pretrained and reporter.writes and not is_exported(job, arm):
+    for arm in missing:
+        if arm.pretrained and reporter.writes:
             export(job, arm, body, data, metrics)
     if job.meta_trained:
         metrics |= trained("meta-train", meta_train, meta_training)
-    for arm in job.arms:
-        if arm.pretrained or is_exported(job, arm):
+    for arm in missing:
+        if arm.pretrained:
             continue
         model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
         model.load_arrays(body.state_arrays())
@@ -190,6 +208,12 @@ def _peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0  # kilobytes on Linux
 
 
+def _hosts() -> list[str]:
+    """Of all workers, as the backend has told them to each other."""
+    addresses = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", [])
+    return [address.rpartition(":")[0] for address in addresses]
+
+
 def _strategy(workers: int, threads: int) -> Any:
     """None for one worker; else data-parallel over all of them."""
     import tensorflow as tf
@@ -240,8 +264,28 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
         report_every=_REPORT_EVERY_STEPS,
         on_checkpoint=on_checkpoint,
         checkpoint_every=max(1, steps // _CHECKPOINTS_A_STAGE),
-        resume=TrainState.load(path) if path.is_file() else None,
+        resume=_state_at(path, reporter),
         stopping=reporter.stopping,
+    )
+
+
+def _missing(job: Job, reporter: Reporter) -> list[Arm]:
+    """The arms that are still to be made, the same on all workers."""
+    return agreed(
+        lambda: [arm for arm in job.arms if not is_exported(job, arm)],
+        lambda arms: " ".join(["missing", *(arm.name for arm in arms)]),
+        reporter.first_says,
+    )
+
+
+def _state_at(path: Path, reporter: Reporter) -> Any:
+    """The state that a file holds, the same on all workers; None where there is none."""
+    from services.training.loop import TrainState
+
+    return agreed(
+        lambda: TrainState.load(path) if path.is_file() else None,
+        lambda state: f"{path.name}: {state.step} steps" if state else f"no {path.name}",
+        reporter.first_says,
     )
 
 

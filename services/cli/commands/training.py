@@ -17,7 +17,7 @@ from services.cli.cluster.state import read_state
 from services.cli.commands.trainings import refuse_local, train_in_service, wanted_training
 from services.cli.failures import CommandError
 from services.cli.target import service_target
-from services.cli.training.child import run_directory, run_training
+from services.cli.training.child import is_job_server, resume_command, run_directory, run_training
 from services.cli.training.printing import print_trained
 from services.cli.training.progress import StageBars
 from shared.datasets import DATASETS
@@ -28,6 +28,7 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --preset base --workers 2",
     'warmstart train --adapter gradient --adapter-settings \'{"steps": 3, "learned_rates": true}\'',
     "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
+    "warmstart train --address http://head:8265 --data-dir /shared/shop --features-target features:20052",
     "warmstart train --resume var/runs/20260101T120000.000Z",
     "warmstart train --service local --preset base",
 )
@@ -105,9 +106,18 @@ Workers = Annotated[
     int, typer.Option(help="Data-parallel training workers.", min=1, rich_help_panel=_RESOURCES)
 ]
 Cpus = Annotated[int, typer.Option(help="Cores of this machine, 0 = all.", min=0, rich_help_panel=_RESOURCES)]
+Restarts = Annotated[
+    int,
+    typer.Option(help="Times that workers start again after one died.", min=0, rich_help_panel=_RESOURCES),
+]
 Address = Annotated[
     str,
-    typer.Option(help="Address of a Ray cluster; by default a local Ray.", rich_help_panel=_RESOURCES),
+    typer.Option(
+        help="A Ray cluster: http://HOST:8265 submits the training as a job, HOST:PORT or auto joins it from "
+        "one of its machines. Runs and models go below --data-dir, then a path that all of its machines "
+        "share. By default a local Ray.",
+        rich_help_panel=_RESOURCES,
+    ),
 ]
 Resume = Annotated[
     Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, or a service's training.")
@@ -138,6 +148,7 @@ def train(
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
     cpus: Cpus = 0,
+    restarts: Restarts = 3,
     address: Address = "",
     as_json: options.Json = False,
     service: options.InService = "",
@@ -170,7 +181,8 @@ def train(
         arguments += [*source(), "--promote", promote]
         held_out = _held_out(held_out_share, held_out_users)
         arguments += _shared(preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out)
-        arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
+        arguments += [*_where(data_dir, domain, address), *_resources(workers, cpus, restarts)]
+    arguments += _cluster(address)
     result = follow(arguments, output.stderr())
     if as_json:
         output.print_json(result)
@@ -218,6 +230,7 @@ def evaluate(
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
     cpus: Cpus = 0,
+    restarts: Restarts = 3,
     address: Address = "",
     as_json: options.Json = False,
     domain: options.Domain = options.DOMAIN,
@@ -239,7 +252,8 @@ def evaluate(
         arguments += ["--protocol", protocol, "--seeds", str(seeds), "--query-last", str(query_last)]
         held_out = _held_out(held_out_share, held_out_users)
         arguments += _shared(preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out)
-        arguments += [*_where(data_dir, domain), *_resources(workers, cpus, address)]
+        arguments += [*_where(data_dir, domain, address), *_resources(workers, cpus, restarts)]
+    arguments += _cluster(address)
     result = follow(arguments, output.stderr())
     if as_json:
         output.print_json(result)
@@ -272,14 +286,15 @@ def source_arguments(
 
 
 def report_text(result: Mapping[str, Any]) -> str:
-    """The report in Markdown, from the run's directory."""
-    return Path(result["report"]["markdown"]).read_text(encoding="utf-8")
+    """The report in Markdown, from the run's directory; where it is, if only a cluster sees that."""
+    path = Path(result["report"]["markdown"])
+    return path.read_text(encoding="utf-8") if path.is_file() else f"report, on the cluster: `{path}`"
 
 
 def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
     """The options of a first training, all else at its defaults."""
     model = _shared(preset, ("ridge", "{}"), 0, 0, 0, ())
-    return ["train", *source, *model, *_where(data_dir, options.DOMAIN), *_resources(1, 0, "")]
+    return ["train", *source, *model, *_where(data_dir, options.DOMAIN, "")]
 
 
 def follow(arguments: Sequence[str], console: Console) -> dict[str, Any]:
@@ -297,7 +312,7 @@ def follow(arguments: Sequence[str], console: Console) -> dict[str, Any]:
             return run_training(arguments, on_line)
     except KeyboardInterrupt:
         if run:
-            command = f"warmstart {arguments[0]} --resume {run[0]}"
+            command = resume_command(arguments, run[0])
             console.print(f"stopped; go on with: {output.escaped(command)}", soft_wrap=True)
         raise
 
@@ -331,11 +346,21 @@ def _held_out(share: float, users: Path | None) -> list[str]:
     return ["--held-out-share", str(share), *(["--held-out-users", str(users)] if users else [])]
 
 
-def _where(data_dir: Path, domain: str) -> list[str]:
+def _where(data_dir: Path, domain: str, address: str) -> list[str]:
+    if is_job_server(address) and not data_dir.is_absolute():
+        raise CommandError(
+            f"--data-dir must be an absolute path with --address {address}, on a file system that all "
+            f"machines of the cluster share, got {data_dir}"
+        )
+    data_dir = data_dir.absolute() if address else data_dir
     moment = datetime.fromtimestamp(time.time(), UTC)
     run = data_dir / "runs" / f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
     return ["--domain", domain, "--registry", str(data_dir / "registry"), "--run-dir", str(run)]
 
 
-def _resources(workers: int, cpus: int, address: str) -> list[str]:
-    return ["--workers", str(workers), "--cpus", str(cpus), "--address", address]
+def _resources(workers: int, cpus: int, restarts: int) -> list[str]:
+    return ["--workers", str(workers), "--cpus", str(cpus), "--restarts", str(restarts)]
+
+
+def _cluster(address: str) -> list[str]:
+    return [f"--address={address}"] if address else []

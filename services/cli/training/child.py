@@ -56,7 +56,7 @@ def run_training(
             return last
         if last.get("message"):
             raise CommandError(last["message"])
-        said = [ending(code, _last_words(noise)), *(_next_steps(arguments[0], run[0]) if run else ())]
+        said = [ending(code, _last_words(noise)), *(_next_steps(arguments, run[0]) if run else ())]
         raise CommandError("\n".join(said))
 
 
@@ -98,9 +98,21 @@ def _last_words(noise: IO[bytes]) -> str:
     return noise.read().decode(errors="replace")
 
 
-def _next_steps(command: str, run: Path) -> list[str]:
+def _next_steps(arguments: Sequence[str], run: Path) -> list[str]:
     """Once it has a run, the process writes its words to the run's log."""
-    return [f"log: {run / LOG}", f"go on with: warmstart {command} --resume {run}"]
+    return [f"log: {run / LOG}", f"go on with: {resume_command(arguments, run)}"]
+
+
+def resume_command(arguments: Sequence[str], run: Path) -> str:
+    """What goes on with a run that began with the arguments; one on a cluster is submitted again."""
+    addresses = [given.removeprefix("--address=") for given in arguments if given.startswith("--address=")]
+    again = [f"--address {address}" for address in addresses if is_job_server(address)]
+    return " ".join([f"warmstart {arguments[0]}", *again, f"--resume {run}"])
+
+
+def is_job_server(address: str) -> bool:
+    """Whether an address is that of a cluster's dashboard, which takes jobs."""
+    return address.startswith(("http://", "https://"))
 
 
 def run_directory(line: Line) -> Path | None:

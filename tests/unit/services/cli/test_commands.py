@@ -233,6 +233,12 @@ def test_a_data_directory_that_cannot_be_made_is_said(command, tmp_path, capsys)
     assert "Traceback" not in said
 
 
+def test_a_training_that_is_submitted_names_a_directory_of_the_cluster(capsys):
+    assert main(["train", "--dataset", "movielens-100k", "--address", "http://head:8265"]) == 1
+    said = capsys.readouterr().err
+    assert "--data-dir must be an absolute path with --address http://head:8265" in " ".join(said.split())
+
+
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
     assert main(["train", "--data-dir", str(tmp_path)]) == 1
     assert "nothing to train on" in capsys.readouterr().err

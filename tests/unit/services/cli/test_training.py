@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from services.cli.failures import CommandError
-from services.cli.training.child import run_directory, run_training
+from services.cli.training.child import resume_command, run_directory, run_training
 from services.cli.training.progress import StageBars
 from services.training import command
 from services.training.runs import Run
@@ -62,6 +62,16 @@ def test_a_killed_process_is_said_with_its_log_and_how_to_go_on(tmp_path):
     ]
     assert trainer.LOG.name == command.LOG
     assert Run(tmp_path).logs == tmp_path / trainer.LOG.parent
+
+
+def test_a_run_on_a_cluster_is_gone_on_with_there():
+    run = Path("/shared/runs/x")
+    assert resume_command(["train", "--workers", "2"], run) == "warmstart train --resume /shared/runs/x"
+    assert (
+        resume_command(["train", "--address=http://head:8265"], run)
+        == "warmstart train --address http://head:8265 --resume /shared/runs/x"
+    )
+    assert resume_command(["train", "--address=auto"], run) == "warmstart train --resume /shared/runs/x"
 
 
 def test_a_line_that_is_no_json_is_refused():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.options import parse
+from services.training.options import Submission, parse, submission
 from services.training.settings import ADAPTER_NAMES, PRESET_NAMES
 from shared.errors import InvalidInput
 from shared.holdout import Role, role_of
@@ -34,6 +34,7 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
     ("options", "message"),
     [
         (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--restarts", "-1"], "--restarts must be at least 0, got -1"),
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--held-out-share", "1"], "--held-out-share must be between 0 and 1, got 1.0"),
         (["--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9"),
@@ -89,6 +90,53 @@ def test_what_no_artifact_is_made_of_is_measured_by_few_shots_alone(tmp_path: Pa
         InvalidInput, match=f"--protocol must be few-shot with adapter reptile: .*'{protocol}'"
     ):
         parse(options)
+
+
+def test_on_a_cluster_a_run_and_its_models_have_paths_that_mean_the_same_everywhere(tmp_path: Path) -> None:
+    """A submitted job runs in a temporary directory of some machine."""
+    with pytest.raises(InvalidInput) as refused:
+        parse(["train", "--dataset", "movielens-100k", "--address", "auto", "--run-dir", "runs/a"])
+    assert {v.field for v in refused.value.violations} == {"--run-dir", "--registry"}
+    assert (
+        "must be an absolute path, on a file system that all machines of the cluster share, got 'runs/a'"
+        in str(refused.value)
+    )
+    places = ["--address", "auto", "--registry", str(tmp_path / "registry")]
+    assert parse(train(tmp_path, *places)).settings.address == "auto"
+
+
+def test_an_address_of_a_dashboard_submits_the_command_as_it_is() -> None:
+    given = (
+        "train",
+        "--dataset=lastfm",
+        "--path=/data",
+        "--run-dir=/shared/run",
+        "--registry=/shared/models",
+    )
+    assert submission(given) is None
+    there = (*given, "--address=http://head:8265")
+    assert submission(there) == Submission("http://head:8265", (*there, "--address=auto"))
+    again = ("train", "--resume", "/shared/run", "--address", "https://head")
+    assert submission(again) == Submission("https://head", (*again, "--address=auto"))
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (["--resume", "var/runs/x"], {"--resume"}),
+        (
+            ["--events", "e.csv", "--held-out-users", "ids"],
+            {"--events", "--held-out-users", "--run-dir", "--registry"},
+        ),
+        (["--dataset", "lastfm", "--path", "~/fm", "--run-dir", "/r", "--registry", "/m"], {"--path"}),
+    ],
+)
+def test_files_of_a_submitted_command_are_named_as_the_cluster_sees_them(
+    options: list[str], fields: set[str]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        submission(["train", "--address", "http://head:8265", *options])
+    assert {v.field for v in refused.value.violations} == fields
 
 
 def test_all_bad_options_are_named_at_once(tmp_path: Path) -> None:
