@@ -91,16 +91,17 @@ def to_sequences(events: pa.Table) -> pa.Table:
     return events.filter(pa.array(keep))
 
 
-def assemble(tables: Tables, roles: RoleSettings) -> TrainingData:
+def assemble(tables: Tables, roles: RoleSettings, more_items: Sequence[str] = ()) -> TrainingData:
     """Builds the data of one training from sequences (see `to_sequences`) and the other tables.
 
-    Items that bring no embedding get zeros. Raises InvalidInput where there are no events.
+    more_items: that are in neither table. Items that bring no embedding get zeros. Raises InvalidInput where
+    there are no events.
     """
     events = to_sequences(normalise_events(tables.events))
     if not events.num_rows:
         raise InvalidInput.of("events", "must hold at least one event that is no impression", 0)
     user_ids, owners = _codes(events["user_id"], _column(tables.users, "user_id"))
-    item_ids, items = _codes(events["item_id"], _column(tables.items, "item_id"))
+    item_ids, items = _codes(events["item_id"], [*_column(tables.items, "item_id"), *more_items])
     order = np.argsort(owners, kind="stable")
     profiles = _profiles(tables.users, user_ids)
     catalogue = _catalogue(tables.items, item_ids)
@@ -117,30 +118,8 @@ def assemble(tables: Tables, roles: RoleSettings) -> TrainingData:
         content=_content(catalogue),
         neighbours=_neighbours(tables.relations, user_ids),
         roles=assign_roles(user_ids, roles),
-        titles=_titles(catalogue),
-        categories=_categories(catalogue),
-    )
-
-
-def catalogue_alone(items: pa.Table, more: Sequence[str]) -> TrainingData:
-    """The data of nobody on a whole catalogue: the items of a table, and more that are known from events."""
-    item_ids = tuple(sorted({*_column(items, "item_id"), *more}))
-    catalogue = _catalogue(items, item_ids)
-    return TrainingData(
-        user_ids=(),
-        item_ids=item_ids,
-        offsets=offsets_of(np.zeros(0, np.int64)),
-        items=np.zeros(0, np.int32),
-        actions=np.zeros(0, np.int32),
-        values=np.zeros(0, np.float32),
-        time_ms=np.zeros(0, np.int64),
-        attributes=np.zeros((0, PROFILE_DIM), np.float32),
-        profiles=(),
-        content=_content(catalogue),
-        neighbours=Neighbours.none(0),
-        roles=np.zeros(0, np.int8),
-        titles=_titles(catalogue),
-        categories=_categories(catalogue),
+        titles=tuple(str(row.get("title") or "") for row in catalogue),
+        categories=tuple(tuple(row.get("categories") or ()) for row in catalogue),
     )
 
 
@@ -162,14 +141,6 @@ def _catalogue(items: pa.Table | None, item_ids: tuple[str, ...]) -> list[Mappin
     """The row of each item; an empty one for items known from events alone. The last row of an id counts."""
     rows = {} if items is None else {str(row["item_id"]): row for row in items.to_pylist()}
     return [rows.get(item_id, {}) for item_id in item_ids]
-
-
-def _titles(catalogue: list[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(str(row.get("title") or "") for row in catalogue)
-
-
-def _categories(catalogue: list[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(row.get("categories") or ()) for row in catalogue)
 
 
 def _content(catalogue: list[Mapping[str, Any]]) -> FloatArray:

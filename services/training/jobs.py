@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.training.roles import RoleSettings
+
 # The adapter of a body: no fast weights.
 NO_ADAPTER = "none"
 # What the adapter that is served is compared with.
@@ -34,11 +36,20 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """People who are not all in memory. prepared: directory of `prepare`; roles: who is trained on."""
+
+    prepared: Path
+    roles: RoleSettings
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One body, pre-trained and meta-trained, and the arms on it.
 
     data: which of the plan's data sets it reads; steps of 0 keep the preset's; meta_trained: False for a
-    sequence model of people whom it knows, which is pre-trained alone (see `Preset.sequence_model`).
+    sequence model of people whom it knows, which is pre-trained alone (see `Preset.sequence_model`);
+    streamed: whom pre-training reads in place of the people of `data`, where these are only some.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Job:
     pretrain_steps: int = 0
     meta_steps: int = 0
     meta_trained: bool = True
+    streamed: Streamed | None = None
 
     def done(self, stage: str) -> Path:
         """The body's weights after a stage."""

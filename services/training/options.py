@@ -11,7 +11,14 @@ from typing import Any, NoReturn
 
 from services.training.cluster import RESTARTS
 from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
-from services.training.settings import MIX, PROMOTE, PROTOCOLS, SourceSettings, TrainSettings
+from services.training.settings import (
+    MIX,
+    PEOPLE_IN_MEMORY,
+    PROMOTE,
+    PROTOCOLS,
+    SourceSettings,
+    TrainSettings,
+)
 from shared.errors import InvalidInput, violation
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
 
@@ -194,6 +201,13 @@ def _common(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")
     where.add_argument(
         "--cpus", type=int, default=0, help="of this machine, 0 = all; with --address of each worker, 0 = one"
+    )
+    where.add_argument(
+        "--people-in-memory",
+        type=int,
+        default=PEOPLE_IN_MEMORY,
+        metavar="N",
+        help="train: of more people, pre-training streams all from disk, the rest is learnt from so many",
     )
     where.add_argument(
         "--restarts", type=int, default=RESTARTS, help="of the workers, after one of them died"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from services.training.cluster import ClusterSettings, ray_session
 from services.training.data import TrainingData
 from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
-from services.training.jobs import Arm, Job, Plan
+from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
-from services.training.prepare import is_prepared, load_prepared, prepare
+from services.training.prepare import is_prepared, load_prepared, people_ids, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run
 from services.training.settings import TrainSettings
@@ -49,7 +50,8 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
 
     snapshot(settings, run, cluster, lines)
     with session(cluster, run):
-        data = prepared_data(settings, run, lines)
+        data = prepared_data(settings, run, lines, settings.people_in_memory)
+        job = replace(job, streamed=streamed(settings, run, data))
         fit_jobs([job], [data.without_held_out()], run, cluster, lines, stop)
     table = judge(settings, run, job, arm, data, lines)
     ref = publish_candidate(settings, job, arm, table, lines)
@@ -79,12 +81,18 @@ def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines:
     lines.log(", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
-def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingData:
-    """Everybody's sequences, by Ray Data. Needs a session.
+def streamed(settings: TrainSettings, run: Run, data: TrainingData) -> Streamed | None:
+    """Whom pre-training streams: everybody, where not all are in memory."""
+    prepared = data_run(settings, run).prepared
+    return Streamed(prepared, settings.roles()) if len(people_ids(prepared)) > data.num_users else None
+
+
+def prepared_data(settings: TrainSettings, run: Run, lines: Lines, most_people: int = 0) -> TrainingData:
+    """Everybody's sequences, or those of `most_people` (0 = all), by Ray Data. Needs a session.
 
     Raises TooFewPeople where there is nobody to train on or nobody to judge the model by.
     """
-    data = everybody(settings, run, lines)
+    data = everybody(settings, run, lines, most_people)
     counts = {role: len(data.users_of(role)) for role in Role}
     lines.log(
         f"{data.num_events} events of {data.num_users} people on {data.num_items} items; "
@@ -95,13 +103,19 @@ def prepared_data(settings: TrainSettings, run: Run, lines: Lines) -> TrainingDa
     return data
 
 
-def everybody(settings: TrainSettings, run: Run, lines: Lines) -> TrainingData:
+def everybody(settings: TrainSettings, run: Run, lines: Lines, most_people: int = 0) -> TrainingData:
     """The same, whoever they are."""
     source = data_run(settings, run)
     lines.stage("prepare")
     if not is_prepared(source.prepared):
         prepare(source.snapshot, source.prepared)
-    return load_prepared(source.snapshot, source.prepared, settings.roles())
+    data = load_prepared(source.snapshot, source.prepared, settings.roles(), most_people)
+    total = len(people_ids(source.prepared))
+    if total > data.num_users:
+        lines.log(
+            f"{total} people: pre-training streams them from disk, the rest is learnt from {data.num_users}"
+        )
+    return data
 
 
 def check_people(data: TrainingData) -> None:

@@ -12,6 +12,7 @@ Both files of a shard have the same row groups of whole people, so that a few pe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from services.training.assemble import EVENT_SCHEMA, assemble, normalise_events, to_sequences
 from services.training.data import TrainingData
-from services.training.roles import RoleSettings
+from services.training.roles import RoleSettings, choose_by_hash
 from services.training.snapshot import event_shards, read_tables
 
 GROUP_PEOPLE = 256
@@ -57,21 +58,37 @@ def is_prepared(prepared: Path) -> bool:
     return (prepared / _ITEMS).is_file()
 
 
-def load_prepared(snapshot: Path, prepared: Path, roles: RoleSettings) -> TrainingData:
-    """The data of a prepared run, all of them in memory."""
-    events = pa.concat_tables([pq.read_table(path) for path in prepared_shards(prepared, "events")])
-    return assemble(read_tables(snapshot, events), roles)
+def load_prepared(snapshot: Path, prepared: Path, roles: RoleSettings, most_people: int = 0) -> TrainingData:
+    """The data of a prepared run in memory: of everybody, or of `most_people`, chosen by hash (0 = all). The
+    catalogue is whole in any case."""
+    ids = people_ids(prepared)
+    items = pq.read_table(prepared / _ITEMS)["item_id"].to_pylist()
+    shards = prepared_shards(prepared, "events")
+    if not most_people or len(ids) <= most_people:
+        events = pa.concat_tables([pq.read_table(path) for path in shards])
+        return assemble(read_tables(snapshot, events), roles)
+    kept = pa.array(choose_by_hash(ids, most_people, "memory"), pa.string())
+    events = pa.concat_tables([_of(pq.read_table(path), kept) for path in shards])
+    tables = read_tables(snapshot, events)
+    tables = replace(tables, users=_of(tables.users, kept), relations=_of(tables.relations, kept))
+    return assemble(tables, roles, items)
+
+
+def people_ids(prepared: Path) -> list[str]:
+    """Everybody who has events."""
+    tables = [pq.read_table(path, columns=["user_id"]) for path in prepared_shards(prepared, "people")]
+    ids: list[str] = pa.concat_tables(tables)["user_id"].to_pylist()
+    return ids
+
+
+def _of(table: pa.Table, people: pa.Array) -> pa.Table:
+    """The rows of these people."""
+    return table.filter(pc.is_in(table["user_id"], people))
 
 
 def prepared_shards(prepared: Path, table: str) -> list[Path]:
     """The files of `events` or of `people`; equal places are the same people."""
     return sorted((prepared / table).glob("shard-*.parquet"))
-
-
-def prepared_items(prepared: Path) -> list[str]:
-    """The distinct items of all events, ascending."""
-    ids: list[str] = pq.read_table(prepared / _ITEMS)["item_id"].to_pylist()
-    return ids
 
 
 def _prepare_shard(batch: pa.Table) -> pa.Table:

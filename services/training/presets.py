@@ -10,7 +10,7 @@ from services.training.adapt_body import BodyConfig
 from services.training.episodes import EpisodeShape
 from services.training.loop import Rates
 from services.training.metatrain import MetaConfig
-from services.training.pretrain import PretrainConfig
+from services.training.pretrain_batch import PretrainConfig
 from shared.errors import InvalidInput
 from shared.modeling.config import ModelConfig
 

@@ -19,6 +19,8 @@ from shared.modeling.config import TASKS
 PROMOTE = ("auto", "never", "always")
 # Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
 # compares them.
+# Some gigabytes at the most, with hundreds of events each.
+PEOPLE_IN_MEMORY = 200_000
 PRESET_NAMES = ("tiny", "small", "base", "large")
 ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
 # Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
@@ -66,7 +68,8 @@ class TrainSettings:
     """Everything that a training depends on.
 
     workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
-    cluster, "" = a local one; restarts: see `cluster.ClusterSettings`. Steps of 0 keep the preset's.
+    cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
+    pre-training reads all from disk and what follows reads so many. Steps of 0 keep the preset's.
     """
 
     source: SourceSettings
@@ -83,6 +86,7 @@ class TrainSettings:
     cpus: int = 0
     address: str = ""
     restarts: int = RESTARTS
+    people_in_memory: int = PEOPLE_IN_MEMORY
     held_out_share: float = HELD_OUT_SHARE
     validation_share: float = VALIDATION_SHARE
     held_out_users: str = ""
@@ -103,7 +107,7 @@ class TrainSettings:
         for name in counts:
             if getattr(self, name) < 0:
                 found.append(violation(_flag(name), "must be at least 0", getattr(self, name)))
-        for name in ("workers", "seeds"):
+        for name in ("workers", "seeds", "people_in_memory"):
             if getattr(self, name) < 1:
                 found.append(violation(_flag(name), "must be at least 1", getattr(self, name)))
         for name in ("held_out_share", "validation_share"):

@@ -204,9 +204,5 @@ def event_shards(directory: Path) -> list[Path]:
 
 def read_tables(directory: Path, events: pa.Table) -> Tables:
     """The snapshot's other tables beside given events."""
-    others = {name: pq.read_table(directory / f"{name}.parquet") for name in ("users", "relations")}
-    return Tables(events, read_items(directory), **others)
-
-
-def read_items(directory: Path) -> pa.Table:
-    return pq.read_table(directory / "items.parquet")
+    others = ("items", "users", "relations")
+    return Tables(events, **{name: pq.read_table(directory / f"{name}.parquet") for name in others})

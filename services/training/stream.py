@@ -20,11 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from services.training.assemble import catalogue_alone
 from services.training.data import Int64Array, Neighbours, TrainingData, offsets_of
-from services.training.prepare import prepared_items, prepared_shards
+from services.training.prepare import prepared_shards
 from services.training.roles import RoleSettings, assign_roles
-from services.training.snapshot import read_items
 from services.training.stream_plan import StreamPlan, Window
 from shared.context.vectors import PROFILE_DIM, attribute_vector
 from shared.domain import IntArray
@@ -79,15 +77,16 @@ class StoredPeople:
 Reader = Callable[[StoredPeople, Sequence[Window]], Iterable[pa.Table]]
 
 
-def stored_people(snapshot: Path, prepared: Path, roles: RoleSettings) -> StoredPeople:
-    """Counts who is trained on, group by group."""
+def stored_people(prepared: Path, roles: RoleSettings, catalogue: TrainingData) -> StoredPeople:
+    """Counts who is trained on, group by group. catalogue: whoever's data, on the whole of it."""
     shards = zip(prepared_shards(prepared, "events"), prepared_shards(prepared, "people"), strict=True)
     groups = [
         Group(str(events), str(people), number, size)
         for events, people in shards
         for number, size in enumerate(_sizes(people, roles))
     ]
-    return StoredPeople(tuple(groups), catalogue_alone(read_items(snapshot), prepared_items(prepared)), roles)
+    nobody = catalogue.select_users(np.zeros(catalogue.num_users, np.bool_))
+    return StoredPeople(tuple(groups), nobody, roles)
 
 
 def steps(

@@ -58,9 +58,11 @@ class StreamPlan:
         if len(self.people) < self.workers:
             rule = f"must be at least as many as workers, {self.workers}"
             raise InvalidInput.of("groups of people", rule, len(self.people))
-        if int(self.people.min()) < self.share:
-            rule = f"must each hold a worker's share of a batch, {self.share} people"
-            raise InvalidInput.of("groups of people", rule, int(self.people.min()))
+        together = min(len(self.people) // self.workers, self.shape.window_groups)
+        fewest = int(np.sort(self.people)[:together].sum())
+        if fewest < self.share:
+            rule = f"must hold a worker's share of a batch, {self.share} people, {together} together"
+            raise InvalidInput.of("groups of people", rule, fewest)
 
     @property
     def share(self) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -140,7 +141,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
         return {f"{stage}_{name}": value for name, value in last.items()}
 
-    metrics = trained("pretrain", pretrain, pretraining)
+    metrics = trained("pretrain", partial(pretrain, stored=_stored(job, data)), pretraining)
     for arm in missing:
         if arm.pretrained and reporter.writes:
             export(job, arm, body, data, metrics)
@@ -159,6 +160,15 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         fitted |= fit_ratings(model, data, seed=job.seed)
         if reporter.writes:
             export(job, arm, model, data, {**metrics, **fitted, "peak_memory_mb": _peak_memory_mb()})
+
+
+def _stored(job: Job, data: TrainingData) -> Any:
+    """The people to stream, if any."""
+    if job.streamed is None:
+        return None
+    from services.training.stream import stored_people
+
+    return stored_people(job.streamed.prepared, job.streamed.roles, data)
 
 
 def is_exported(job: Job, arm: Arm) -> bool:

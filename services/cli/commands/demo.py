@@ -23,6 +23,8 @@ from services.cli.commands.cluster import BasePort, FreePorts, announce, hold, p
 from services.cli.failures import CommandError
 from services.cli.importing.rejects import RejectsFile
 from services.cli.story.tell import StoryOptions
+from services.cli.training.arguments import train_arguments
+from services.cli.training.options import Preset
 from services.cli.training.printing import print_trained
 from shared.artifacts import Registry
 from shared.datasets import load
@@ -36,7 +38,7 @@ def demo(
     stay: Annotated[
         bool, typer.Option("--stay", help="Leave the cluster up after the story, until Ctrl-C.")
     ] = False,
-    preset: training.Preset = "small",
+    preset: Preset = "small",
     new_items: Annotated[int, typer.Option(help="Items that the story adds by text alone.", min=1)] = 100,
     base_port: BasePort = DEFAULT_BASE_PORT,
     free: FreePorts = False,
@@ -117,7 +119,7 @@ def _train_once(cluster: LocalCluster, preset: str, console: Console) -> None:
     if champion is not None:
         console.print(f"champion {champion.version} was trained before")
         return
-    arguments = training.train_arguments(
+    arguments = train_arguments(
         cluster.data_dir, [f"--features-target={cluster.ports.target('features')}"], preset=preset
     )
     result = training.follow(arguments, output.stderr())

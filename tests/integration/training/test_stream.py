@@ -49,7 +49,7 @@ def test_ray_prepares_what_one_process_prepares(directories: tuple[Path, Path], 
 
 def test_ray_streams_what_one_process_reads(directories: tuple[Path, Path]) -> None:
     """From a step in the midst of a window, over the end of an epoch."""
-    stored = stored_people(*directories, _ROLES)
+    stored = stored_people(directories[1], _ROLES, load_prepared(*directories, _ROLES))
     for worker in range(2):
         plan = StreamPlan(stored.sizes, StreamShape(batch=8, window_groups=2), 0, worker, 2)
         streamed, read = steps(stored, plan, 5, 40), steps(stored, plan, 5, 40, read_here)

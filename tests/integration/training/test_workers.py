@@ -204,7 +204,7 @@ def test_two_workers_learn_the_weights_of_one_from_the_same_batches(tmp_path: Pa
     events, all liked, and each window of eight has nine targets, the next event of each place. So what two
     workers average is the gradient of one, up to the order in which 72 float32 numbers are added."""
     from services.training.loop import Rates
-    from services.training.pretrain import PretrainConfig
+    from services.training.pretrain_batch import PretrainConfig
     from shared.modeling.config import ModelConfig
 
     tables = synthetic.tables(people=16, events=10, items=24)

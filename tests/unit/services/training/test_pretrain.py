@@ -15,7 +15,8 @@ from services.training.assemble import assemble
 from services.training.data import TrainingData, offsets_of
 from services.training.loop import Hooks, Rates, TrainState
 from services.training.presets import PRESETS, preset
-from services.training.pretrain import draw_windows, new_model, pretrain, starting_rows, window_batch
+from services.training.pretrain import new_model, pretrain, starting_rows
+from services.training.pretrain_batch import draw_windows, window_batch
 from services.training.roles import RoleSettings
 from shared.errors import InvalidInput
 from shared.holdout import Role

@@ -12,8 +12,9 @@ import pytest
 
 from services.training import prepare
 from services.training.data import TrainingData
+from services.training.loop import Worker
 from services.training.prepare import load_prepared, prepared_shards
-from services.training.pretrain import PretrainConfig, window_batch
+from services.training.pretrain_batch import PretrainConfig, window_batch, windows_from_disk
 from services.training.roles import RoleSettings
 from services.training.stream import StoredPeople, read_here, steps, stored_people
 from services.training.stream_plan import StreamPlan, StreamShape
@@ -39,8 +40,8 @@ def memory(directories: tuple[Path, Path]) -> TrainingData:
 
 
 @pytest.fixture(scope="module")
-def stored(directories: tuple[Path, Path]) -> StoredPeople:
-    return stored_people(*directories, _ROLES)
+def stored(directories: tuple[Path, Path], memory: TrainingData) -> StoredPeople:
+    return stored_people(directories[1], _ROLES, memory)
 
 
 def plan(stored: StoredPeople, worker: int = 0, workers: int = 2) -> StreamPlan:
@@ -67,12 +68,30 @@ def test_row_groups_hold_whole_people_the_same_in_both_files(directories: tuple[
             assert one.read_row_group(number)["user_id"].to_pylist() == owners.tolist()
 
 
-def test_the_catalogue_is_that_of_the_data_in_memory(stored: StoredPeople, memory: TrainingData) -> None:
-    """Items without events and items that are in no table too."""
-    assert stored.nobody.item_ids == memory.item_ids
-    assert "never-seen" in memory.item_ids
-    assert stored.nobody.titles == memory.titles
-    np.testing.assert_array_equal(stored.nobody.content, memory.content)
+def test_some_people_in_memory_have_the_whole_catalogue(
+    directories: tuple[Path, Path], memory: TrainingData
+) -> None:
+    """Items without events, items that are in no table and items of others' events too."""
+    some = load_prepared(*directories, _ROLES, 9)
+    assert some.num_users == 9
+    assert some.item_ids == memory.item_ids
+    assert "never-seen" in some.item_ids
+    np.testing.assert_array_equal(some.content, memory.content)
+    number = {user_id: place for place, user_id in enumerate(memory.user_ids)}
+    for user, user_id in enumerate(some.user_ids):
+        assert history(some, user) == history(memory, number[user_id])
+        assert some.profiles[user] == memory.profiles[number[user_id]]
+        assert some.roles[user] == memory.roles[number[user_id]]
+
+
+def test_people_are_streamed_whoever_is_in_memory(
+    directories: tuple[Path, Path], stored: StoredPeople
+) -> None:
+    some = stored_people(directories[1], _ROLES, load_prepared(*directories, _ROLES, 9))
+    assert some.sizes.tolist() == stored.sizes.tolist()
+    one, other = (next(iter(steps(s, plan(stored), 0, 1, read_here)))[1] for s in (some, stored))
+    assert one.data.user_ids == other.data.user_ids
+    assert history(one.data, 0) == history(other.data, 0)
 
 
 def test_a_streamed_person_is_the_one_in_memory(stored: StoredPeople, memory: TrainingData) -> None:
@@ -119,6 +138,21 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen(stored: StoredPeople) -
     whole = ids(0)
     assert [step for step, _ in whole] == list(range(24))
     assert ids(7) == whole[7:]
+
+
+@pytest.mark.parametrize("lengths", [(), (4,)])
+def test_a_steps_windows_are_the_same_wherever_a_run_goes_on(
+    stored: StoredPeople, lengths: tuple[int, ...]
+) -> None:
+    config = PretrainConfig(steps=19, batch_windows=4, window=8, lengths=lengths)
+
+    def windows(first: int) -> list[tuple[object, ...]]:
+        found = windows_from_disk(stored, config, 0, Worker(None), first, read_here)
+        users = [([w.data.user_ids[u] for u in w.cuts.users], w.cuts.starts.tolist()) for w in found]
+        assert len(users) == config.steps - first
+        return users
+
+    assert windows(11) == windows(0)[11:]
 
 
 def test_windows_are_cut_from_streamed_people_as_from_those_in_memory(

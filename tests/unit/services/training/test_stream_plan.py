@@ -84,7 +84,7 @@ def test_the_order_depends_on_the_seed_and_the_epoch() -> None:
     [
         ([9, 9], 3, "batch must divide by 2 workers, got 3"),
         ([9], 4, "groups of people must be at least as many as workers, 2, got 1"),
-        ([9, 1], 4, "groups of people must each hold a worker's share of a batch, 2 people, got 1"),
+        ([9, 1], 4, "groups of people must hold a worker's share of a batch, 2 people, 1 together, got 1"),
     ],
 )
 def test_a_stream_without_enough_people_is_refused(people: list[int], batch: int, said: str) -> None:

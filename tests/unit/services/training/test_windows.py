@@ -10,7 +10,7 @@ import pytest
 from services.training import windows
 from services.training.assemble import assemble
 from services.training.data import TrainingData
-from services.training.pretrain import PretrainConfig, window_batch
+from services.training.pretrain_batch import PretrainConfig, window_batch
 from services.training.roles import RoleSettings
 from services.training.windows import (
     Cuts,
