@@ -88,7 +88,7 @@ def sequence_report(
 ) -> dict[str, Any]:
     """Leave one out: the sequence model alone, on people whom it knows."""
     from services.training.evaluation.leave_one_out import leave_one_out, split
-    from services.training.evaluation.report import leave_one_out_dict
+    from services.training.evaluation.leave_one_out_report import leave_one_out_dict
 
     arm = Arm("sequence", NO_ADAPTER)
     with session(cluster, run):
@@ -199,10 +199,12 @@ def few_shot_reports(
     are ranked by something else, the same by that."""
     from services.training.episodes import PROTOCOL_QUERY
     from services.training.evaluation.few_shot import few_shot_by_task
+    from services.training.evaluation.few_shot_report import few_shot_dict
+    from services.training.evaluation.liked import liked
+    from services.training.evaluation.liked_report import liked_dict
     from services.training.evaluation.protocol import Protocol, ask, fitting_protocol
     from services.training.evaluation.reliability import reliability
     from services.training.evaluation.reliability_report import reliability_dict
-    from services.training.evaluation.report import few_shot_dict
 
     people = data.users_of(Role.HELD_OUT)
     last = settings.query_last
@@ -221,6 +223,7 @@ def few_shot_reports(
     # Probabilities are of the next ten events: of another query they say nothing.
     elif len(questions) and questions.protocol.query_events == PROTOCOL_QUERY:
         found["reliability"] = reliability_dict(reliability(data, questions, models[ON]))
+        found["liked"] = liked_dict(liked(data, questions, models))
     return found
 
 

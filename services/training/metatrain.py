@@ -60,8 +60,10 @@ class MetaConfig:
     validate_every: steps between looks at validation people; the best weights by their mean NDCG@10
     over `validation_shots` are kept. average: momentum, by five steps, of the moving average of the
     weights, which is what is validated and kept. id_dropout and weights of losses: as in
-    pre-training. like_sigmoid: share of binary cross-entropy in the loss of `like`, see
-    `like_loss`. scale_rate, scale_episodes: of the objective of the scales, see `_objectives`.
+    pre-training. body_rate: learning rate of rows, tower and encoder, where `rates` has that of heads and
+    biases: the longer a body was pre-trained, the less it should move. like_sigmoid: share of binary
+    cross-entropy in the loss of `like`, see `like_loss`. scale_rate, scale_episodes: of the objective of the
+    scales, see `_objectives`.
     """
 
     steps: int = 800
@@ -75,6 +77,7 @@ class MetaConfig:
     scale_rate: float = 1e-2
     scale_episodes: int = 16
     rates: Rates = field(default_factory=lambda: Rates(rate=5e-4))
+    body_rate: float = 5e-4
     reactions: ReactionConfig = field(default_factory=ReactionConfig)
     average: float = 0.95
     validate_every: int = 100
@@ -171,13 +174,13 @@ def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:
     """Rows, encoder and heads learn from training people, τ and the offset of `like` from validation people:
     rows have seen the very events that training people's episodes ask for, so on those scores look surer
     than a stranger's are."""
-    rows = [model.tables[name] for name in ("e", "v", "b")]
-    rows += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
-    rows += model.heads.maps.trainable_variables
+    heads = [model.tables["b"], *model.heads.maps.trainable_variables]
+    body = [model.tables[name] for name in ("e", "v")]
+    body += [*model.tower.trainable_variables, *model.encoder.trainable_variables]
     silent = replace(config.reactions, weight=0.0)
     quiet = _loss(model, replace(config, id_dropout=0.0, distil_weight=0.0, reactions=silent))
     return [
-        Objective(_loss(model, config), [(rows, config.rates.rate)]),
+        Objective(_loss(model, config), [(body, config.body_rate), (heads, config.rates.rate)]),
         Objective(
             lambda batch, _: quiet(batch, SILENCE),
             [([model.heads.log_tau, model.heads.offsets], config.scale_rate)],

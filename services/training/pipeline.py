@@ -273,7 +273,8 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
 
 
 def write_few_shot_report(settings: TrainSettings, run: Run, table: FewShot) -> dict[str, str]:
-    from services.training.evaluation.report import few_shot_dict, write_report
+    from services.training.evaluation.few_shot_report import few_shot_dict
+    from services.training.evaluation.report import write_report
 
     report = {"domain": settings.domain, "few_shot": few_shot_dict(table, settings.task)}
     return write_report(run.evaluation, report)

@@ -18,7 +18,8 @@ from shared.modeling.config import ModelConfig
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A model's sizes and the settings of the stages; `body` takes the place of `adapt` where the
-    adapter is of the whole body.
+    adapter is of the whole body. short: pre-training goes on with this, on windows as short as strangers'
+    histories, where those of `pretrain` are long.
 
     A model reads no longer histories than its episodes have, but for the ratings in them: of people with 64
     events, one that was meta-trained on up to 20 shots made lists half as good from all of them as from their
@@ -31,6 +32,7 @@ class Preset:
     meta: MetaConfig
     adapt: AdaptConfig
     body: BodyConfig = field(default_factory=BodyConfig)
+    short: PretrainConfig | None = None
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
@@ -90,8 +92,18 @@ PRESETS = MappingProxyType(
                 average=0.98,
                 rates=Rates(rate=2e-3, warmup=200),
             ),
-            MetaConfig(steps=1000),
+            MetaConfig(steps=500, body_rate=1e-4),
             AdaptConfig(steps=600),
+            short=PretrainConfig(
+                steps=600,
+                batch_windows=256,
+                positions=(4200, 1050, 1050),
+                few_first=True,
+                first_share=0.5,
+                past_known=False,
+                average=0.95,
+                rates=Rates(rate=1e-3, warmup=30),
+            ),
         ),
         # Large catalogues on a cluster.
         "large": Preset(

@@ -51,12 +51,24 @@ def test_two_workers_train_as_one_does(tmp_path: Path) -> None:
         registry.promote("default", version)  # verifies every file
 
 
+def test_people_beyond_memory_are_streamed(tmp_path: Path) -> None:
+    """Thirty of a hundred people in memory: pre-training reads all, and an interrupted-and-resumed run would
+    read the same (`tests/unit/services/training/test_stream.py`)."""
+    where = ["--registry", str(tmp_path / "registry"), "--run-dir", str(tmp_path / "run")]
+    said = run("train", *data_options(tmp_path), *_STEPS, *where, "--people-in-memory", "30")
+    messages = [s["message"] for s in said if "message" in s]
+    assert "100 people: pre-training streams them from disk, the rest is learnt from 30" in messages
+    quality = said[-1]["metrics"]
+    assert quality["adaptation on"] > quality["popularity"] + 0.1
+
+
 def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     where = ["--run-dir", str(tmp_path / "run"), "--protocol", "all", "--seeds", "2", "--new-items", "10"]
     result = run("evaluate", *data_options(tmp_path), *_STEPS, *where)[-1]
     assert result["few_shot"]["seeds"] == 2
     last = result["few_shot"]["rows"][-1]
-    assert set(last["arms"]) == {"popularity", "item-kNN", "adaptation off", "adaptation on"}
+    known = {"popularity", "item-kNN", "re-encoding", "re-encoding + 0.3 kNN"}
+    assert set(last["arms"]) == {*known, "adaptation off", "adaptation on"}
     assert last["on_minus_off"]["low"] <= last["on_minus_off"]["mean"] <= last["on_minus_off"]["high"]
     assert result["new_items"]["items"] == 10
     assert set(result["feedback"]) == {"dislike", "like", "rating 1", "rating 2", "rating 5"}
@@ -91,7 +103,8 @@ def test_a_whole_body_is_the_arm_that_adaptation_off_is_compared_with(
     where = ["--run-dir", str(tmp_path / "run"), "--seeds", "1"]
     result = run("evaluate", *data_options(tmp_path), *_STEPS, *where, *options)[-1]
     last = result["few_shot"]["rows"][-1]
-    assert set(last["arms"]) == {"popularity", "item-kNN", "adaptation off", "adaptation on"}
+    known = {"popularity", "item-kNN", "re-encoding", "re-encoding + 0.3 kNN"}
+    assert set(last["arms"]) == {*known, "adaptation off", "adaptation on"}
     (told,) = result["whole_body"]
     assert told["adapter"] == options[1]
     assert f"the whole body by `{options[1]}`" in result["markdown"]

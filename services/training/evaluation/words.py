@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from services.training.evaluation.metrics import Interval
+from services.training.settings import MIX
 
 
 def seeds(count: int) -> str:
@@ -16,3 +17,7 @@ def interval(value: Interval | Mapping[str, float], digits: int = 4) -> str:
     """A difference and its 95% interval."""
     i = asdict(value) if isinstance(value, Interval) else value
     return f"{i['mean']:+.{digits}f} [{i['low']:+.{digits}f}, {i['high']:+.{digits}f}]"
+
+
+def ranked_by(task: str) -> str:
+    return "the mix of tasks that is served" if task == MIX else f"task `{task}`"

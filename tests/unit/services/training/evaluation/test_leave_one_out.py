@@ -11,7 +11,8 @@ import pytest
 from services.training.assemble import Tables, assemble
 from services.training.data import TrainingData
 from services.training.evaluation.leave_one_out import KNN, MODEL, POPULARITY, leave_one_out, split
-from services.training.evaluation.report import leave_one_out_dict, markdown
+from services.training.evaluation.leave_one_out_report import leave_one_out_dict
+from services.training.evaluation.report import markdown
 from services.training.roles import RoleSettings
 from shared.domain import FloatArray
 from shared.holdout import Role

@@ -25,15 +25,10 @@ from services.training.evaluation.few_shot import (
     FewShot,
     few_shot,
 )
+from services.training.evaluation.few_shot_report import few_shot_dict
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
 from services.training.evaluation.protocol import ask, fitting_protocol
-from services.training.evaluation.report import (
-    feedback_dict,
-    few_shot_dict,
-    markdown,
-    new_items_dict,
-    write_report,
-)
+from services.training.evaluation.report import feedback_dict, markdown, new_items_dict, write_report
 from services.training.evaluation.timing import Timed
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings

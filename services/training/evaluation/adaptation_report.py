@@ -1,0 +1,52 @@
+"""What a report says of adapting as served beside fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.training.evaluation.words import interval, ranked_by, seeds
+
+
+def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
+    if not result["people"]:
+        return ["## Adapting as served, and fine-tuning", "", "No held-out person has enough events.", ""]
+    settings = [seed["chosen"] for seed in result["fine_tuning"]]
+    chosen = ", ".join(dict.fromkeys(f"{s['steps']} × {s['rate']:g}" for s in settings))
+    tried = len(result["fine_tuning"][0]["tried"])
+    lines = [
+        "## Adapting as served, and fine-tuning",
+        "",
+        f"{result['people']} people never trained on, the same bodies and support events; ranked by "
+        f"{ranked_by(result['task'])}; {seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
+        f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
+        "validation people. NDCG@10, paired 95% intervals:",
+        "",
+        "| k | off | served | fine-tuned | served − off | fine-tuned − off | served − fine-tuned |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    pairs = ("on_minus_off", "fine_tuned_minus_off", "on_minus_fine_tuned")
+    for row in result["rows"]:
+        cells = [f"{value:.4f}" for value in row["ndcg10"].values()] + [interval(row[p]) for p in pairs]
+        lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
+    cells = ["", "", "", *(interval(result[pair]) for pair in pairs)]
+    lines.append("| mean over k ≥ 1 | " + " | ".join(cells) + " |")
+    return [*lines, "", *_times_markdown(result["rows"])]
+
+
+def _times_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "One person in one thread, median milliseconds. Served: the whole `encode_adapt`, and what it takes "
+        "more than one without an adapter:",
+        "",
+        "| k | people | served | of it adapting | fine-tuned |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "time" in row:
+            t = row["time"]
+            figures = (t["encode_adapt_ms"], t["adapt_ms"], t["finetune_ms"])
+            lines.append(
+                f"| {row['k']} | {t['people']} | " + " | ".join(f"{ms:.2f}" for ms in figures) + " |"
+            )
+    return [*lines, ""]

@@ -1,0 +1,81 @@
+"""What people like next, after likes and dislikes: whether what they said of items, and not only which they
+chose, makes lists better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from services.training.data import TrainingData
+from services.training.evaluation.few_shot import OFF, ON, FewShot, Ranker, few_shot
+from services.training.evaluation.protocol import Questions
+from services.training.windows import LIKED_LABEL
+from shared.context.profiles import content_profile
+from shared.context.standing import standing_labels
+from shared.domain import Action, FloatArray, UserContext
+from shared.modeling.config import LIKE_TASK
+
+# Adaptation off, with all events said as views.
+BLIND = "labels hidden"
+_SHOTS = (5, 10, 20)
+
+
+def liked(data: TrainingData, questions: Questions, models: Mapping[str, Sequence[Ranker]]) -> FewShot:
+    """Lists by task `like`, asked for the liked events of the query. models: arms ON and OFF."""
+    asked = liked_questions(data, questions)
+    arms: dict[str, Sequence[Ranker]] = {OFF: models[OFF], ON: models[ON]}
+    arms[BLIND] = [Blind(ranker, data) for ranker in models[OFF]]
+    return few_shot(data, asked, arms, task=LIKE_TASK)
+
+
+def liked_questions(data: TrainingData, questions: Questions) -> Questions:
+    """The people whose support holds a like and a dislike at each number of shots, the two largest that the
+    protocol has of `_SHOTS`; and of their query what they liked."""
+    shots = tuple(k for k in _SHOTS if k <= questions.protocol.first_events)[-2:]
+    kept, relevant = [], []
+    for place, middle in enumerate(questions.middles if shots else ()):
+        support = data.labels[middle - shots[0] : middle]
+        query = slice(middle, middle + questions.protocol.query_events)
+        wanted = data.items[query][data.labels[query] >= LIKED_LABEL]
+        found = np.setdiff1d(wanted, questions.masked[place])
+        if (support >= LIKED_LABEL).any() and (support < 0.0).any() and len(found):
+            kept.append(place)
+            relevant.append(found)
+    places = np.array(kept, np.int64)
+    return Questions(
+        replace(questions.protocol, numbers=shots),
+        questions.users[places],
+        questions.middles[places],
+        [questions.masked[place] for place in kept],
+        relevant,
+        questions.moments[places],
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blind:
+    """The same model, told which items a person chose and not what they said of them."""
+
+    ranker: Ranker
+    data: TrainingData
+
+    def rows(self, item_ids: Sequence[str]) -> Any:
+        return self.ranker.rows(item_ids)
+
+    def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
+        number = {item_id: place for place, item_id in enumerate(self.data.item_ids)}
+        return self.ranker.scores([self._hidden(c, number) for c in contexts], rows, task=task)
+
+    def _hidden(self, context: UserContext, number: Mapping[str, int]) -> UserContext:
+        past = context.history
+        actions = np.full(len(past), int(Action.VIEW), np.int32)
+        values = np.zeros(len(past), np.float32)
+        items = np.array([number[item_id] for item_id in past.item_ids], np.int32)
+        labels = standing_labels(items.tolist(), actions, values)
+        moment_ms = context.request.time_ms
+        profile = content_profile(self.data.content[items], labels, past.time_ms, moment_ms)
+        history = replace(past, actions=actions, values=values)
+        return replace(context, history=history, content_profile=profile)

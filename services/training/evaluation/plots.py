@@ -1,0 +1,78 @@
+"""Plots of reports: k-shot curves, training curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.training.evaluation.metrics import Float64Array
+from services.training.evaluation.words import seeds
+
+
+def plot_training(progress: Path, path: Path) -> bool:
+    """Loss by step and its running mean, one panel a stage and one line a model; False where nothing was
+    trained."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    stages = _losses(progress)
+    if not stages:
+        return False
+    figure = Figure(figsize=(4.2 * len(stages), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(stages), squeeze=False)[0]
+    for axes, (stage, jobs) in zip(panels, stages.items(), strict=True):
+        for job, points in jobs.items():
+            steps, losses = map(np.array, zip(*sorted(points.items()), strict=True))
+            (line,) = axes.plot(steps, _running_mean(losses), label=job)
+            axes.plot(steps, losses, color=line.get_color(), linewidth=0.5, alpha=0.3)
+        axes.set_title(stage)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("training loss")
+    panels[0].legend()
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def _running_mean(values: Float64Array) -> Float64Array:
+    """Over a twentieth of them around each; batches differ, by the lengths of their windows for one."""
+    width = max(1, len(values) // 20)
+    ones = np.ones(width)
+    mean: Float64Array = np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+    return mean
+
+
+def _losses(progress: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """By stage and job the training loss at each step told; of a step told twice (a resumed run) the last."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for line in progress.read_text(encoding="utf-8").splitlines() if progress.is_file() else ():
+        told = json.loads(line)
+        if "loss" in told.get("metrics", {}):
+            steps = found.setdefault(told["stage"], {}).setdefault(told["job"], {})
+            steps[told["step"]] = told["metrics"]["loss"]
+    return found
+
+
+def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
+    """NDCG@10 over the number of shots, one line an arm."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = few_shot["rows"]
+    for name in rows[-1]["arms"]:
+        points = [(r["k"], r["arms"][name]["ndcg10"]) for r in rows if name in r["arms"]]
+        axes.plot([k for k, _ in points], [v for _, v in points], marker="o", label=name)
+    axes.set_xlabel("support events k")
+    axes.set_ylabel("NDCG@10")
+    axes.set_title(f"{few_shot['people']} people never trained on, {seeds(few_shot['seeds'])}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, not over them
+    figure.savefig(path, dpi=120)
