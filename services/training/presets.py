@@ -18,8 +18,8 @@ from shared.modeling.config import ModelConfig
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A model's sizes and the settings of the stages; `body` takes the place of `adapt` where the
-    adapter is of the whole body. short: pre-training goes on with this, on windows as short as strangers'
-    histories, where those of `pretrain` are long.
+    adapter is of the whole body. sequence: in place of `pretrain` for the sequence model of people whom it
+    knows, whose histories are long.
 
     A model reads no longer histories than its episodes have, but for the ratings in them: of people with 64
     events, one that was meta-trained on up to 20 shots made lists half as good from all of them as from their
@@ -32,7 +32,7 @@ class Preset:
     meta: MetaConfig
     adapt: AdaptConfig
     body: BodyConfig = field(default_factory=BodyConfig)
-    short: PretrainConfig | None = None
+    sequence: PretrainConfig | None = None
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
@@ -44,11 +44,13 @@ class Preset:
         """The same for people whom the model knows, as sequence models are compared: pre-training alone, on
         the very next event, from histories as long as its windows."""
         pretrain = replace(
-            self.pretrain,
+            self.sequence or self.pretrain,
             horizon=1,
+            few_first=False,
             action_share=0.0,
             first_share=0.0,
             last_share=0.5,
+            past_known=True,
             like_weight=0.0,
             rating_weight=0.0,
         )
@@ -78,31 +80,29 @@ PRESETS = MappingProxyType(
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
-        # Half an hour of pre-training on two cores with MovieLens-1M.
+        # A quarter of an hour on two cores with MovieLens-1M.
         "base": Preset(
             ModelConfig(feed_forward=256, dropout=0.2),
             PretrainConfig(
-                steps=2200,
-                batch_windows=64,
-                window=200,
-                lengths=(64, 128),
-                horizon=1,
-                positions=(12_800, 3_200, 3_200),
-                last_share=0.3,
-                average=0.98,
-                rates=Rates(rate=2e-3, warmup=200),
-            ),
-            MetaConfig(steps=500, body_rate=1e-4),
-            AdaptConfig(steps=600),
-            short=PretrainConfig(
-                steps=600,
+                steps=1500,
                 batch_windows=256,
                 positions=(4200, 1050, 1050),
                 few_first=True,
                 first_share=0.5,
                 past_known=False,
-                average=0.95,
-                rates=Rates(rate=1e-3, warmup=30),
+                average=0.98,
+                rates=Rates(rate=2e-3, warmup=100),
+            ),
+            MetaConfig(steps=500, body_rate=1e-4),
+            AdaptConfig(steps=600),
+            # Half an hour on two cores with MovieLens-1M.
+            sequence=PretrainConfig(
+                steps=2200,
+                window=200,
+                lengths=(64, 128),
+                positions=(12_800, 0, 0),
+                average=0.98,
+                rates=Rates(rate=2e-3, warmup=200),
             ),
         ),
         # Large catalogues on a cluster.
@@ -118,13 +118,13 @@ PRESETS = MappingProxyType(
                 reach=64,
             ),
             PretrainConfig(
-                steps=20_000,
-                batch_windows=128,
-                window=200,
-                lengths=(64, 128),
-                horizon=1,
-                positions=(25_600, 6_400, 6_400),
-                last_share=0.3,
+                steps=10_000,
+                batch_windows=256,
+                window=96,
+                positions=(12_800, 3_200, 3_200),
+                few_first=True,
+                first_share=0.5,
+                past_known=False,
                 average=0.98,
                 rates=Rates(warmup=500),
             ),

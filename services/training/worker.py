@@ -125,9 +125,6 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     sizes = replace(sizes, content_dim=data.content.shape[1], rating_dim=rating_dim)
     pretraining = replace(pretraining, steps=job.pretrain_steps or pretraining.steps)
     meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
-    short = chosen.short if job.meta_trained else None
-    if short and job.pretrain_steps:
-        short = replace(short, steps=max(1, short.steps * job.pretrain_steps // chosen.pretrain.steps))
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     body = new_model(replace(sizes, adapter=NO_ADAPTER), data, seed=job.seed, strategy=strategy)
 
@@ -144,10 +141,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
         return {f"{stage}_{name}": value for name, value in last.items()}
 
-    streaming = partial(pretrain, stored=_stored(job, data))
-    metrics = trained("pretrain", streaming, pretraining)
-    if short:
-        metrics |= trained("pretrain-short", streaming, short)
+    metrics = trained("pretrain", partial(pretrain, stored=_stored(job, data)), pretraining)
     for arm in missing:
         if arm.pretrained and reporter.writes:
             export(job, arm, body, data, metrics)
