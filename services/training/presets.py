@@ -93,7 +93,11 @@ PRESETS = MappingProxyType(
                 average=0.98,
                 rates=Rates(rate=2e-3, warmup=100),
             ),
-            MetaConfig(steps=500, body_rate=1e-4),
+            MetaConfig(
+                steps=500,
+                body_rate=2e-4,
+                shape=EpisodeShape(none_share=0.15, query=10, thin_share=0.25, action_share=0.25),
+            ),
             AdaptConfig(steps=600),
             # Half an hour on two cores with MovieLens-1M.
             sequence=PretrainConfig(
