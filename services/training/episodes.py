@@ -25,10 +25,10 @@ class EpisodeShape:
     """How episodes are drawn.
 
     max_shots: support events are 0..max_shots, small numbers more often; none_share: share of
-    episodes without any; query: events to predict (the nearer an event, the more the support says of it: on
-    MovieLens-100K 5 taught more than 3, 10 or 20, also where the next 10 are asked for); early_share: share of episodes
-    whose query lies within a person's first `early_events` (strangers are what we train for), and of all
-    without support: whom we know nothing of has just come.
+    episodes without any; query: events to predict (the nearer an event, the more the support says of it:
+    on MovieLens-100K 5 taught more than 3, 10 or 20, also where the next 10 are asked for); early_share:
+    share of episodes whose query lies within a person's first `early_events` (strangers are what we train
+    for), as that of all without support does: whom we know nothing of has just come.
     thin_share: see `thin`; action_share: see `windows.vary_actions`; pool_items: see `windows.make_pool`.
     """
 

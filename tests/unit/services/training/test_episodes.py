@@ -59,6 +59,13 @@ def test_early_episodes_begin_early(data: TrainingData) -> None:
     assert (drawn.starts + drawn.counts).max() == 6
 
 
+def test_whom_nothing_is_known_of_has_just_come(data: TrainingData) -> None:
+    shape = EpisodeShape(early_share=0.0, early_events=6, none_share=0.5)
+    drawn = draw_episodes(data, EVERYBODY, 300, shape, generator(0, 2, 0))
+    assert drawn.starts[drawn.counts == 0].max() == 6
+    assert drawn.starts[drawn.counts > 0].max() > 6
+
+
 def test_moments_without_room_for_the_shots_ask_nobody(data: TrainingData) -> None:
     found = protocol_episodes(data, EVERYBODY, 5, before=(3, 6, 12), query=5)
     assert sorted(set((found.starts + found.counts).tolist())) == [6, 12]

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from services.training import windows
+from services.training import metatrain, windows
 from services.training.assemble import assemble
 from services.training.calibrate import SHOTS, calibrate, platt
 from services.training.data import TrainingData
+from services.training.episode_batch import episode_batch, like_loss, score_episodes
 from services.training.episodes import (
     PROTOCOL_QUERY,
     EpisodeShape,
+    draw_episodes,
     events_so_far,
     excluded,
     protocol_episodes,
@@ -99,6 +102,46 @@ def test_a_taste_shows_after_one_event(trained: tuple[Any, float, float], data: 
     tastes = np.array([int(data.user_ids[u][1:]) % 4 for u in cuts.users])
     gaps = [s[kinds == t].mean() - s[kinds != t].mean() for s, t in zip(scores, tastes, strict=True)]
     assert np.mean(np.array(gaps) > 0) > 0.7
+
+
+def test_a_body_rate_of_0_leaves_the_body_as_it_is(data: TrainingData) -> None:
+    model = model_of(data)
+    before = {path: array.copy() for path, array in model.state_arrays().items()}
+    meta_train(model, data, replace(CONFIG, steps=5, body_rate=0.0), seed=0)
+    changed = {
+        path for path, array in model.state_arrays().items() if not np.array_equal(array, before[path])
+    }
+    assert {path.rsplit("/", 1)[-1] for path in changed} <= {"table_b", "kernel", "log_tau", "offsets"}
+    assert {path.split("/")[-2] for path in changed if path.endswith("kernel")} == {"maps"}
+
+
+def test_likes_are_as_probable_as_they_are_many_from_the_first_step_on(data: TrainingData) -> None:
+    """Σ sigmoid(score + offset) over what may be shown is the number of likes."""
+    model = model_of(data)
+    people, shape = data.users_of(Role.VALIDATION), EpisodeShape(max_shots=8)
+    metatrain._start_offset(model, data, people, shape, windows.generator(0, 2, 7))
+    rng = windows.generator(0, 2, 7)
+    batch = episode_batch(data, draw_episodes(data, people, 64, shape, rng), shape, rng)
+    logits = score_episodes(model, batch).logits[1].numpy() + model.offsets()["like"]
+    assert expit(logits[batch["excluded"] == 0]).sum() == pytest.approx(batch["like_weight"].sum(), rel=1e-3)
+
+
+def test_the_loss_of_likes_is_of_both_kinds(data: TrainingData) -> None:
+    """A share of binary cross-entropy; what may not be shown costs nothing in either."""
+    model, shape, rng = model_of(data), EpisodeShape(max_shots=8), windows.generator(0, 2, 0)
+    batch = episode_batch(data, draw_episodes(data, data.users_of(Role.TRAIN), 16, shape, rng), shape, rng)
+    scored = score_episodes(model, batch)
+    logits, shown = scored.logits[1].numpy(), batch["excluded"] == 0
+    liked = np.zeros(logits.shape, bool)
+    rows, columns = np.nonzero(batch["like_weight"])
+    liked[rows, batch["targets"][rows, columns]] = True
+    p, y = expit(logits[shown]), liked[shown]
+    entropy = -(np.log(p[y]).sum() + np.log1p(-p[~y]).sum()) / liked.sum()
+    softmax = float(like_loss(model, batch, scored, 0.0))
+    assert float(like_loss(model, batch, scored, 1.0)) == pytest.approx(entropy, rel=1e-4)
+    assert float(like_loss(model, batch, scored, 0.25)) == pytest.approx(
+        0.25 * entropy + 0.75 * softmax, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("shots", SHOTS)
