@@ -53,13 +53,14 @@ class ClusterSettings:
 
     workers: data-parallel training workers; cpus: of this machine for a local Ray (0 = all), of each
     worker on a cluster (0 = one); restarts: times that the workers of one start are started again after
-    some of them died.
+    some of them died; side_by_side: trainings at a time, each with its workers and its share of the cores.
     """
 
     address: str = ""
     workers: int = 1
     cpus: int = 0
     restarts: int = RESTARTS
+    side_by_side: int = 1
 
     @property
     def local(self) -> bool:
@@ -77,7 +78,12 @@ class ClusterSettings:
 
     @property
     def cpus_per_worker(self) -> int:
-        return max(1, self.local_cpus // self.workers) if self.local else max(1, self.cpus)
+        return max(1, self.local_cpus // self.all_workers) if self.local else max(1, self.cpus)
+
+    @property
+    def all_workers(self) -> int:
+        """Of all trainings at a time."""
+        return self.workers * self.side_by_side
 
 
 @contextmanager
@@ -116,7 +122,7 @@ def _local_ray(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
         ray.init(
             "local",
             # More workers than cores is legal, only slow.
-            num_cpus=max(settings.local_cpus, settings.workers),
+            num_cpus=max(settings.local_cpus, settings.all_workers),
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,

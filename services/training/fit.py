@@ -44,41 +44,47 @@ class WorkersLost(Exception):
 
 
 def fit(
-    plan: Plan,
+    plans: Sequence[Plan],
     data: Sequence[TrainingData],
     cluster: ClusterSettings,
     run: Run,
     lines: Lines,
     stop: Event,
 ) -> None:
-    """Returns when every job of the plan is done, whatever workers died meanwhile. Needs a Ray session.
+    """Returns when every job of the plans is done, whatever workers died meanwhile. Needs a Ray session.
 
-    data: what the jobs read; must hold nothing of held-out people. Raises Stopped when `stop` is set,
-    TrainingFailed with the worker's own message, or where workers died more than `cluster.restarts` times.
+    plans: as many as trainings go side by side, each with workers of its own. data: what the jobs read; must
+    hold nothing of held-out people. Raises Stopped when `stop` is set, TrainingFailed with the worker's own
+    message, or where workers died more than `cluster.restarts` times; one that fails ends the others.
     """
     import ray
 
     say_what_is_waited_for(cluster, lines)
-    trainer = _trainer(plan, data, cluster, run)
-    plan.stop.unlink(missing_ok=True)  # of an earlier, interrupted run
-    with relay(plan, run, cluster, lines) as pass_on:
-        future = _started(trainer)
+    held = [ray.put(d) for d in data]
+    trainers = [_trainer(plan, f"ray-train-{n}", held, cluster, run) for n, plan in enumerate(plans)]
+    run.stop.unlink(missing_ok=True)  # of an earlier, interrupted run
+    with relay(run, cluster, lines) as pass_on:
+        futures = [_started(trainer) for trainer in trainers]
         try:
-            while not future.done():
+            while not all(future.done() for future in futures):
                 if stop.wait(_LOOK_EVERY_S):
                     raise Stopped("stopped; go on with --resume")
                 pass_on()
+                for future in futures:
+                    if future.done():
+                        _outcome(future)
             pass_on()
         except BaseException:
-            plan.stop.touch()
-            if not _done_within(future, _STOP_S):
+            run.stop.touch()
+            if not all(_done_within(future, _STOP_S) for future in futures):
                 ray.shutdown()  # ends the workers
             raise
-    _outcome(future)
+    for future in futures:
+        _outcome(future)
 
 
-def _trainer(plan: Plan, data: Sequence[TrainingData], cluster: ClusterSettings, run: Run) -> Any:
-    import ray
+def _trainer(plan: Plan, name: str, data: Sequence[Any], cluster: ClusterSettings, run: Run) -> Any:
+    """data: references to what the jobs read."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.tensorflow import TensorflowTrainer
 
@@ -87,7 +93,7 @@ def _trainer(plan: Plan, data: Sequence[TrainingData], cluster: ClusterSettings,
 
     return TensorflowTrainer(
         train_worker,
-        train_loop_config={"plan": plan, "data": [ray.put(d) for d in data]},
+        train_loop_config={"plan": plan, "data": list(data)},
         tensorflow_config=TensorflowBackendConfig(),
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
@@ -95,7 +101,7 @@ def _trainer(plan: Plan, data: Sequence[TrainingData], cluster: ClusterSettings,
             placement_strategy=cluster.placement,
         ),
         run_config=RunConfig(
-            name="ray-train",
+            name=name,
             storage_path=str(run.directory),
             # Nodes that a cloud takes back count apart, without a limit.
             failure_config=FailureConfig(cluster.restarts, controller_failure_limit=cluster.restarts),
@@ -153,20 +159,25 @@ def cause(error: Exception) -> Exception:
 
 
 @contextmanager
-def relay(plan: Plan, run: Run, cluster: ClusterSettings, lines: Lines) -> Iterator[Callable[[], None]]:
-    """Yields what passes on the news of the workers' progress and, from the controller, of their deaths."""
-    stage, losses = "", 0
-    with _news(plan.progress) as progress, _news(run.lost) as lost:
+def relay(run: Run, cluster: ClusterSettings, lines: Lines) -> Iterator[Callable[[], None]]:
+    """Yields what passes on the news of the workers' progress and, from the controllers, of their deaths.
+
+    Of trainings side by side, stages have the job's name with them and begin beside each other.
+    """
+    beside = cluster.side_by_side > 1
+    begun, losses = [""], 0
+    with _news(run.progress) as progress, _news(run.lost) as lost:
 
         def pass_on() -> None:
-            nonlocal stage, losses
+            nonlocal losses
             for said in progress():
                 if "message" in said:
                     lines.log(said["message"])
                     continue
-                if said["stage"] != stage:
-                    stage = said["stage"]
-                    lines.stage(stage)
+                stage = f"{said['stage']} {said['job']}" if beside else said["stage"]
+                if stage not in (begun if beside else begun[-1:]):
+                    begun.append(stage)
+                    lines.stage(stage, beside=beside)
                 lines.progress(stage, said["step"], said["total"], said["metrics"])
             for loss in lost():
                 losses += not loss["preempted"]

@@ -1,6 +1,6 @@
 """What the training process says: one JSON object a line on standard output, and nothing else there.
 
-    {"event": "stage", "name": "pretrain"}
+    {"event": "stage", "name": "pretrain"}          [, "beside": true: what began before it goes on]
     {"event": "progress", "stage": "pretrain", "step": 120, "total": 2000, "metrics": {"loss": 5.1}}
     {"event": "log", "message": "…"}
     {"event": "result", …}            once, at the end
@@ -27,8 +27,9 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def stage(self, name: str) -> None:
-        self._write({"event": "stage", "name": name})
+    def stage(self, name: str, *, beside: bool = False) -> None:
+        """beside: stages that began before it go on."""
+        self._write({"event": "stage", "name": name, **({"beside": True} if beside else {})})
 
     def progress(self, stage: str, step: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         """step of total (0 = unknown)."""

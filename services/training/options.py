@@ -152,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="ask for everybody's last so many events; 0 = by the protocol",
     )
+    evaluate.add_argument(
+        "--side-by-side", type=int, default=0, metavar="N", help="trainings at a time; 0 = one a core"
+    )
     evaluate.add_argument("--new-items", type=int, default=100, help="items held out for new-items")
     return parser
 

@@ -110,7 +110,7 @@ def everybody(settings: TrainSettings, run: Run, lines: Lines, most_people: int 
     if not is_prepared(source.prepared):
         prepare(source.snapshot, source.prepared)
     data = load_prepared(source.snapshot, source.prepared, settings.roles(), most_people)
-    total = len(people_ids(source.prepared))
+    total = len(people_ids(source.prepared)) if most_people else 0
     if total > data.num_users:
         lines.log(
             f"{total} people: pre-training streams them from disk, the rest is learnt from {data.num_users}"
@@ -144,14 +144,19 @@ def fit_jobs(
     lines: Lines,
     stop: threading.Event,
 ) -> None:
-    """Pre-trains and meta-trains on Ray Train; jobs that are done already cost nothing."""
+    """Pre-trains and meta-trains on Ray Train, as many jobs at a time as the cluster's settings say; what is
+    done already costs nothing."""
     from services.training.fit import fit
     from services.training.worker import is_exported
 
-    if all(is_exported(job, arm) for job in jobs for arm in job.arms):
+    left = [job for job in jobs if not all(is_exported(job, arm) for arm in job.arms)]
+    if not left:
         return
-    plan = Plan(tuple(jobs), run.progress, run.stop, run.tensorboard, cluster.cpus_per_worker)
-    fit(plan, data, cluster, run, lines, stop)
+    cluster = replace(cluster, side_by_side=min(cluster.side_by_side, len(left)))
+    parts = [left[n :: cluster.side_by_side] for n in range(cluster.side_by_side)]
+    threads = cluster.cpus_per_worker
+    plans = [Plan(tuple(part), run.progress, run.stop, run.tensorboard, threads) for part in parts]
+    fit(plans, data, cluster, run, lines, stop)
 
 
 def judge(settings: TrainSettings, run: Run, job: Job, arm: Arm, data: TrainingData, lines: Lines) -> FewShot:
@@ -207,7 +212,10 @@ def telling(lines: Lines) -> Callable[[int, int], None]:
 
 
 def cluster_of(settings: TrainSettings) -> ClusterSettings:
-    return ClusterSettings(settings.address, settings.workers, settings.cpus, settings.restarts)
+    """As the options say; at most one training a core of this machine."""
+    alone = ClusterSettings(settings.address, settings.workers, settings.cpus, settings.restarts)
+    at_most = max(1, alone.local_cpus // alone.workers) if alone.local else 1
+    return replace(alone, side_by_side=settings.side_by_side or at_most)
 
 
 def data_run(settings: TrainSettings, run: Run) -> Run:

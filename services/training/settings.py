@@ -19,6 +19,17 @@ from shared.modeling.config import TASKS
 PROMOTE = ("auto", "never", "always")
 # Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
 # compares them.
+# Settings that may be 0.
+_COUNTS = (
+    "pretrain_steps",
+    "meta_steps",
+    "cpus",
+    "seed",
+    "new_items",
+    "query_last",
+    "restarts",
+    "side_by_side",
+)
 # Some gigabytes at the most, with hundreds of events each.
 PEOPLE_IN_MEMORY = 200_000
 PRESET_NAMES = ("tiny", "small", "base", "large")
@@ -69,7 +80,8 @@ class TrainSettings:
 
     workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
     cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
-    pre-training reads all from disk and what follows reads so many. Steps of 0 keep the preset's.
+    pre-training reads all from disk and what follows reads so many; side_by_side: trainings of an evaluation
+    at a time (0 = one a core of this machine, on a cluster one). Steps of 0 keep the preset's.
     """
 
     source: SourceSettings
@@ -87,6 +99,7 @@ class TrainSettings:
     address: str = ""
     restarts: int = RESTARTS
     people_in_memory: int = PEOPLE_IN_MEMORY
+    side_by_side: int = 0
     held_out_share: float = HELD_OUT_SHARE
     validation_share: float = VALIDATION_SHARE
     held_out_users: str = ""
@@ -103,8 +116,7 @@ class TrainSettings:
         rule = domain_rule(self.domain)
         if rule:
             found.append(violation("--domain", rule, self.domain))
-        counts = ("pretrain_steps", "meta_steps", "cpus", "seed", "new_items", "query_last", "restarts")
-        for name in counts:
+        for name in _COUNTS:
             if getattr(self, name) < 0:
                 found.append(violation(_flag(name), "must be at least 0", getattr(self, name)))
         for name in ("workers", "seeds", "people_in_memory"):

@@ -35,10 +35,10 @@ def say_what_is_waited_for(cluster: ClusterSettings, lines: Lines) -> None:
     """Workers wait for cores that a cluster does not have, in case it grows; the user should know."""
     import ray
 
-    wanted, there = cluster.workers * cluster.cpus_per_worker, int(ray.cluster_resources().get("CPU", 0))
+    wanted, there = cluster.all_workers * cluster.cpus_per_worker, int(ray.cluster_resources().get("CPU", 0))
     if wanted > there:
         lines.log(
-            f"{cluster.workers} workers ask for {wanted} CPUs and the cluster has {there}: waiting for more"
+            f"{cluster.all_workers} workers ask for {wanted} CPUs, the cluster has {there}: waiting for more"
         )
 
 

@@ -42,6 +42,7 @@ from services.cli.training.options import (
     Restarts,
     Resume,
     Seed,
+    SideBySide,
     Steps,
     UsersFile,
     Workers,
@@ -180,6 +181,7 @@ def evaluate(
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
     cpus: Cpus = 0,
+    side_by_side: SideBySide = 0,
     restarts: Restarts = 3,
     address: Address = "",
     as_json: options.Json = False,
@@ -205,6 +207,7 @@ def evaluate(
             preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out
         )
         told += [*place_arguments(data_dir, domain, address), *resource_arguments(workers, cpus, restarts)]
+        told += ["--side-by-side", str(side_by_side)]
     told += cluster_arguments(address)
     result = follow(told, output.stderr())
     if as_json:

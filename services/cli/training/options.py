@@ -72,6 +72,14 @@ Workers = Annotated[
     int, typer.Option(help="Data-parallel training workers.", min=1, rich_help_panel=_RESOURCES)
 ]
 Cpus = Annotated[int, typer.Option(help="Cores of this machine, 0 = all.", min=0, rich_help_panel=_RESOURCES)]
+SideBySide = Annotated[
+    int,
+    typer.Option(
+        help="Trainings at a time, each with its share of the cores; 0 = one a core.",
+        min=0,
+        rich_help_panel=_RESOURCES,
+    ),
+]
 Restarts = Annotated[
     int,
     typer.Option(help="Times that workers start again after one died.", min=0, rich_help_panel=_RESOURCES),

@@ -25,8 +25,7 @@ class StageBars:
             TextColumn("{task.fields[metrics]}"),
             console=console,
         )
-        self._bars: dict[str, TaskID] = {}
-        self._current = ""
+        self._running: dict[str, TaskID] = {}
 
     def __enter__(self) -> StageBars:
         self._progress.start()
@@ -36,19 +35,21 @@ class StageBars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._finish(self._current)
+            self._finish()
         self._progress.stop()
 
     def show(self, line: dict[str, Any]) -> None:
         """One line of the process."""
         match line.get("event"):
             case "stage":
-                self._enter(str(line["name"]))
+                self._enter(str(line["name"]), beside=bool(line.get("beside")))
             case "progress":
-                self._enter(str(line["stage"]))
+                stage = str(line["stage"])
+                if stage not in self._running:
+                    self._enter(stage)
                 total = int(line["total"]) or None
                 self._progress.update(
-                    self._bars[self._current],
+                    self._running[stage],
                     completed=int(line["step"]),
                     total=total,
                     metrics=_metrics(line.get("metrics") or {}),
@@ -58,21 +59,21 @@ class StageBars:
                     f"  {escaped(str(line['message']))}", style="dim", soft_wrap=True
                 )
 
-    def _enter(self, stage: str) -> None:
-        """Stages follow one another: the one before is done. A stage may come again (another seed)."""
-        if stage == self._current:
-            return
-        self._finish(self._current)
-        self._current = stage
-        self._bars[stage] = self._progress.add_task(escaped(stage), total=None, metrics="")
+    def _enter(self, stage: str, *, beside: bool = False) -> None:
+        """Unless it goes on beside them, those before it are done. A stage may come again (another seed)."""
+        if not beside:
+            self._finish()
+        if stage not in self._running:
+            self._running[stage] = self._progress.add_task(escaped(stage), total=None, metrics="")
 
-    def _finish(self, stage: str) -> None:
-        if stage not in self._bars:
-            return
-        task = next(t for t in self._progress.tasks if t.id == self._bars[stage])
-        total = task.total or max(1, int(task.completed))
-        self._progress.update(task.id, total=total, completed=total)
-        self._progress.stop_task(task.id)
+    def _finish(self) -> None:
+        """All that run are done."""
+        for task in self._progress.tasks:
+            if task.id in self._running.values():
+                total = task.total or max(1, int(task.completed))
+                self._progress.update(task.id, total=total, completed=total)
+                self._progress.stop_task(task.id)
+        self._running.clear()
 
 
 def _metrics(metrics: dict[str, Any]) -> str:

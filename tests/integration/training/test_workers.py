@@ -102,7 +102,7 @@ def do(
 ) -> None:
     plan = Plan((work.job,), work.run.progress, work.run.stop, work.run.tensorboard, threads=1)
     lines = Lines(Heard(work.said, on_line))
-    fit(plan, [data], cluster, work.run, lines, stop or threading.Event())
+    fit([plan], [data], cluster, work.run, lines, stop or threading.Event())
 
 
 def workers(work: Training) -> list[psutil.Process]:

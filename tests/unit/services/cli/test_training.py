@@ -106,6 +106,23 @@ def test_an_interrupt_stops_the_process_and_its_children(tmp_path, monkeypatch, 
     assert note.exists() is not stubborn
 
 
+def test_stages_beside_each_other_keep_their_bars():
+    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    with StageBars(console) as bars:
+        for name in ("pretrain a", "pretrain b"):
+            bars.show({"event": "stage", "name": name, "beside": True})
+        for step in (1, 2):
+            for name in ("pretrain a", "pretrain b"):
+                bars.show({"event": "progress", "stage": name, "step": step, "total": 4})
+        assert {task.description: task.completed for task in bars._progress.tasks} == {
+            "pretrain a": 2,
+            "pretrain b": 2,
+        }
+        bars.show({"event": "stage", "name": "evaluate"})
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("4/4") == 2
+
+
 def test_each_stage_has_its_bar_with_its_metrics():
     console = Console(file=io.StringIO(), width=160, force_terminal=False)
     with StageBars(console) as bars:

@@ -13,16 +13,14 @@ from ray.train import ControllerError, WorkerGroupError
 from services.training.cluster import ClusterSettings
 from services.training.failures import PeerLost
 from services.training.fit import WorkersLost, cause, relay
-from services.training.jobs import Plan
 from services.training.lines import Lines
 from services.training.runs import Run
 
 
-def told(run: Run, *writes: tuple[Path, str]) -> list[dict[str, Any]]:
+def told(run: Run, *writes: tuple[Path, str], side_by_side: int = 1) -> list[dict[str, Any]]:
     """The driver's lines after each of some writes to the run's files."""
     out = io.StringIO()
-    plan = Plan((), run.progress, run.stop, run.tensorboard, threads=1)
-    with relay(plan, run, ClusterSettings(restarts=1), Lines(out)) as pass_on:
+    with relay(run, ClusterSettings(restarts=1, side_by_side=side_by_side), Lines(out)) as pass_on:
         for path, text in writes:
             with path.open("a") as file:
                 file.write(text)
@@ -30,8 +28,8 @@ def told(run: Run, *writes: tuple[Path, str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def step(number: int) -> str:
-    return json.dumps({"job": "m", "stage": "pretrain", "step": number, "total": 9, "metrics": {}})
+def step(number: int, job: str = "m", stage: str = "pretrain") -> str:
+    return json.dumps({"job": job, "stage": stage, "step": number, "total": 9, "metrics": {}})
 
 
 def test_what_an_earlier_run_said_is_not_told_again(tmp_path: Path) -> None:
@@ -43,6 +41,27 @@ def test_what_an_earlier_run_said_is_not_told_again(tmp_path: Path) -> None:
         ("progress", 2),
         ("progress", 3),
     ]
+
+
+def test_stages_of_trainings_side_by_side_are_told_apart(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    steps = [step(1, "a"), step(1, "b"), step(2, "a"), step(1, "a", "meta-train"), step(2, "b")]
+    said = told(run, *((run.progress, line + "\n") for line in steps), side_by_side=2)
+    assert [(line.get("name") or line["stage"], line.get("step"), line.get("beside")) for line in said] == [
+        ("pretrain a", None, True),
+        ("pretrain a", 1, None),
+        ("pretrain b", None, True),
+        ("pretrain b", 1, None),
+        ("pretrain a", 2, None),
+        ("meta-train a", None, True),
+        ("meta-train a", 1, None),
+        ("pretrain b", 2, None),
+    ]
+
+
+def test_trainings_side_by_side_share_the_cores() -> None:
+    cluster = ClusterSettings(workers=1, cpus=4, side_by_side=2)
+    assert (cluster.all_workers, cluster.cpus_per_worker) == (2, 2)
 
 
 def test_what_workers_say_in_words_is_logged(tmp_path: Path) -> None:

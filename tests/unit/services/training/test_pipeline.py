@@ -31,7 +31,7 @@ def people(events: int, held_out: set[str]) -> TrainingData:
 def prepared(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     """What `train` and `evaluate` get of these data before they train."""
     monkeypatch.setattr(pipeline, "is_prepared", lambda directory: True)
-    monkeypatch.setattr(pipeline, "load_prepared", lambda snapshot, directory, roles: data)
+    monkeypatch.setattr(pipeline, "load_prepared", lambda snapshot, directory, roles, most: data)
     return prepared_data(_SETTINGS, Run(tmp_path), Lines(io.StringIO()))
 
 
