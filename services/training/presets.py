@@ -46,7 +46,6 @@ class Preset:
         pretrain = replace(
             self.sequence or self.pretrain,
             horizon=1,
-            few_first=False,
             action_share=0.0,
             first_share=0.0,
             last_share=0.5,
@@ -80,21 +79,20 @@ PRESETS = MappingProxyType(
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
-        # A quarter of an hour on two cores with MovieLens-1M.
+        # Twenty minutes on two cores with MovieLens-1M.
         "base": Preset(
             ModelConfig(feed_forward=256, dropout=0.2),
             PretrainConfig(
-                steps=1500,
+                steps=2000,
                 batch_windows=256,
-                positions=(4200, 1050, 1050),
-                few_first=True,
+                positions=(6400, 1600, 1600),
                 first_share=0.5,
                 past_known=False,
                 average=0.98,
                 rates=Rates(rate=2e-3, warmup=100),
             ),
             MetaConfig(
-                steps=500,
+                steps=400,
                 body_rate=2e-4,
                 shape=EpisodeShape(none_share=0.15, query=10, thin_share=0.25, action_share=0.25),
             ),
@@ -126,7 +124,6 @@ PRESETS = MappingProxyType(
                 batch_windows=256,
                 window=96,
                 positions=(12_800, 3_200, 3_200),
-                few_first=True,
                 first_share=0.5,
                 past_known=False,
                 average=0.98,

@@ -43,8 +43,7 @@ class PretrainConfig:
     lengths: what batches of shorter windows are padded to, ascending and below `window`; windows of like
     length make a batch then. horizon: the target of a place is drawn among the next so many events;
     positions: how many places a task's loss takes of a batch of full length, over the whole batch, and in
-    proportion of a shorter one; few_first: places after few events are the likelier to be taken;
-    id_dropout: share of items whose id is hidden at a step; first_share: share of windows that begin with a
+    proportion of a shorter one; id_dropout: share of items whose id is hidden at a step; first_share: share of windows that begin with a
     person's first event; past_known: whether START has the profile of what came before a window;
     action_share: share of windows whose ratings are said as other actions; pool_items:
     columns of the softmax where the catalogue is too large for a full one; like_weight, rating_weight: of
@@ -58,7 +57,6 @@ class PretrainConfig:
     lengths: tuple[int, ...] = ()
     horizon: int = 5
     positions: tuple[int, int, int] = (640, 256, 256)
-    few_first: bool = False
     id_dropout: float = 0.1
     first_share: float = 0.3
     last_share: float = 0.0
@@ -175,8 +173,8 @@ def window_batch(
     batch["content_profile"] = content_profiles(data, cuts.users, known)
     batch["social_profile"] = social_profiles(data, cuts.users, starts)
     batch["request"] = request_vectors(starts)
-    at, target, so_far = _targets(data, cuts, mask, config.horizon, rng)
-    order = _order(so_far, rng) if config.few_first else rng.permutation(len(at))
+    at, target = _targets(data, cuts, mask, config.horizon, rng)
+    order = rng.permutation(len(at))
     at, target = at[order], target[order]
     pool = make_pool(
         data, np.concatenate([batch["items"].ravel(), data.items[target]]), config.pool_items, rng
@@ -200,9 +198,8 @@ def window_batch(
 
 def _targets(
     data: TrainingData, cuts: Cuts, mask: FloatArray, horizon: int, rng: np.random.Generator
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Flat places of [B, L + 1] that have a target, the target's place among all events, and the number of
-    the window's events up to each."""
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Flat places of [B, L + 1] that have a target, and the target's place among all events."""
     places_on = np.concatenate([np.ones((len(mask), 1)), mask], axis=1) > 0
     rows, columns = np.nonzero(places_on)
     length = mask.shape[1]
@@ -213,13 +210,7 @@ def _targets(
     ahead = np.floor(rng.random(len(rows)) * np.minimum(following, horizon)).astype(np.int64)
     some = following > 0
     target = data.offsets[cuts.users[rows]] + cuts.starts[rows] + so_far + ahead
-    return (rows * (length + 1) + columns)[some], target[some], so_far[some]
-
-
-def _order(so_far: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A random order in which a place after k events comes first in proportion to 1 / (k + 2) (Efraimidis
-    and Spirakis, 2006, "Weighted random sampling with a reservoir")."""
-    return np.argsort(rng.exponential(size=len(so_far)) * (so_far + 2.0))
+    return (rows * (length + 1) + columns)[some], target[some]
 
 
 def _padded(task: str, at: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], size: int) -> Batch:

@@ -151,21 +151,6 @@ def test_targets_are_later_events_of_the_same_person(data: TrainingData) -> None
     assert checked > 50
 
 
-def test_places_after_few_events_are_the_likelier_to_be_taken(data: TrainingData) -> None:
-    """Of 8 windows of 5 events each, a third of the places are taken: those of no event come first in
-    proportion to 1/2, those of all five in proportion to 1/7."""
-    config = PretrainConfig(window=5, horizon=1, positions=(16, 0, 0), few_first=True)
-    counts = np.zeros(6, np.int64)
-    for step in range(200):
-        rng = generator(0, 1, step)
-        batch = window_batch(data, cuts(*((u, 0, 5) for u in range(8))), config, rng, 1)
-        column = batch["next_at"][batch["next_weight"] > 0] % 6
-        counts += np.bincount(column, minlength=6)
-    assert counts.sum() == 200 * 16
-    assert counts[0] > 1.7 * counts[5]
-    assert counts[1] > counts[3] > counts[5]
-
-
 def test_what_came_before_a_window_may_be_unknown(data: TrainingData) -> None:
     late = cuts(*((u, 6, 5) for u in range(8)))
     known, unknown = (
