@@ -43,12 +43,13 @@ class PretrainConfig:
     lengths: what batches of shorter windows are padded to, ascending and below `window`; windows of like
     length make a batch then. horizon: the target of a place is drawn among the next so many events;
     positions: how many places a task's loss takes of a batch of full length, over the whole batch, and in
-    proportion of a shorter one; id_dropout: share of items whose id is hidden at a step; first_share: share of windows that begin with a
-    person's first event; past_known: whether START has the profile of what came before a window;
-    action_share: share of windows whose ratings are said as other actions; pool_items:
-    columns of the softmax where the catalogue is too large for a full one; like_weight, rating_weight: of
-    these tasks' losses, where that of `next` has 1; average: momentum, by five steps, of the moving average
-    of the weights, which is what is kept (0 = the last weights).
+    proportion of a shorter one; id_dropout: share of items whose id is hidden at a step; first_share: share
+    of windows that begin with a person's first event; last_share: of those that end with the last one before
+    the target; past_known: whether START has the profile of what came before a window; action_share: share
+    of windows whose ratings are said as other actions; pool_items: columns of the softmax where the catalogue
+    is too large for a full one; like_weight, rating_weight: of these tasks' losses, where that of `next` has
+    1; average: momentum, by five steps, of the moving average of the weights, which is what is kept (0 = the
+    last weights).
     """
 
     steps: int = 800
