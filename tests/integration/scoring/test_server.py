@@ -262,7 +262,7 @@ async def test_without_a_model_calls_are_unavailable(registry: Registry) -> None
             await client.score(["item-0000"], similar_to=pb.ItemsQuery(item_ids=["item-0000"]))
 
 
-GOOD = np.ones(26, np.float32)
+GOOD = np.ones(31, np.float32)
 
 
 BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...] = (
@@ -300,7 +300,7 @@ BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...]
     (
         pb.RetrieveItemsRequest(queries=[items_query("a"), vector_query(GOOD[:5], 3)]),
         InvalidInput,
-        r"queries\[1\]\.vector must have the version's output_dim, 26, entries, got 5",
+        r"queries\[1\]\.vector must have the version's output_dim, 31, entries, got 5",
     ),
     (
         pb.RetrieveItemsRequest(queries=[vector_query(GOOD * np.float32("nan"), 3)]),
@@ -346,7 +346,7 @@ async def test_bad_scoring_is_refused_by_its_field(artifact: Artifact, registry:
             (["a"], {}, InvalidInput, "queries must hold at least 1"),
             (["a", ""], {"queries": [good]}, InvalidInput, r"item_ids\[1\] must be 1\.\.256 bytes"),
             (["a"] * 5001, {"queries": [good]}, TooLarge, "item_ids must hold at most 5000, got 5001"),
-            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 26, entries"),
+            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 31, entries"),
             (
                 ["a"],
                 {"queries": [named_similar], "similar_to": pb.ItemsQuery(item_ids=["a"])},
