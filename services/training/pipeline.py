@@ -20,7 +20,7 @@ from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
-from services.training.prepare import is_prepared, load_prepared, people_ids, prepare
+from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run
 from services.training.settings import TrainSettings
@@ -84,7 +84,7 @@ def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines:
 def streamed(settings: TrainSettings, run: Run, data: TrainingData) -> Streamed | None:
     """Whom pre-training streams: everybody, where not all are in memory."""
     prepared = data_run(settings, run).prepared
-    return Streamed(prepared, settings.roles()) if len(people_ids(prepared)) > data.num_users else None
+    return Streamed(prepared, settings.roles()) if count_people(prepared) > data.num_users else None
 
 
 def prepared_data(settings: TrainSettings, run: Run, lines: Lines, most_people: int = 0) -> TrainingData:
@@ -110,7 +110,7 @@ def everybody(settings: TrainSettings, run: Run, lines: Lines, most_people: int 
     if not is_prepared(source.prepared):
         prepare(source.snapshot, source.prepared)
     data = load_prepared(source.snapshot, source.prepared, settings.roles(), most_people)
-    total = len(people_ids(source.prepared)) if most_people else 0
+    total = count_people(source.prepared) if most_people else 0
     if total > data.num_users:
         lines.log(
             f"{total} people: pre-training streams them from disk, the rest is learnt from {data.num_users}"

@@ -61,12 +61,13 @@ def is_prepared(prepared: Path) -> bool:
 def load_prepared(snapshot: Path, prepared: Path, roles: RoleSettings, most_people: int = 0) -> TrainingData:
     """The data of a prepared run in memory: of everybody, or of `most_people`, chosen by hash (0 = all). The
     catalogue is whole in any case."""
-    ids = people_ids(prepared)
-    items = pq.read_table(prepared / _ITEMS)["item_id"].to_pylist()
     shards = prepared_shards(prepared, "events")
-    if not most_people or len(ids) <= most_people:
+    if not most_people or count_people(prepared) <= most_people:
         events = pa.concat_tables([pq.read_table(path) for path in shards])
         return assemble(read_tables(snapshot, events), roles)
+    people = [pq.read_table(path, columns=["user_id"]) for path in prepared_shards(prepared, "people")]
+    ids = pa.concat_tables(people)["user_id"].to_pylist()
+    items = pq.read_table(prepared / _ITEMS)["item_id"].to_pylist()
     kept = pa.array(choose_by_hash(ids, most_people, "memory"), pa.string())
     events = pa.concat_tables([_of(pq.read_table(path), kept) for path in shards])
     tables = read_tables(snapshot, events)
@@ -74,11 +75,9 @@ def load_prepared(snapshot: Path, prepared: Path, roles: RoleSettings, most_peop
     return assemble(tables, roles, items)
 
 
-def people_ids(prepared: Path) -> list[str]:
-    """Everybody who has events."""
-    tables = [pq.read_table(path, columns=["user_id"]) for path in prepared_shards(prepared, "people")]
-    ids: list[str] = pa.concat_tables(tables)["user_id"].to_pylist()
-    return ids
+def count_people(prepared: Path) -> int:
+    """How many have events; without reading them."""
+    return sum(pq.read_metadata(path).num_rows for path in prepared_shards(prepared, "people"))
 
 
 def _of(table: pa.Table, people: pa.Array) -> pa.Table:
