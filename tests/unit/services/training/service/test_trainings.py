@@ -169,7 +169,7 @@ async def test_a_stopped_training_is_resumed_where_it_stopped(tmp_path: Path) ->
         watching = asyncio.create_task(to_its_end(trainings, begun))
         await asyncio.sleep(0)
         asked = await trainings.stop("shop", begun.training_id)
-        assert asked.state is State.STOPPING
+        assert asked.state in {State.STOPPING, State.STOPPED}  # the process may be faster than the answer
         told, stopped = await watching
         assert [u.state for u in told if isinstance(u, Training)] == [
             State.RUNNING,
