@@ -41,7 +41,7 @@ class RayCluster:
 def ray_cluster() -> Iterator[RayCluster]:
     if sys.platform != "linux":
         pytest.skip("needs a loopback network with more than one address, as Linux has it")
-    gcs, dashboard = free_port(), free_port()
+    gcs, dashboard, client = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
         # Jobs run `python`, as on a machine where the training requirements are that of the system.
@@ -57,7 +57,7 @@ def ray_cluster() -> Iterator[RayCluster]:
         temp = tempfile.mkdtemp(prefix="wsr", dir="/tmp")
         stack.callback(shutil.rmtree, temp, ignore_errors=True)
         for name, address, more in (
-            ("h", HEAD, ["--head", "--ray-client-server-port=0", *head]),
+            ("h", HEAD, ["--head", f"--ray-client-server-port={client}", *head]),
             ("n", NODE, [f"--address={HEAD}:{gcs}"]),
         ):
             where = [f"--node-ip-address={address}", f"--temp-dir={temp}/{name}", "--num-cpus=1"]

@@ -116,6 +116,7 @@ def train(
             dataset=dataset, path=str(path or ""), preset=preset, adapter=adapter,
             adapter_settings=adapter_settings, seed=seed, pretrain_steps=pretrain_steps,
             meta_steps=meta_steps, workers=workers, cpus=cpus, promote=promote, held_out_share=held_out_share,
+            people_in_memory=people_in_memory, restarts=restarts,
         )  # fmt: skip
         target = service_target(service, data_dir)
         train_in_service(target, domain, resume.name if resume else wanted, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -24,6 +24,8 @@ _PROMOTE = {
     pb.PROMOTE_POLICY_ALWAYS: "always",
     pb.PROMOTE_POLICY_NEVER: "never",
 }
+_ZERO_IS_DEFAULT = ("preset", "adapter", "workers", "people_in_memory")
+_MAY_BE_UNSET: tuple[Literal["held_out_share", "restarts"], ...] = ("held_out_share", "restarts")
 _POLICIES = {name: number for number, name in _PROMOTE.items()}
 # Where a rule of the training's own names an option of its command line, callers know it by another name.
 _OPTION_OF_FLAG = {"--dataset": "options.dataset.name", "--path": "options.dataset.path"}
@@ -33,9 +35,8 @@ def decode_start(request: pb.StartTrainingRequest, domain: str, places: Places) 
     """The settings of a new training. InvalidInput names every bad field, as `options.workers`."""
     options = request.options
     source = _source(options, places)
-    named = {name: value for name in ("preset", "adapter", "workers") if (value := getattr(options, name))}
-    if options.HasField("held_out_share"):
-        named["held_out_share"] = options.held_out_share
+    named = {name: value for name in _ZERO_IS_DEFAULT if (value := getattr(options, name))}
+    named |= {name: getattr(options, name) for name in _MAY_BE_UNSET if options.HasField(name)}
     try:
         return TrainSettings(
             source=source,
@@ -184,6 +185,8 @@ def _encode_options(settings: TrainSettings) -> pb.TrainingOptions:
         cpus=settings.cpus,
         promote=_POLICIES[settings.promote],
         held_out_share=settings.held_out_share,
+        people_in_memory=settings.people_in_memory,
+        restarts=settings.restarts,
     )
     if settings.source.dataset:
         message.dataset.name, message.dataset.path = settings.source.dataset, settings.source.dataset_path

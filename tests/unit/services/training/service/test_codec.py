@@ -34,6 +34,7 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
         "dataset": {"name": "movielens-1m", "path": "/ml"}, "preset": "tiny", "adapter": "gradient",
         "adapter_settings": {"steps": 3, "rate": 0.5, "learned_rates": True}, "seed": 7, "pretrain_steps": 20,
         "meta_steps": 30, "workers": 2, "cpus": 4, "promote": "PROMOTE_POLICY_NEVER", "held_out_share": 0.3,
+        "people_in_memory": 1000, "restarts": 0,
     }  # fmt: skip
     settings = decoded(**options)
     assert settings.source == SourceSettings(dataset="movielens-1m", dataset_path="/ml")
@@ -52,6 +53,8 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
         ({"seed": -1}, "options.seed must be at least 0, got -1"),
         ({"pretrain_steps": -1}, "options.pretrain_steps must be at least 0, got -1"),
         ({"workers": -2}, "options.workers must be at least 1, got -2"),
+        ({"people_in_memory": -1}, "options.people_in_memory must be at least 1, got -1"),
+        ({"restarts": -1}, "options.restarts must be at least 0, got -1"),
         ({"held_out_share": 0.0}, "options.held_out_share must be between 0 and 1, got 0.0"),
         ({"promote": 9}, "options.promote must be one of auto, never, always, got '9'"),
         ({"dataset": {"name": "nope"}}, "options.dataset.name must be one of movielens-100k"),
