@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from services.training.asof import content_profiles, request_vectors, social_profiles
-from services.training.data import TrainingData
+from services.training.data import Int64Array, TrainingData
 from services.training.loop import Rates, Worker
 from services.training.stream import Reader, StoredPeople, steps
 from services.training.stream_plan import StreamPlan, StreamShape
@@ -119,7 +119,7 @@ def windows_from_disk(
             last_share=config.last_share,
             rng=rng,
         )
-        by_length = np.argsort(cuts.counts, kind="stable").reshape(together, share)
+        by_length = _by_length(cuts, together)
         # The same for all workers: they wait for each other, and long windows take longer.
         order = generator(seed, _STAGE, block * together).permutation(together)
         for step in range(max(first, block * together), min(config.steps, (block + 1) * together)):
@@ -150,10 +150,15 @@ def draw_windows(
     )
     if together == 1:
         return cuts, rng
-    by_length = np.argsort(cuts.counts, kind="stable").reshape(together, config.batch_windows)
-    mine = by_length[rng.permutation(together)[step % together]]
+    mine = _by_length(cuts, together)[rng.permutation(together)[step % together]]
     # Workers share a batch in order: each gets long ones and short ones.
     return cuts.take(rng.permutation(mine)), generator(seed, _STAGE, step)
+
+
+def _by_length(cuts: Cuts, batches: int) -> Int64Array:
+    """Places of the cuts, dealt into batches of like length, the shortest first. [batches, B / batches]."""
+    dealt: Int64Array = np.argsort(cuts.counts, kind="stable").reshape(batches, -1)
+    return dealt
 
 
 def window_batch(

@@ -49,14 +49,17 @@ def reliability_markdown(result: Mapping[str, Any]) -> list[str]:
         "What was foretold against what came, over the same people and all numbers of shots. Choices: "
         "probabilities of all items not had; the Brier score beside that of one who always says the mean; "
         "the calibration error is the mean distance of a bin's mean from what came in it. Ratings: stars of "
-        "those among the next events.",
+        "those among the next events; foretold and happened are means there, and counts for choices.",
         "",
         "| task | values | foretold | happened | squared error | of the mean | calibration error |",
         "|---|---|---|---|---|---|---|",
     ]
     for task, figures in result.items():
         names = ("mean_squared_error", "of_the_mean", "calibration_error")
-        cells = [f"{figures['values']:.0f}", f"{figures['foretold']:.0f}", f"{figures['happened']:.0f}"]
+        share = figures["values"] if task == RATING_TASK else 1.0
+        places = 2 if task == RATING_TASK else 0
+        cells = [f"{figures['values']:.0f}"]
+        cells += [f"{figures[name] / share:.{places}f}" for name in ("foretold", "happened")]
         cells += [f"{figures[name]:.5f}" for name in names]
         lines.append(f"| `{task}` | " + " | ".join(cells) + " |")
     return [*lines, "", "By number of shots (squared error / calibration error):", "", *_by_shots(result), ""]

@@ -106,6 +106,7 @@ def test_over_unseen_items_what_came_is_the_query(data: TrainingData, tmp_path: 
     assert result["next"]["foretold"] == pytest.approx(result["next"]["happened"], rel=1e-5)
     json.dumps(result)
     text = "\n".join(reliability_markdown(result))
-    assert "| `rating` | " in text
+    stars = result["rating"]
+    assert f"| `rating` | {stars['values']:.0f} | {stars['foretold'] / stars['values']:.2f} |" in text
     plot_reliability(result, tmp_path / PLOT)
     assert (tmp_path / PLOT).stat().st_size > 1000
