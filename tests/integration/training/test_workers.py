@@ -220,7 +220,7 @@ def test_two_workers_learn_the_weights_of_one_from_the_same_batches(tmp_path: Pa
             batch_windows=8,
             window=8,
             horizon=1,
-            positions=(72, 72),
+            positions=(72, 72, 72),
             id_dropout=0.0,
             action_share=0.0,
             rates=Rates(warmup=1, clip_norm=1e9),
@@ -232,7 +232,8 @@ def test_two_workers_learn_the_weights_of_one_from_the_same_batches(tmp_path: Pa
         before, after = one[f"before {name}"], one[f"after {name}"]
         moved = max(moved, float(np.abs(after - before).max()))
         np.testing.assert_array_equal(two[f"before {name}"], before, err_msg=name)
-        np.testing.assert_allclose(two[f"after {name}"], after, atol=1e-6, err_msg=name)
+        # Keys' biases have no gradient but rounding, of which Adam makes steps.
+        np.testing.assert_allclose(two[f"after {name}"], after, atol=2e-5, err_msg=name)
     assert moved > 5e-3, "nothing was learned"
 
 
@@ -249,7 +250,7 @@ def test_an_error_of_training_itself_is_not_tried_again(tmp_path: Path, data: Tr
     """Everybody's history is of items that are in no table: that comes again with every start."""
     broken = replace(data, items=data.items + data.num_items)
     work = training(tmp_path)
-    with pytest.raises(TrainingFailed, match="IndexError"):
+    with pytest.raises(TrainingFailed, match="exceeds matrix dimension"):
         do(work, broken)
     assert work.run.lost.read_text() == ""
     assert work.logged == []
