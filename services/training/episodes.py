@@ -28,7 +28,9 @@ class EpisodeShape:
     episodes without any; query: events to predict (the nearer an event, the more the support says of it:
     on MovieLens-100K 5 taught more than 3, 10 or 20, also where the next 10 are asked for); early_share:
     share of episodes whose query lies within a person's first `early_events` (strangers are what we train
-    for), as that of all without support does: whom we know nothing of has just come.
+    for), as that of all without support does: whom we know nothing of has just come. unseen_events: how many
+    events that nobody told us of such a person has had at least, where there are so many: what people begin
+    with differs from what they go on with, which is what is asked for.
     thin_share: see `thin`; action_share: see `windows.vary_actions`; pool_items: see `windows.make_pool`.
     """
 
@@ -37,6 +39,7 @@ class EpisodeShape:
     query: int = 5
     early_share: float = 0.5
     early_events: int = 30
+    unseen_events: int = 0
     thin_share: float = 0.5
     action_share: float = 0.5
     pool_items: int = 8000
@@ -58,7 +61,8 @@ def draw_episodes(
     early = (rng.random(size) < shape.early_share) | (shots == 0)
     last = np.where(early, np.minimum(last, shape.early_events), last)
     shots = np.minimum(shots, last)
-    begin = shots + np.floor(rng.random(size) * (last - shots + 1)).astype(np.int64)
+    least = np.where(shots == 0, np.minimum(shape.unseen_events, last), shots)
+    begin = least + np.floor(rng.random(size) * (last - least + 1)).astype(np.int64)
     return Cuts(drawn.astype(np.int32), begin - shots, shots)
 
 

@@ -93,10 +93,13 @@ PRESETS = MappingProxyType(
             ),
             MetaConfig(
                 steps=400,
+                batch_episodes=128,
                 body_rate=2e-4,
-                shape=EpisodeShape(none_share=0.15, query=10, thin_share=0.25, action_share=0.25),
+                shape=EpisodeShape(
+                    none_share=0.35, unseen_events=15, query=10, thin_share=0.25, action_share=0.25
+                ),
             ),
-            AdaptConfig(steps=600),
+            AdaptConfig(steps=1800, validate_every=300),
             # Half an hour on two cores with MovieLens-1M.
             sequence=PretrainConfig(
                 steps=2200,

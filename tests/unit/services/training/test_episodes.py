@@ -66,6 +66,17 @@ def test_whom_nothing_is_known_of_has_just_come(data: TrainingData) -> None:
     assert drawn.starts[drawn.counts > 0].max() > 6
 
 
+def test_whom_nothing_is_known_of_may_have_a_past(data: TrainingData) -> None:
+    """34 events: a query of 5 begins after 29 at the latest, so nothing is left to draw above that."""
+    shape = EpisodeShape(early_events=30, none_share=0.5, unseen_events=15)
+    drawn = draw_episodes(data, EVERYBODY, 600, shape, generator(0, 2, 0))
+    begins = drawn.starts[drawn.counts == 0]
+    assert (begins.min(), begins.max()) == (15, 29)
+    assert (drawn.starts + drawn.counts)[drawn.counts > 0].min() < 15
+    late = draw_episodes(data, EVERYBODY, 600, replace(shape, unseen_events=90), generator(0, 2, 0))
+    assert set(late.starts[late.counts == 0].tolist()) == {29}
+
+
 def test_moments_without_room_for_the_shots_ask_nobody(data: TrainingData) -> None:
     found = protocol_episodes(data, EVERYBODY, 5, before=(3, 6, 12), query=5)
     assert sorted(set((found.starts + found.counts).tolist())) == [6, 12]
