@@ -48,8 +48,9 @@ def content_profiles(data: TrainingData, users: IntArray, num_events: Int64Array
     # Serving decays relative to the newest event, so a profile never fades to nothing.
     newest = data.time_ms[np.maximum(starts + num_events - 1, 0)] if data.num_events else starts
     age_s = (newest[rows] - data.time_ms[at]) / 1000.0
-    labels = signed_labels(data.actions[at], data.values[at])
-    labels[~standing_rows(data.items[at], data.actions[at], offsets_of(num_events))] = 0.0
+    actions, values = data.told(at)
+    labels = signed_labels(actions, values)
+    labels[~standing_rows(data.items[at], actions, offsets_of(num_events))] = 0.0
     weights = np.maximum(labels, 0.0) * np.exp2(-age_s / PROFILE_HALF_LIFE_S)
     table = csr_matrix(
         (weights.astype(np.float32), data.items[at], offsets_of(num_events)), shape=(batch, data.num_items)

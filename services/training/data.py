@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.context.labels import signed_labels
-from shared.domain import FloatArray, IntArray, TimeArray
+from shared.domain import Action, FloatArray, IntArray, TimeArray
 from shared.holdout import Role
 
 Int64Array = NDArray[np.int64]
@@ -70,6 +70,8 @@ class TrainingData:
     neighbours                 relations
     roles       [U]   int8     `Role` numbers
     titles, categories [N]     for reports and the artifact
+    blind                      whether models are told which items people chose and not what they said of
+                               them, as most sequence models are; what they are asked for stays as it is
     """
 
     user_ids: tuple[str, ...]
@@ -86,6 +88,7 @@ class TrainingData:
     roles: NDArray[np.int8]
     titles: tuple[str, ...]
     categories: tuple[tuple[str, ...], ...]
+    blind: bool = False
 
     @property
     def num_users(self) -> int:
@@ -108,6 +111,12 @@ class TrainingData:
     def labels(self) -> FloatArray:
         """[E] float32: signed label of each event."""
         return signed_labels(self.actions, self.values)
+
+    def told(self, places: NDArray[Any]) -> tuple[IntArray, FloatArray]:
+        """Actions int32 and values float32 of the events at the places, as models are told them."""
+        if self.blind:
+            return np.full(places.shape, int(Action.VIEW), np.int32), np.zeros(places.shape, np.float32)
+        return self.actions[places], self.values[places]
 
     @property
     def owners(self) -> IntArray:

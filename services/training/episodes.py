@@ -133,7 +133,7 @@ def settled(data: TrainingData, index: Int64Array, mask: FloatArray) -> tuple[In
     """The same without events that no longer stand, as serving reads a history. [B, L] each."""
     on = mask > 0
     stands = np.zeros(mask.shape, bool)
-    stands[on] = standing_rows(data.items[index[on]], data.actions[index[on]], offsets_of(on.sum(axis=1)))
+    stands[on] = standing_rows(data.items[index[on]], data.told(index[on])[0], offsets_of(on.sum(axis=1)))
     if stands.sum() == on.sum():
         return index, mask
     order = np.argsort(stands, axis=1, kind="stable")  # padding first, events in their order

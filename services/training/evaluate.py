@@ -13,7 +13,7 @@ import numpy as np
 
 from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.few_shot import OFF, ON, RE_ENCODING
+from services.training.evaluation.few_shot import BLIND, OFF, ON, RE_ENCODING
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
@@ -69,7 +69,7 @@ def stranger_report(
     with session(cluster, run):
         data = prepared_data(settings, run, lines)
         plan = plan_of(settings, run, data)
-        fit_jobs([*plan.seeds, *plan.new_items], plan.data, run, cluster, lines, stop)
+        fit_jobs([*plan.seeds, *plan.new_items, *plan.blind], plan.data, run, cluster, lines, stop)
     lines.stage("evaluate")
     report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds)}
     if settings.protocol in (FEW_SHOT, ALL):
@@ -153,7 +153,8 @@ def cost(jobs: Sequence[Job]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What is trained: a job a seed, and one without the new items. data[1] is what the latter reads."""
+    """What is trained: a job a seed, one without the new items, and those of models that are blind to labels,
+    each kind with its own of `data`."""
 
     on: Arm
     off: Arm
@@ -161,6 +162,7 @@ class EvaluationPlan:
     fine_tuned: Arm
     seeds: list[Job]
     new_items: list[Job]
+    blind: list[Job]
     data: list[TrainingData]
     rest: TrainingData | None
     held_out_items: HeldOutItems | None
@@ -184,12 +186,16 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
     seeds = {FEEDBACK: 1, NEW_ITEMS: 0}.get(wanted, settings.seeds)
     jobs = [job_of(settings, run, f"seed-{settings.seed + n}", settings.seed + n, arms) for n in range(seeds)]
     named = (on, off, re_encoding, fine_tuned)
-    if wanted not in (NEW_ITEMS, ALL):
-        return EvaluationPlan(*named, jobs, [], [data.without_held_out()], None, None)
-    rest, taken = data.hold_out_items(choose_new_items(data, settings.new_items))
-    cold = job_of(settings, run, _NEW_ITEMS_JOB, settings.seed, (on,), data=1)
-    both = [data.without_held_out(), rest.without_held_out()]
-    return EvaluationPlan(*named, jobs, [cold], both, rest, taken)
+    read = [data.without_held_out()]
+    cold, blind, rest, taken = [], [], None, None
+    if wanted in (NEW_ITEMS, ALL):
+        rest, taken = data.hold_out_items(choose_new_items(data, settings.new_items))
+        cold.append(job_of(settings, run, _NEW_ITEMS_JOB, settings.seed, (on,), data=len(read)))
+        read.append(rest.without_held_out())
+    if settings.blind:
+        blind = [job_of(settings, run, f"blind-{job.name}", job.seed, (off,), data=len(read)) for job in jobs]
+        read.append(replace(read[0], blind=True))
+    return EvaluationPlan(*named, jobs, cold, blind, read, rest, taken)
 
 
 def few_shot_reports(
@@ -223,7 +229,8 @@ def few_shot_reports(
     # Probabilities are of the next ten events: of another query they say nothing.
     elif len(questions) and questions.protocol.query_events == PROTOCOL_QUERY:
         found["reliability"] = reliability_dict(reliability(data, questions, models[ON]))
-        found["liked"] = liked_dict(liked(data, questions, models))
+        blind = [candidate(run, job, plan.off, settings) for job in plan.blind]
+        found["liked"] = liked_dict(liked(data, questions, {**models, BLIND: blind}))
     return found
 
 

@@ -103,6 +103,8 @@ def meta_train(
     """
     worker = Worker(strategy)
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
+    if data.blind:  # made-up reactions are said too
+        config = replace(config, reactions=replace(config.reactions, weight=0.0))
     trainer = Trainer(model, _objectives(model, config), config.rates, config.steps, worker)
     scale_users = judges if np.any(data.lengths[judges] > 1) else users
     if hooks.resume is None:

@@ -155,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--side-by-side", type=int, default=0, metavar="N", help="trainings at a time; 0 = one a core"
     )
+    evaluate.add_argument(
+        "--blind", action="store_true", help="also train models blind to labels, for the next liked items"
+    )
     evaluate.add_argument("--new-items", type=int, default=100, help="items held out for new-items")
     return parser
 

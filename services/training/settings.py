@@ -37,6 +37,8 @@ ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile"
 # Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
 _BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
 PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all")
+# Those that ask for the next liked items too.
+_LIKED = ("few-shot", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -81,7 +83,8 @@ class TrainSettings:
     workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
     cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
     pre-training reads all from disk and what follows reads so many; side_by_side: trainings of an evaluation
-    at a time (0 = one a core of this machine, on a cluster one). Steps of 0 keep the preset's.
+    at a time (0 = one a core of this machine, on a cluster one); blind: whether an evaluation also trains
+    models that are blind to labels. Steps of 0 keep the preset's.
     """
 
     source: SourceSettings
@@ -109,6 +112,7 @@ class TrainSettings:
     query_last: int = 0
     seeds: int = 3
     new_items: int = 100
+    blind: bool = False
     data_run: str = ""
 
     def __post_init__(self) -> None:
@@ -137,6 +141,12 @@ class TrainSettings:
                 f"must be few-shot with adapter {self.adapter}: it adapts whole bodies, which are not served"
             )
             found.append(violation("--protocol", rule, self.protocol))
+        if self.blind and (self.protocol not in _LIKED or self.query_last or self.adapts_body):
+            rule = (
+                f"must come with --protocol {' or '.join(_LIKED)}, without --query-last and with an adapter "
+                "that is served: others ask for no liked items"
+            )
+            found.append(violation("--blind", rule, self.blind))
         if self.held_out_users and not Path(self.held_out_users).is_file():
             found.append(
                 violation("--held-out-users", "must be a file with one id a line", self.held_out_users)

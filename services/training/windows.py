@@ -113,8 +113,9 @@ def event_inputs(data: TrainingData, index: Int64Array, mask: FloatArray) -> Bat
     on = mask.astype(bool)
     times = data.time_ms[index]
     ages = np.clip((times[:, -1:] - times) / 1000.0, 0.0, _MAX_AGE_S)
-    actions = np.where(on, data.actions[index], 0).astype(np.int32)
-    values = np.where(on, data.values[index], 0.0).astype(np.float32)
+    told = data.told(index)
+    actions = np.where(on, told[0], 0).astype(np.int32)
+    values = np.where(on, told[1], 0.0).astype(np.float32)
     return {
         "items": np.where(on, data.items[index], 0).astype(np.int32),
         "actions": actions,

@@ -165,6 +165,14 @@ def evaluate(
             min=0,
         ),
     ] = 0,
+    blind: Annotated[
+        bool,
+        typer.Option(
+            "--blind",
+            help="few-shot: also train models that are not told what people said of items, and compare the "
+            "next liked items; takes twice as long.",
+        ),
+    ] = False,
     resume: Resume = None,
     data_run: Annotated[
         Path | None,
@@ -208,7 +216,7 @@ def evaluate(
             preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out
         )
         told += [*place_arguments(data_dir, domain, address), *resource_arguments(workers, cpus, restarts)]
-        told += ["--side-by-side", str(side_by_side)]
+        told += ["--side-by-side", str(side_by_side), *(["--blind"] if blind else [])]
     told += cluster_arguments(address)
     result = follow(told, output.stderr())
     if as_json:

@@ -26,6 +26,8 @@ POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptati
 # The new history read by a model that was pre-trained only, as sequence models are used; and a mix with
 # item-kNN: what meta-learning must beat.
 RE_ENCODING, MIXED = "re-encoding", "re-encoding + 0.3 kNN"
+# Trained as "off" is, but never told what people said of what they chose.
+BLIND = "blind to labels"
 _KNN_SHARE = 0.3
 _PLACES = 10
 # [B, ≥ 10] item numbers of the questions' people after so many shots.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from services.training.data import TrainingData
-from services.training.evaluation.few_shot import OFF, ON, FewShot, Ranker, few_shot
+from services.training.evaluation.few_shot import BLIND, OFF, ON, FewShot, Ranker, few_shot
 from services.training.evaluation.protocol import Questions
 from services.training.windows import LIKED_LABEL
 from shared.context.profiles import content_profile
@@ -19,15 +19,18 @@ from shared.domain import Action, FloatArray, UserContext
 from shared.modeling.config import LIKE_TASK
 
 # Adaptation off, with all events said as views.
-BLIND = "labels hidden"
+HIDDEN = "labels hidden"
 _SHOTS = (5, 10, 20)
 
 
 def liked(data: TrainingData, questions: Questions, models: Mapping[str, Sequence[Ranker]]) -> FewShot:
-    """Lists by task `like`, asked for the liked events of the query. models: arms ON and OFF."""
+    """Lists by task `like`, asked for the liked events of the query. models: arms ON and OFF, and BLIND where
+    such models were trained."""
     asked = liked_questions(data, questions)
     arms: dict[str, Sequence[Ranker]] = {OFF: models[OFF], ON: models[ON]}
-    arms[BLIND] = [Blind(ranker, data) for ranker in models[OFF]]
+    arms[HIDDEN] = [Untold(ranker, data) for ranker in models[OFF]]
+    if models.get(BLIND):
+        arms[BLIND] = [Untold(ranker, data) for ranker in models[BLIND]]
     return few_shot(data, asked, arms, task=LIKE_TASK)
 
 
@@ -56,8 +59,8 @@ def liked_questions(data: TrainingData, questions: Questions) -> Questions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blind:
-    """The same model, told which items a person chose and not what they said of them."""
+class Untold:
+    """A model that is told which items a person chose and not what they said of them."""
 
     ranker: Ranker
     data: TrainingData

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from services.training.evaluation.few_shot import OFF, ON, FewShot
-from services.training.evaluation.liked import BLIND
+from services.training.evaluation.few_shot import BLIND, OFF, ON, FewShot
+from services.training.evaluation.liked import HIDDEN
 from services.training.evaluation.words import interval, seeds
 
-_PAIRS = ((ON, OFF), (ON, BLIND), (OFF, BLIND))
+_PAIRS = ((ON, OFF), (ON, HIDDEN), (OFF, HIDDEN), (ON, BLIND), (OFF, BLIND))
 
 
 def liked_dict(table: FewShot) -> dict[str, Any]:
@@ -22,7 +22,9 @@ def liked_dict(table: FewShot) -> dict[str, Any]:
             {
                 "k": k,
                 "ndcg10": {name: table.ndcg(name, k) for name in table.arms},
-                "differences": {f"{a} − {b}": asdict(table.difference(a, b, k)) for a, b in _PAIRS},
+                "differences": {
+                    f"{a} − {b}": asdict(table.difference(a, b, k)) for a, b in _PAIRS if b in table.arms
+                },
             }
             for k in table.shots
         ],
@@ -33,11 +35,14 @@ def liked_markdown(result: Mapping[str, Any]) -> list[str]:
     lines = ["## Next liked items, after likes and dislikes", ""]
     if not result["people"]:
         return [*lines, "Nobody's support holds a like and a dislike.", ""]
+    blind = BLIND in result["rows"][0]["ndcg10"]
     names = [*result["rows"][0]["ndcg10"], *result["rows"][0]["differences"]]
     lines += [
         f"{result['people']} of these people, whose support holds a like and a dislike; asked for what they "
         f"like of the query, ranked by task `like`; {seeds(result['seeds'])}. Labels hidden: adaptation "
-        "off, and every event said as a view. NDCG@10, paired 95% intervals:",
+        "off, and every event said as a view"
+        + ("; blind to labels: trained and asked so, on the same targets." if blind else "."),
+        "NDCG@10, paired 95% intervals:",
         "",
         "| k | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),

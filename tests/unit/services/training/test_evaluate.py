@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from services.training.evaluate import cost
+from services.training.assemble import assemble
+from services.training.evaluate import cost, plan_of
 from services.training.jobs import Arm, Job
+from services.training.roles import RoleSettings
+from services.training.runs import Run
+from services.training.settings import SourceSettings, TrainSettings
 from services.training.worker import DRAFT_FILE
+from shared.holdout import Role
+from tests.unit.services.training import synthetic
 
+SOURCE = SourceSettings(dataset="movielens-100k")
 ON, OFF = Arm("on", "finetune"), Arm("off", "none")
 
 
@@ -22,3 +30,23 @@ def test_a_trainings_cost_is_told_by_an_arm_that_was_exported(tmp_path: Path) ->
         (job.export(OFF) / DRAFT_FILE).write_text(json.dumps({"metrics": metrics}))
     assert cost(jobs) == {"pretrain_seconds": 15.0, "peak_memory_mb": 500.0}
     assert cost([]) == {}
+
+
+def test_each_kind_of_model_reads_data_of_its_own(tmp_path: Path) -> None:
+    """Two seeds; one model without 5 new items; one model a seed that is blind to labels, without an
+    adapter."""
+    data = assemble(synthetic.tables(people=40, events=12, items=60), RoleSettings(0.2, 0.2))
+    settings = TrainSettings(SOURCE, protocol="all", seeds=2, seed=3, new_items=5, blind=True)
+    plan = plan_of(settings, Run(tmp_path), data)
+    jobs = [*plan.seeds, *plan.new_items, *plan.blind]
+    assert len({job.directory for job in jobs}) == 5
+    assert [job.seed for job in plan.blind] == [job.seed for job in plan.seeds] == [3, 4]
+    assert [job.data for job in jobs] == [0, 0, 1, 2, 2]
+    assert [arm.name for job in plan.blind for arm in job.arms] == ["off", "off"]
+    assert [read.num_items for read in plan.data] == [60, 55, 60]
+    assert [read.blind for read in plan.data] == [False, False, True]
+    assert not {int(Role.HELD_OUT)} & {int(role) for read in plan.data for role in read.roles}
+    alone = plan_of(replace(settings, protocol="few-shot", blind=False), Run(tmp_path), data)
+    assert ([job.data for job in alone.seeds], alone.new_items, alone.blind) == ([0, 0], [], [])
+    blind = plan_of(replace(settings, protocol="few-shot"), Run(tmp_path), data)
+    assert [blind.data[job.data].blind for job in blind.blind] == [True, True]

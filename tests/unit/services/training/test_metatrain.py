@@ -115,6 +115,12 @@ def test_a_body_rate_of_0_leaves_the_body_as_it_is(data: TrainingData) -> None:
     assert {path.split("/")[-2] for path in changed if path.endswith("kernel")} == {"maps"}
 
 
+def test_who_is_blind_to_labels_learns_no_reactions(data: TrainingData) -> None:
+    said = meta_train(model_of(data), data, replace(CONFIG, steps=1), seed=0)
+    untold = meta_train(model_of(data), replace(data, blind=True), replace(CONFIG, steps=1), seed=0)
+    assert set(said) - set(untold) == {"reaction_miss", "reaction_right"}
+
+
 def test_likes_are_as_probable_as_they_are_many_from_the_first_step_on(data: TrainingData) -> None:
     """Σ sigmoid(score + offset) over what may be shown is the number of likes."""
     model = model_of(data)

@@ -62,6 +62,15 @@ def test_a_bad_option_is_named(tmp_path: Path, options: list[str], message: str)
 
 
 @pytest.mark.parametrize(
+    "others", [["--protocol", "rating"], ["--query-last", "5"], ["--adapter", "reptile"]]
+)
+def test_models_blind_to_labels_are_for_the_next_liked_items(tmp_path: Path, others: list[str]) -> None:
+    with pytest.raises(InvalidInput, match="--blind must come with --protocol few-shot or all, without"):
+        parse(["evaluate", *train(tmp_path, "--blind", *others)[1:]])
+    assert parse(["evaluate", *train(tmp_path, "--blind")[1:]]).settings.blind
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ["--adapter", "finetune"],

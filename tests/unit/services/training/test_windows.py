@@ -49,6 +49,26 @@ def test_a_long_cut_keeps_its_latest_events(data: TrainingData) -> None:
     assert mask.all()
 
 
+def test_who_is_blind_to_labels_is_told_what_was_chosen_and_asked_for_what_was_liked(
+    data: TrainingData,
+) -> None:
+    """Inputs lose what was said, and nothing else; targets of `like` stay those of the ratings."""
+    blind, cut = replace(data, blind=True), cuts((3, 2, 2), (4, 0, 8))
+    seen, told = event_inputs(blind, *places(data, cut, 4)), event_inputs(data, *places(data, cut, 4))
+    assert set(seen["actions"][seen["mask"] > 0]) == {Action.VIEW}
+    assert not seen["actions"][seen["mask"] == 0].any()
+    assert not seen["values"].any()
+    for name in ("items", "ages_s", "mask"):
+        np.testing.assert_array_equal(seen[name], told[name])
+    config = PretrainConfig(window=8, positions=(64, 64, 64), past_known=True)
+    batch, same = (window_batch(d, cut, config, generator(0, 1, 0), 1) for d in (blind, data))
+    for name in ("like_target", "like_weight", "rating_weight", "stars"):
+        np.testing.assert_array_equal(batch[name], same[name])
+    assert len(set(batch["labels"][batch["mask"] > 0])) == 1
+    some = cut.starts > 0
+    assert not np.allclose(batch["content_profile"][some], same["content_profile"][some])
+
+
 def test_padding_is_empty_in_every_column(data: TrainingData) -> None:
     batch = event_inputs(data, *places(data, cuts((3, 0, 0), (3, 2, 2)), 4))
     for name, column in batch.items():

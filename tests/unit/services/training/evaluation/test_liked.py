@@ -11,8 +11,8 @@ import pytest
 
 from services.training.assemble import Tables, assemble
 from services.training.data import TrainingData
-from services.training.evaluation.few_shot import OFF, ON
-from services.training.evaluation.liked import BLIND, liked, liked_questions
+from services.training.evaluation.few_shot import BLIND, OFF, ON
+from services.training.evaluation.liked import HIDDEN, liked, liked_questions
 from services.training.evaluation.liked_report import liked_dict, liked_markdown
 from services.training.evaluation.protocol import Protocol, ask
 from services.training.roles import RoleSettings
@@ -62,13 +62,23 @@ def test_a_short_protocol_asks_after_what_it_has(data: TrainingData) -> None:
 def test_a_model_that_reads_labels_knows_better_what_is_liked(data: TrainingData) -> None:
     model: Any = ContentModel(data)
     table = liked(data, questions(data), {ON: [model], OFF: [model]})
-    assert table.ndcg(ON, 20) == table.ndcg(OFF, 20) > table.ndcg(BLIND, 20)
+    assert table.ndcg(ON, 20) == table.ndcg(OFF, 20) > table.ndcg(HIDDEN, 20)
     found = liked_dict(table)
     assert found["people"] == len(table.questions)
-    assert found["rows"][1]["differences"][f"{ON} − {BLIND}"]["low"] > 0.0
+    assert found["rows"][1]["differences"][f"{ON} − {HIDDEN}"]["low"] > 0.0
     told = "\n".join(liked_markdown(found))
     assert "labels hidden" in told
+    assert BLIND not in told
     assert np.count_nonzero([line.startswith("| 20 |") for line in told.splitlines()]) == 1
+
+
+def test_a_model_trained_blind_to_labels_is_told_none(data: TrainingData) -> None:
+    model: Any = ContentModel(data)
+    table = liked(data, questions(data), {ON: [model], OFF: [model], BLIND: [model]})
+    assert table.ndcg(BLIND, 20) == table.ndcg(HIDDEN, 20) < table.ndcg(ON, 20)
+    found = liked_dict(table)
+    assert found["rows"][1]["differences"][f"{ON} − {BLIND}"]["low"] > 0.0
+    assert "blind to labels: trained and asked so" in "\n".join(liked_markdown(found))
 
 
 def test_nobody_to_ask_is_said(data: TrainingData) -> None:
