@@ -44,7 +44,7 @@ def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequ
     """NDCG@10 of task `next` without fast weights, by the evaluation's protocol and also later in a history
     (`MOMENTS`): the mean over people and numbers of shots, 0 where no person has enough events."""
     tables = _tables(model, data, users, shots, (0.0,))
-    return float(np.stack(tables)[:, 0].mean()) if tables else 0.0
+    return _mean_of_next(tables, 0)
 
 
 def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Chosen:
@@ -56,11 +56,26 @@ def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, sho
     one-standard-error rule of Breiman et al., 1984): validation people are few.
     """
     tables = _tables(model, data, users, shots, GAMMA_FACTORS)
-    if not tables:
+    if not len(tables):
         return Chosen(0.0, (1.0,) * len(CHOICES))
-    table: FloatArray = np.stack(tables)  # [shots, T, factors, B]
-    places = [near_best(table[:, task].mean(axis=0)) for task in range(len(CHOICES))]
-    return Chosen(float(table[:, 0, places[0]].mean()), tuple(GAMMA_FACTORS[place] for place in places))
+    by_task = over_shots(tables)
+    places = [near_best(by_task[task]) for task in range(len(CHOICES))]
+    return Chosen(_mean_of_next(tables, places[0]), tuple(GAMMA_FACTORS[place] for place in places))
+
+
+def over_shots(tables: FloatArray) -> FloatArray:
+    """The mean over the numbers of shots that an episode has room for and wants something at, nan where it
+    has none. [shots, T, factors, B] → [T, factors, B]."""
+    there = ~np.isnan(tables)
+    counts = there.sum(axis=0)
+    sums = np.where(there, tables, 0.0).sum(axis=0)
+    means: FloatArray = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def _mean_of_next(tables: FloatArray, factor: int) -> float:
+    """Over the episodes of each number of shots, and then over these. 0 where there are none."""
+    return float(np.mean([np.nanmean(table[0, factor]) for table in tables])) if len(tables) else 0.0
 
 
 def near_best(table: FloatArray) -> int:
@@ -83,13 +98,25 @@ def _tables(
     users: IntArray,
     shots: Sequence[int],
     factors: Sequence[float],
-) -> list[FloatArray]:
-    """By number of shots NDCG@10 of each task at each factor of the fast weights: [T, factors, B] each, nan
-    where nothing is wanted; none where nobody has enough events."""
+) -> FloatArray:
+    """NDCG@10 by number of shots, task and factor of the fast weights, over people and moments: [shots, T,
+    factors, B], nan where nothing is wanted or a moment has no room for the shots. Numbers of shots that no
+    moment has room for are left out, and so are all where nobody has enough events."""
     moments = moments_for(data, users)
     users = _with_enough(data, users, moments)[:PEOPLE_LOOKED_AT]
-    all_cuts = [protocol_episodes(data, users, k, moments.before, moments.query) for k in shots]
-    return [_by_factor(model, data, cuts, factors, moments.query) for cuts in all_cuts if len(cuts)]
+    tables = []
+    for k in shots:
+        parts = []
+        for before in moments.before:
+            cuts = protocol_episodes(data, users, min(k, before), (before,), moments.query)
+            if k <= before and len(cuts):
+                parts.append(_by_factor(model, data, cuts, factors, moments.query))
+            else:
+                parts.append(np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32))
+        table = np.concatenate(parts, axis=2)
+        if not np.isnan(table).all():
+            tables.append(table)
+    return np.stack(tables) if tables else np.zeros((0, len(CHOICES), len(factors), 0), np.float32)
 
 
 def _with_enough(data: TrainingData, users: IntArray, moments: Moments) -> IntArray:

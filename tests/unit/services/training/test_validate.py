@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
-from services.training.validate import GAMMA_FACTORS, ndcg_at_10, near_best
+from services.training import validate
+from services.training.assemble import assemble
+from services.training.presets import preset
+from services.training.pretrain import new_model
+from services.training.roles import RoleSettings
+from services.training.validate import GAMMA_FACTORS, ndcg_at_10, near_best, over_shots
+from shared.holdout import Role
+from tests.unit.services.training import synthetic
 
 NEUTRAL = GAMMA_FACTORS.index(1.0)
 
@@ -50,3 +59,36 @@ def test_ndcg_of_a_hand_worked_list() -> None:
 def test_ndcg_of_a_catalogue_shorter_than_the_list() -> None:
     found = ndcg_at_10(np.zeros((1, 2), np.float32), np.array([[1]], np.int32), np.ones((1, 1), np.float32))
     assert found[0] == pytest.approx(1.0 / np.log2(3.0))
+
+
+def test_shots_count_where_there_is_room_for_them() -> None:
+    """Two numbers of shots, one task and factor, three episodes: the mean of what each has."""
+    nan = np.nan
+    tables = np.array([[[[0.2, 0.4, nan]]], [[[0.6, nan, nan]]]], np.float32)
+    np.testing.assert_allclose(over_shots(tables), [[[0.4, 0.4, nan]]], rtol=1e-6)
+
+
+def test_short_histories_are_looked_at_after_as_many_shots_as_they_have() -> None:
+    """14 events: people are asked after 3 and 6 (12 has no room for 5 more), which 20 shots never fit; those
+    of 5 fit the later moment alone."""
+    data = assemble(synthetic.tables(people=30, events=14, items=40), RoleSettings(0.0, 0.5))
+    people = data.users_of(Role.VALIDATION)
+    sizes = replace(preset("tiny").model, content_dim=synthetic.CONTENT_DIM)
+    model = new_model(sizes, data, seed=0)
+    tables = validate._tables(model, data, people, (0, 1, 5, 20), (0.0, 1.0))
+    assert tables.shape == (3, 2, 2, 2 * len(people))
+    first, later = np.split(tables[:, 0, 0], 2, axis=1)
+    assert np.isnan(first).all(axis=1).tolist() == [False, False, True]
+    assert not np.isnan(later).any()
+    apart = [validate.look(model, data, people, (k,)) for k in (0, 1, 5)]
+    assert validate.look(model, data, people, (0, 1, 5, 20)) == pytest.approx(np.mean(apart))
+    assert apart[2] == pytest.approx(later[2].mean())
+    assert 0.0 < validate.choose_gamma(model, data, people, (1, 5, 20)).ndcg < 1.0
+
+
+def test_without_people_of_enough_events_there_is_nothing_to_see() -> None:
+    data = assemble(synthetic.tables(people=10, events=4, items=40), RoleSettings(0.0, 0.5))
+    model = new_model(replace(preset("tiny").model, content_dim=synthetic.CONTENT_DIM), data, seed=0)
+    people = data.users_of(Role.VALIDATION)
+    assert validate.look(model, data, people, (0, 1)) == 0.0
+    assert validate.choose_gamma(model, data, people, (1,)) == validate.Chosen(0.0, (1.0, 1.0))
