@@ -37,6 +37,8 @@ _SCALES = (0.05, 20.0)
 _PRIOR = 1.0
 # Of fewer people a long history says more of them than of its length.
 _FEWEST_PEOPLE = 10
+# Scores are as good as equal within such a part of the way from the lowest to the highest.
+_BINS = 20_000
 # Hits taken where there are none, so that the offset stays finite.
 _FEWEST_HITS = 0.5
 
@@ -92,16 +94,17 @@ def _episodes(data: TrainingData, users: IntArray, moments: Moments, most: int) 
 def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
     """(scale, offset) of the likeliest sigmoid(scale · score + offset); its sum equals the number of hits.
 
-    scores, done: [n]. The scale has a weak prior at 1 and is above 0.
+    scores, done: [n], tens of millions for a large catalogue: the sums over all are of bins, at their means.
+    The scale has a weak prior at 1 and is above 0.
     """
-    x = scores.astype(np.float64)
-    hits = x[done]
+    x, copies = binned(scores)
+    hits = scores[done].astype(np.float64)
 
     def loss(parameters: Float64Array) -> tuple[float, Float64Array]:
         scale, offset = parameters
         logits = scale * x + offset
-        value = np.logaddexp(0.0, logits).sum() - (scale * hits + offset).sum()
-        errors = expit(logits)
+        value = copies @ np.logaddexp(0.0, logits) - (scale * hits + offset).sum()
+        errors = copies * expit(logits)
         gradient = np.array([errors @ x - hits.sum(), errors.sum() - len(hits)])
         away = scale - 1.0
         return value + 0.5 * _PRIOR * away**2, gradient + np.array([_PRIOR * away, 0.0])
@@ -109,12 +112,25 @@ def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
     wanted = max(float(len(hits)), _FEWEST_HITS)
     scale = 1.0
     if len(hits):
-        start = np.array([1.0, offset_for(x, wanted)])
+        start = np.array([1.0, offset_for(x, wanted, copies)])
         scale = float(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES, (None, None)]).x[0])
-    return scale, offset_for(scale * x, wanted)
+    return scale, offset_for(scale * x, wanted, copies)
 
 
-def offset_for(scores: FloatArray | Float64Array, hits: float, copies: FloatArray | float = 1.0) -> float:
+def binned(scores: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """The means of scores that are nearly equal, ascending, and how many each stands for. [n] → [m], [m]."""
+    x = scores.astype(np.float64)
+    low = float(x.min())
+    width = max((float(x.max()) - low) / _BINS, np.finfo(np.float64).tiny)
+    places = np.minimum((x - low) / width, _BINS).astype(np.int64)
+    counts, sums = np.bincount(places), np.bincount(places, x)
+    some = counts > 0
+    return sums[some] / counts[some], counts[some].astype(np.float64)
+
+
+def offset_for(
+    scores: FloatArray | Float64Array, hits: float, copies: FloatArray | Float64Array | float = 1.0
+) -> float:
     """The o with Σ copies · sigmoid(score + o) = hits, by bisection; hits between 0 and the sum of copies."""
     low, high = -40.0 - float(scores.max()), 40.0 - float(scores.min())
     for _ in range(60):

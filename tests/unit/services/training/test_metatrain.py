@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from services.training import metatrain, windows
 from services.training.assemble import assemble
-from services.training.calibrate import SHOTS, calibrate, platt
+from services.training.calibrate import SHOTS, binned, calibrate, platt
 from services.training.data import TrainingData
 from services.training.episode_batch import episode_batch, like_loss, score_episodes
 from services.training.episodes import (
@@ -203,6 +203,21 @@ def test_platt_scaling_by_hand() -> None:
     done = np.concatenate([np.arange(2000) < 1000, np.arange(2000) < 200])
     scale, offset = platt(scores, done)
     assert (scale, offset) == pytest.approx((np.log(9.0), -np.log(9.0)), abs=0.01)
+
+
+def test_platt_scaling_of_bins_is_that_of_every_score() -> None:
+    """The likelihood's gradient over all scores is 0 but for the prior; as many hits are foretold as came."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.0, 3.0, 50_000).astype(np.float32)
+    done = rng.random(len(scores)) < expit(0.7 * scores - 3.0)
+    means, copies = binned(scores)
+    assert len(means) < len(scores) / 2
+    assert (copies.sum(), copies @ means) == pytest.approx((len(scores), scores.sum(dtype=float)))
+    scale, offset = platt(scores, done)
+    errors = expit(scale * scores.astype(float) + offset) - done
+    assert abs(errors.sum()) < 0.01
+    assert abs(errors @ scores + scale - 1.0) < 2.0  # of a curvature in the tens of thousands
+    assert binned(np.full(7, 2.5, np.float32)) == ([2.5], [7.0])
 
 
 @pytest.mark.parametrize("done", [[False, False, False], [True, False, False], [True, True, True]])
