@@ -29,6 +29,25 @@ def people(data: TrainingData, shots: int) -> list[UserContext]:
     return contexts(data, ask(data, strangers, fitting_protocol(data, strangers)), shots)
 
 
+def test_what_a_single_round_costs_more_is_not_adapting(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of 2 and 2.25 ms, whichever comes first after a fine-tuning 10 ms more."""
+    now_s, cold = [0.0], [True]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now_s[0])
+
+    def call(ms: float, then_cold: bool) -> Callable[[UserContext], Callable[[], None]]:
+        def run() -> None:
+            now_s[0] += (ms + 10.0 * cold[0]) / 1000.0
+            cold[0] = then_cold
+
+        return lambda _: run
+
+    few = people(data, 2)[:3]
+    found = timing._timed([call(2.0, False), call(2.25, False)], call(20.0, True), few)
+    assert found.adapt_ms == pytest.approx(0.25)
+
+
 def test_medians_are_of_calls_made_in_turn_and_inputs_are_not_timed(
     data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +69,7 @@ def test_medians_are_of_calls_made_in_turn_and_inputs_are_not_timed(
         return ready
 
     few = people(data, 2)[:3]
-    found = timing._timed([call("off", 1.0), call("on", 3.0), call("tuned", 20.0)], few)
+    found = timing._timed([call("off", 1.0), call("on", 3.0)], call("tuned", 20.0), few)
     assert isinstance(found, Timed)
     assert found.people == 3
     figures = (found.encode_ms, found.encode_adapt_ms, found.adapt_ms, found.finetune_ms)
