@@ -42,7 +42,7 @@ class Chosen:
 
 def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> float:
     """NDCG@10 of task `next` without fast weights, by the evaluation's protocol and also later in a history
-    (`MOMENTS`): the mean over people and numbers of shots, 0 where no person has enough events."""
+    (`moments_for`): the mean over people and numbers of shots, 0 where no person has enough events."""
     tables = _tables(model, data, users, shots, (0.0,))
     return _mean_of_next(tables, 0)
 
