@@ -270,14 +270,25 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Trail:
+    """The items that transitions go out from, and what each counts: weights [n] float32 above 0, 1 in all."""
+
+    item_ids: tuple[str, ...]
+    weights: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AdaptedUser:
-    """A person's queries over the item table; queries: [num_tasks, output_dim] float32."""
+    """A person's queries over the item table; queries: [num_tasks, output_dim] float32.
+
+    trail: of a model without transitions, and of a person without events, None."""
 
     model: ModelRef
     tasks: tuple[str, ...]
     queries: FloatArray
     shots: int
     uncertainty: Uncertainty | None = None
+    trail: Trail | None = None
 
     def query(self, task: str) -> FloatArray:
         """[output_dim] float32; KeyError where the model has no such task."""

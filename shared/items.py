@@ -17,7 +17,7 @@ import structlog
 from numpy.typing import NDArray
 
 from shared.artifacts import Artifact, Dims
-from shared.domain import FloatArray
+from shared.domain import FloatArray, IntArray
 
 # Embeddings travel as float32 or float16: entries of one text differ by less than this between the two.
 _SAME_CONTENT = 1e-3
@@ -71,6 +71,7 @@ class ItemView:
 
     index: item id → slot. ids: slot → item id. columns: name → [slots, width] float32.
     alive: [slots] bool; slots that no item has any more are False. number: counts the states.
+    trained: [N] int64, the slot of each row of the artifact; −1 where its item is gone.
     """
 
     index: Mapping[str, int]
@@ -78,6 +79,7 @@ class ItemView:
     columns: Mapping[str, FloatArray]
     alive: NDArray[np.bool_]
     number: int
+    trained: NDArray[np.int64]
 
     @property
     def input_rows(self) -> FloatArray:
@@ -112,12 +114,18 @@ class LiveItems:
         self._lock = threading.Lock()
         rows = ItemRows(*(np.asarray(r) for r in (self._rows.input, self._rows.support, self._rows.output)))
         self._table = _Table.of(list(artifact.item_ids), columns(rows))
-        self._view = self._table.view(dict(self._trained), 0)
+        self._slots = np.arange(len(self._trained))
+        self._view = self._table.view(dict(self._trained), 0, self._slots)
 
     @property
     def view(self) -> ItemView:
         """The state now."""
         return self._view
+
+    def trained_rows(self, item_ids: Sequence[str]) -> IntArray:
+        """[n] int32: the artifact's row of each item, −1 where it has none."""
+        get = self._trained.get
+        return np.fromiter((get(i, -1) for i in item_ids), np.int32, len(item_ids))
 
     def apply(self, changes: Mapping[str, Content | None], keep_only: Set[str] | None = None) -> None:
         """Makes changes visible, all at once. Blocks while rows are made: call it off the event loop.
@@ -192,7 +200,7 @@ class LiveItems:
             )
         )
 
-    def _publish(self, ids: Sequence[str], columns: Mapping[str, FloatArray], gone: Iterable[str]) -> None:
+    def _publish(self, ids: Sequence[str], columns: Mapping[str, FloatArray], gone: Set[str]) -> None:
         index = dict(self._view.index)
         dead = [index.pop(i) for i in gone]
         dead += [index[i] for i in ids if i in index]
@@ -201,9 +209,15 @@ class LiveItems:
         start = self._table.append(ids, columns)
         index.update({item_id: start + place for place, item_id in enumerate(ids)})
         self._table.bury(dead)
+        moved: Iterable[str] = {*gone, *ids}
         if self._table.wasteful:
             self._table, index = self._table.squeezed(index)
-        self._view = self._table.view(index, self._view.number + 1)
+            moved = self._trained
+        self._slots = self._slots.copy()  # a view may have the old one
+        for item_id in moved:
+            if (row := self._trained.get(item_id)) is not None:
+                self._slots[row] = index.get(item_id, -1)
+        self._view = self._table.view(index, self._view.number + 1, self._slots)
 
 
 def same_content(a: Content, b: Content) -> bool:
@@ -253,12 +267,12 @@ class _Table:
         kept = {name: rows[slots] for name, rows in self._columns.items()}
         return _Table.of(ids, kept), {item_id: slot for slot, item_id in enumerate(ids)}
 
-    def view(self, index: Mapping[str, int], number: int) -> ItemView:
+    def view(self, index: Mapping[str, int], number: int, trained: NDArray[np.int64]) -> ItemView:
         slots = len(self._alive)
         shown = {name: rows[:slots] for name, rows in self._columns.items()}
         for rows in shown.values():
             rows.flags.writeable = False
-        return ItemView(index, self._ids, shown, self._alive, number)
+        return ItemView(index, self._ids, shown, self._alive, number, trained)
 
 
 def _with_room(rows: FloatArray, needed: int) -> FloatArray:

@@ -114,12 +114,14 @@ def publish_model(
     ids: Sequence[str] = tuple(item_ids(40)),
     content: Callable[[str], FloatArray] = content_of,
     seed: int = 0,
+    prepare: Callable[[Any], None] = lambda model: None,
     spoil: Callable[[Any], None] | None = None,
     **config_changes: Any,
 ) -> ModelRef:
     """Publishes an untrained model over `ids`.
 
-    content: item id → content embedding [content_dim]. spoil: changes the model before it is exported.
+    content: item id → content embedding [content_dim]. prepare: changes the model before anything is made of
+    it; spoil: when its rows are made.
     """
     from shared.modeling.export import export_saved_model, row_arrays
     from shared.modeling.model import WarmstartModel
@@ -127,6 +129,7 @@ def publish_model(
     config = model_config(**config_changes)
     model = WarmstartModel(config, np.stack([content(i) for i in ids]), seed=seed)
     model.heads.offsets.assign([OFFSETS[task] for task in config.tasks])
+    prepare(model)
     rows = row_arrays(model)
     if spoil is not None:
         spoil(model)

@@ -29,6 +29,7 @@ from shared.domain import (
     NeighbourLike,
     RequestContext,
     TaskInfo,
+    Trail,
     Uncertainty,
     UserContext,
 )
@@ -100,6 +101,7 @@ class FakeAdaptation:
         self.versions = list(versions)
         self.tasks = (TaskInfo("next"),)
         self.uncertainty: Uncertainty | None = None
+        self.trail: Trail | None = None
         self.asked: list[str] = []
         self.down: WarmstartError | None = None
 
@@ -121,7 +123,9 @@ class FakeAdaptation:
         queries = np.stack([query] * len(self.tasks))
         names = tuple(task.name for task in self.tasks)
         uncertainty = None if disabled else self.uncertainty
-        return AdaptedUser(ModelRef(domain, version), names, queries, 0 if disabled else shots, uncertainty)
+        shots = 0 if disabled else shots
+        ref = ModelRef(domain, version)
+        return AdaptedUser(ref, names, queries, shots, uncertainty, self.trail)
 
     async def serving(self, domain: str) -> Sequence[HeldModel]:
         if self.down is not None:
@@ -137,6 +141,7 @@ class FakeScoring:
         self.versions = list(versions)
         self.tasks = (TaskInfo("next"),)
         self.retrievals: list[tuple[tuple[Search, ...], tuple[str, ...]]] = []
+        self.trails: list[Trail | None] = []  # that came with the retrievals
         self.scored: list[tuple[str, ...]] = []
         self.down: WarmstartError | None = None
         self.spoiled: set[str] = set()  # items whose scores are NaN
@@ -164,8 +169,10 @@ class FakeScoring:
         version: str,
         exclude: Sequence[str],
         also: ScoreAlso | None = None,
+        trail: Trail | None = None,
     ) -> Retrieved:
         self.retrievals.append((tuple(searches), tuple(exclude)))
+        self.trails.append(trail)
         model = self._check(domain, version)
         ids = [i for i in self.rows if i not in set(exclude)]
         hits = []

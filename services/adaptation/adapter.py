@@ -10,6 +10,7 @@ import numpy as np
 
 from shared.artifacts import Artifact
 from shared.context.batch import bucket_for, build_inputs
+from shared.context.trail import trail_of
 from shared.domain import AdaptedUser, HeldModel, ModelRef, Uncertainty, UserContext
 from shared.errors import WarmstartError
 from shared.inference.model import ADAPT_BATCHES, Adaptation, ServedModel
@@ -72,15 +73,15 @@ def _run_group(version: AdaptationVersion, jobs: Sequence[AdaptJob]) -> list[Ada
     adapt = np.array([j.adapt for j in jobs], np.float32)
     out = version.model.encode_adapt(inputs, adapt)
     shots = inputs.shots.tolist()
-    return [_adapted(version, jobs[b], out, b, shots[b]) for b in range(len(jobs))]
+    return [_adapted(version, jobs[b], out, b, inputs.item_ids[b], shots[b]) for b in range(len(jobs))]
 
 
 def _adapted(
-    version: AdaptationVersion, job: AdaptJob, out: Adaptation, b: int, shots: int
+    version: AdaptationVersion, job: AdaptJob, out: Adaptation, b: int, item_ids: tuple[str, ...], shots: int
 ) -> AdaptedUser | Exception:
     """Person b's result; an error for them alone where the model gave no numbers."""
-    queries, factor, scale = out.queries[b], out.factor[b], float(out.scale[b])
-    if not (np.isfinite(queries).all() and np.isfinite(factor).all() and np.isfinite(scale)):
+    queries, factor, scale, trail = out.queries[b], out.factor[b], float(out.scale[b]), out.trail[b]
+    if not all(np.isfinite(numbers).all() for numbers in (queries, factor, scale, trail)):
         name = f"{version.ref.domain}/{version.ref.version}"
         return WarmstartError(f"model {name} gave non-finite values for user {job.context.user_id!r}")
     manifest = version.model.manifest
@@ -89,4 +90,11 @@ def _adapted(
         # Rows of zeros, for shots that there were not, say nothing and stay here, all but one.
         said = factor[factor.any(axis=1)]
         uncertainty = Uncertainty(said if len(said) else factor[:1], scale, manifest.dims.adapt_offset)
-    return AdaptedUser(version.ref, tuple(t.name for t in manifest.tasks), queries, shots, uncertainty)
+    return AdaptedUser(
+        version.ref,
+        tuple(t.name for t in manifest.tasks),
+        queries,
+        shots,
+        uncertainty,
+        trail_of(item_ids, trail) if manifest.dims.trail else None,
+    )

@@ -29,7 +29,16 @@ from services.gateway.ports import (
     Search,
 )
 from services.gateway.settings import GatewaySettings
-from shared.domain import AdaptedUser, Event, HeldModel, Item, NeighbourLike, RequestContext, UserContext
+from shared.domain import (
+    AdaptedUser,
+    Event,
+    HeldModel,
+    Item,
+    NeighbourLike,
+    RequestContext,
+    Trail,
+    UserContext,
+)
 from shared.rpc.channels import call, connect, stream
 from shared.rpc.codec import (
     decode_adapted_user,
@@ -43,6 +52,7 @@ from shared.rpc.codec import (
     encode_queries,
     encode_request_context,
     encode_tensor,
+    encode_trail,
 )
 from shared.rpc.serving import remaining_s
 
@@ -187,6 +197,7 @@ class ScoringClient:
         version: str,
         exclude: Sequence[str],
         also: ScoreAlso | None = None,
+        trail: Trail | None = None,
     ) -> Retrieved:
         message = scoring_pb.RetrieveItemsRequest(
             domain=domain,
@@ -194,6 +205,7 @@ class ScoringClient:
             queries=[_search(search) for search in searches],
             exclude_item_ids=exclude,
             score_also=_score_also(also) if also is not None else None,
+            trail=encode_trail(trail) if trail is not None else None,
         )
         answer = await self.breaker.run(
             lambda: call(
@@ -213,6 +225,7 @@ class ScoringClient:
             item_ids=item_ids,
             queries=_queries(taste),
             similar_to=_similar_to(taste),
+            trail=_trail(taste),
         )
         answer = await self.breaker.run(
             lambda: call(self.stub.ScoreItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
@@ -252,6 +265,11 @@ def _score_also(also: ScoreAlso) -> scoring_pb.ScoreAlso:
 
 def _queries(taste: Taste) -> Sequence[model_pb2.TaskQuery]:
     return encode_queries(taste.user.tasks, taste.user.queries) if isinstance(taste, Adapted) else ()
+
+
+def _trail(taste: Taste) -> model_pb2.Trail | None:
+    trail = taste.user.trail if isinstance(taste, Adapted) else None
+    return encode_trail(trail) if trail is not None else None
 
 
 def _similar_to(taste: Taste) -> scoring_pb.ItemsQuery | None:

@@ -15,6 +15,7 @@ from shared.domain import (
     Item,
     ModelRef,
     RequestContext,
+    Trail,
     UserContext,
 )
 
@@ -124,8 +125,10 @@ class Scoring(Protocol):
         version: str,
         exclude: Sequence[str],
         also: ScoreAlso | None = None,
+        trail: Trail | None = None,
     ) -> Retrieved:
-        """`also`: what is retrieved is scored in the same call. Raises ModelNotHeld."""
+        """`also`: what is retrieved is scored in the same call; `trail`: of the person whose searches these
+        are. Raises ModelNotHeld."""
         ...
 
     async def score(self, domain: str, item_ids: Sequence[str], *, version: str, taste: Taste) -> Scores:

@@ -15,13 +15,14 @@ from services.scoring.scorer import (
     Scores,
     ScoringVersion,
 )
-from shared.domain import FloatArray, ModelRef
+from shared.domain import FloatArray, ModelRef, Trail
 from shared.errors import InvalidInput
 from shared.rpc.codec import (
     check_count,
     decode_floats,
     decode_ids,
     decode_queries,
+    decode_trail,
     encode_model_ref,
     encode_tensor,
 )
@@ -46,7 +47,8 @@ def decode_retrieve(request: pb.RetrieveItemsRequest, version: ScoringVersion) -
     if request.HasField("score_also"):
         most = MAX_SCORED - sum(query.limit for query in queries)
         score_also = decode_score(request.score_also, version, field="score_also.", most=most)
-    return RetrieveJob(version, queries, tuple(request.exclude_item_ids), score_also)
+    trail = _trail(request)
+    return RetrieveJob(version, queries, tuple(request.exclude_item_ids), score_also, trail)
 
 
 def encode_retrieved(found: Retrieved, ref: ModelRef) -> pb.RetrieveItemsResponse:
@@ -69,6 +71,8 @@ def decode_score(
     similar_to = None
     if request.HasField("similar_to"):
         similar_to = _items_query(request.similar_to, f"{field}similar_to")
+    # That of a ScoreAlso is the retrieval's.
+    trail = _trail(request) if isinstance(request, pb.ScoreItemsRequest) else None
     if not request.queries and similar_to is not None:
         return ScoreJob(version, item_ids, (), np.zeros((0, version.output_dim), np.float32), similar_to)
     tasks, queries = decode_queries(request.queries, field=f"{field}queries")
@@ -76,7 +80,11 @@ def decode_score(
     if similar_to is not None and SIMILAR_TASK in tasks:
         name = f"{field}queries[{tasks.index(SIMILAR_TASK)}].task"
         raise InvalidInput.of(name, "must not be the name of similar_to's column", SIMILAR_TASK)
-    return ScoreJob(version, item_ids, tasks, queries, similar_to)
+    return ScoreJob(version, item_ids, tasks, queries, similar_to, trail)
+
+
+def _trail(request: pb.RetrieveItemsRequest | pb.ScoreItemsRequest) -> Trail | None:
+    return decode_trail(request.trail, field="trail") if request.HasField("trail") else None
 
 
 def encode_scores(scores: Scores, ref: ModelRef) -> pb.ScoreItemsResponse:

@@ -22,13 +22,43 @@ class Hits:
     scores: FloatArray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Following:
+    """What some items' scores are higher by: slots [n] int64, ascending, each once; values [n] float32."""
+
+    slots: Slots
+    values: FloatArray
+
+    @classmethod
+    def nothing(cls) -> Following:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    def times(self, factor: float) -> Following:
+        return Following(self.slots, self.values * np.float32(factor))
+
+    def at(self, slots: Slots) -> FloatArray:
+        """Values of these slots, 0 where there is none. [m] → [m]."""
+        if not len(self.slots):
+            return np.zeros(len(slots), np.float32)
+        places = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        found: FloatArray = np.where(self.slots[places] == slots, self.values[places], np.float32(0.0))
+        return found
+
+
 class ItemIndex(Protocol):
     """Finds the items whose rows have the largest inner product with a query."""
 
-    def search(self, queries: FloatArray, limits: Sequence[int], excluded: Slots) -> list[Hits]:
+    def search(
+        self,
+        queries: FloatArray,
+        limits: Sequence[int],
+        excluded: Slots,
+        added: Sequence[Following] | None = None,
+    ) -> list[Hits]:
         """For each query (a row of [Q, width]) the best `limits[q]` items that are not `excluded`.
 
-        Ties are broken by item id. Items with a non-finite score are left out.
+        added: one a query, what some items' products are higher by. Ties are broken by item id. Items with a
+        non-finite score are left out.
         """
         ...
 
@@ -44,11 +74,19 @@ class ExactIndex:
     rows: FloatArray
     alive: NDArray[np.bool_]
 
-    def search(self, queries: FloatArray, limits: Sequence[int], excluded: Slots) -> list[Hits]:
+    def search(
+        self,
+        queries: FloatArray,
+        limits: Sequence[int],
+        excluded: Slots,
+        added: Sequence[Following] | None = None,
+    ) -> list[Hits]:
         """See `ItemIndex`. Costs Q × slots × width multiplications, bound by memory."""
         # A product a query: for the one or two of a request a product of matrices costs 6 ms instead of 1
         # where the BLAS starts threads for it.
         scores = np.stack([self.rows @ query for query in queries])
+        for row, more in zip(scores, added or (), strict=False):
+            row[more.slots] += more.values
         allowed = self.alive.copy()
         allowed[excluded] = False
         # −inf marks what must not be found; NaN and +inf would sort first, so they go the same way.

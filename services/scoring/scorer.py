@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
 from services.scoring.columns import ScoringColumns, unit_rows
-from services.scoring.index import ExactIndex, Hits, ItemIndex, Slots
+from services.scoring.index import ExactIndex, Following, Hits, ItemIndex, Slots
 from shared.artifacts import Artifact
-from shared.domain import FloatArray, HeldModel, ModelRef, TaskInfo
+from shared.domain import FloatArray, HeldModel, ModelRef, TaskInfo, Trail
 from shared.errors import WarmstartError
 from shared.inference.model import ServedModel
 from shared.items import ItemView, LiveItems
+from shared.transitions import Transitions
 
 SIMILAR_TASK = "similar"
 MAX_BATCH = 32
@@ -32,7 +33,8 @@ def exact_index(view: ItemView, column: str) -> ItemIndex:
 class ScoringVersion:
     """A version that is loaded and warm.
 
-    taste: width of an output row without its biases. index_of: how its rows are searched.
+    taste: width of an output row without its biases. index_of: how its rows are searched. transitions: what
+    follows what, by the artifact's rows; transition: their dimension in a query, None where there are none.
     """
 
     ref: ModelRef
@@ -40,6 +42,8 @@ class ScoringVersion:
     output_dim: int
     taste: int
     items: LiveItems
+    transitions: Transitions
+    transition: int | None = None
     index_of: IndexOf = exact_index
 
     @classmethod
@@ -50,10 +54,26 @@ class ScoringVersion:
         dims = artifact.manifest.dims
         columns = ScoringColumns.fitted(artifact.rows.output, dims.taste)
         items = LiveItems(artifact, model, columns)
-        return cls(artifact.ref, artifact.manifest.tasks, dims.output, dims.taste, items)
+        place = dims.transition if dims.successors else None
+        tasks, transitions = artifact.manifest.tasks, artifact.transitions
+        return cls(artifact.ref, tasks, dims.output, dims.taste, items, transitions, place)
 
     def describe(self) -> HeldModel:
         return HeldModel(self.ref, self.tasks, len(self.items.view))
+
+    def following(self, view: ItemView, trail: Trail | None) -> Following:
+        """What follows a person's events, of the items there are."""
+        if trail is None or self.transition is None:
+            return Following.nothing()
+        rows, values = self.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
+        slots = view.trained[rows]
+        held = slots >= 0
+        order = np.argsort(slots[held])
+        return Following(slots[held][order], values[held][order])
+
+    def share(self, query: FloatArray) -> float:
+        """How much a query goes by what follows."""
+        return 0.0 if self.transition is None else float(query[self.transition])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,31 +94,35 @@ class RetrievalQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrieveJob:
-    """score_also: scores what is retrieved, too, and its own items."""
+    """score_also: scores what is retrieved, too, and its own items. trail: of the person whose queries these
+    are, those of `score_also` included."""
 
     version: ScoringVersion
     queries: tuple[RetrievalQuery, ...]
     excluded: tuple[str, ...] = ()
     score_also: ScoreJob | None = None
+    trail: Trail | None = None
 
     def run(self) -> Retrieved:
         """See `Retrieved`; raises what `ScoreJob.run` raises."""
-        hits = self._search()
+        view = self.version.items.view
+        following = self.version.following(view, self.trail)
+        hits = self._search(view, following)
         if self.score_also is None:
             return Retrieved(hits)
         retrieved = chain.from_iterable(one.item_ids for one in hits)
         item_ids = tuple(dict.fromkeys(chain(retrieved, self.score_also.item_ids)))
-        return Retrieved(hits, replace(self.score_also, item_ids=item_ids).run())
+        return Retrieved(hits, self.score_also.scores(view, following, item_ids))
 
-    def _search(self) -> list[Hits]:
-        view = self.version.items.view
+    def _search(self, view: ItemView, following: Following) -> list[Hits]:
         slots = view.slots_of(self.excluded)
         excluded = slots[slots >= 0]
         hits: dict[int, Hits] = {}
         for column, places, queries in self._by_column(view):
             index = self.version.index_of(view, column)
             limits = [self.queries[p].limit for p in places]
-            hits.update(zip(places, index.search(queries, limits, excluded), strict=True))
+            added = [following.times(self.version.share(q)) for q in queries] if column == "output" else None
+            hits.update(zip(places, index.search(queries, limits, excluded, added), strict=True))
         nothing = Hits((), np.zeros(0, np.float32))
         return [hits.get(place, nothing) for place in range(len(self.queries))]
 
@@ -138,21 +162,29 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreJob:
-    """queries: [tasks, output_dim] float32. similar_to adds the column SIMILAR_TASK."""
+    """queries: [tasks, output_dim] float32. similar_to adds the column SIMILAR_TASK. trail: as of a
+    `RetrieveJob`."""
 
     version: ScoringVersion
     item_ids: tuple[str, ...]
     tasks: tuple[str, ...]
     queries: FloatArray
     similar_to: ItemsQuery | None = None
+    trail: Trail | None = None
 
     def run(self) -> Scores:
         """Items without rows are in `missing`; raises WarmstartError where a score is not finite."""
         view = self.version.items.view
-        slots = view.slots_of(self.item_ids)
+        return self.scores(view, self.version.following(view, self.trail), self.item_ids)
+
+    def scores(self, view: ItemView, following: Following, item_ids: tuple[str, ...]) -> Scores:
+        """The same of any items. following: of the view's slots."""
+        slots = view.slots_of(item_ids)
         known = slots >= 0
         found = slots[known]
         scores = view.columns["output"][found] @ self.queries.T
+        shares = np.array([self.version.share(query) for query in self.queries], np.float32)
+        scores = scores + following.at(found)[:, None] * shares
         tasks = self.tasks
         if self.similar_to is not None:
             scores = np.column_stack([scores, self._likeness(view, found, self.similar_to)])
@@ -161,8 +193,8 @@ class ScoreJob:
             place = int(np.argwhere(~np.isfinite(scores))[0, 0])
             raise WarmstartError(f"score of item {view.ids[found[place]]!r} is not finite")
         return Scores(
-            tuple(i for i, k in zip(self.item_ids, known.tolist(), strict=True) if k),
-            tuple(i for i, k in zip(self.item_ids, known.tolist(), strict=True) if not k),
+            tuple(i for i, k in zip(item_ids, known.tolist(), strict=True) if k),
+            tuple(i for i, k in zip(item_ids, known.tolist(), strict=True) if not k),
             tasks,
             scores,
             view.columns["sketch"][found],

@@ -1,7 +1,8 @@
 """Stage three: an adapter learns what its fast weights add to a body that is finished.
 
-The body, meta-trained without fast weights, stays as it is. So adaptation on and off differ by the fast
-weights alone, and seconds are enough: nothing is learned but ψ, φ and the adapter's few numbers.
+The body, meta-trained without fast weights, stays as it is. So adaptation on and off differ by what is
+adapted alone, and seconds are enough: nothing is learned but ψ, φ and the adapter's few numbers. Transitions
+(`follow`) come last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tensorflow as tf
 from services.training.data import TrainingData
 from services.training.episode_batch import episode_batch, score_episodes
 from services.training.episodes import EpisodeShape, draw_episodes
+from services.training.follow import follow
 from services.training.loop import Hooks, Objective, Rates, Trainer, Worker, ahead, numbers
 from services.training.validate import Chosen, choose_gamma
 from services.training.windows import Batch, generator
@@ -61,13 +63,14 @@ def fit_adapter(
     hooks: Hooks = Hooks(),  # noqa: B008 (frozen)
 ) -> dict[str, float]:
     """Trains ψ, φ, the adapter and γ of a model whose body is meta-trained, in place; keeps the best
-    validated weights.
+    validated weights, and gives the model its transitions.
 
     It is short and not resumed: an interrupted run does it again. `batch_episodes` and `own_episodes` must
     divide by the number of workers. A model whose adapter has no fast weights stays as it is.
 
     Returns:
-        The last training metrics, and `validation_ndcg` of the weights kept.
+        The last training metrics, and validation people's NDCG@10 by the weights kept, without transitions
+        and with them.
     """
     if not model.adapter.learns_rows:
         return {}
@@ -102,7 +105,8 @@ def fit_adapter(
             hooks.on_step(done, config.steps, report)
         hooks.after_step(done)
     model.load_arrays(best_arrays)
-    return {**numbers(metrics), "validation_ndcg": best}
+    found = follow(model, data, config.validation_shots)
+    return {**numbers(metrics), "validation_ndcg_of_fast_weights": best, "validation_ndcg": max(best, found)}
 
 
 def _with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:

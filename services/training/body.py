@@ -120,7 +120,7 @@ class Body:
         """[T, M], and the table that they are of."""
         variables, table = self._split(weights, table)
         with self._standing_in(variables):
-            queries, _, _ = self.model.encode_adapt(self._inputs(person, table), tf.zeros([1]), noise)
+            queries = self.model.encode_adapt(self._inputs(person, table), tf.zeros([1]), noise).queries
         return tf.matmul(queries[0], table.output, transpose_b=True), table
 
     def _inputs(self, person: Person, table: Table) -> dict[str, Tensor]:

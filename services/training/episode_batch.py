@@ -103,7 +103,7 @@ def score_episodes(
             tf.gather(rows.support, batch["items"]) * on, model.config.adapt_dropout
         ),
     }
-    queries, _, _ = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]), noise)
+    queries = model.encode_adapt(inputs, tf.ones(tf.shape(on)[:1]), noise).queries
     values, biases = rows.output[:, : model.config.dim], rows.output[:, -len(model.config.tasks) :]
     logits = []
     for number in range(len(CHOICES)):

@@ -120,7 +120,7 @@ class _Asked:
         inputs = {name: tf.constant(value) for name, value in batch.items() if name != "items"}
         for name, table in (("input_rows", rows.input), ("support_rows", rows.support)):
             inputs[name] = tf.gather(table, batch["items"]) * batch["mask"][..., None]
-        queries, _, _ = model.encode_adapt(inputs, tf.zeros(len(asked)))
+        queries = model.encode_adapt(inputs, tf.zeros(len(asked))).queries
         shots = np.minimum(batch["mask"].sum(axis=1), model.config.reach)
         knots = hat_features(tf.constant(shots, tf.float32), COUNT_KNOTS)
         number, dim = model.config.tasks.index(RATING_TASK), model.config.dim

@@ -87,7 +87,7 @@ def reaction_loss(
     on = inputs["mask"][..., None]
     inputs["input_rows"] = tf.gather(rows.input, inputs["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, inputs["items"]) * on
-    queries, _, _ = model.encode_adapt(inputs, tf.zeros(tf.shape(on)[:1]))
+    queries = model.encode_adapt(inputs, tf.zeros(tf.shape(on)[:1])).queries
     # By log-probability: what counts is the place among what else would be shown, not in the whole catalogue.
     scores = tf.einsum("btd,md->btm", queries[:, : len(CHOICES)], rows.output)
     before, after = tf.split(tf.nn.log_softmax(scores), 2)

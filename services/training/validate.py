@@ -1,8 +1,8 @@
-"""Looks at validation people: NDCG for early stopping, and the best γ of fast weights."""
+"""Looks at validation people: NDCG for early stopping, the best γ of fast weights and κ of transitions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
 from shared.modeling.config import CHOICES
 from shared.modeling.model import WarmstartModel
+from shared.transitions import KAPPAS
 
 PEOPLE_LOOKED_AT = 500
 GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
@@ -43,8 +44,7 @@ class Chosen:
 def look(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> float:
     """NDCG@10 of task `next` without fast weights, by the evaluation's protocol and also later in a history
     (`moments_for`): the mean over people and numbers of shots, 0 where no person has enough events."""
-    tables = _tables(model, data, users, shots, (0.0,))
-    return _mean_of_next(tables, 0)
+    return _mean_of_next(_tables(model, data, users, shots, (0.0,), ScoreParts.by_gamma), 0)
 
 
 def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]) -> Chosen:
@@ -55,12 +55,29 @@ def choose_gamma(model: WarmstartModel, data: TrainingData, users: IntArray, sho
     averaged. Of those within one standard error of the best, the nearest to 1 is taken (the
     one-standard-error rule of Breiman et al., 1984): validation people are few.
     """
-    tables = _tables(model, data, users, shots, GAMMA_FACTORS)
+    tables = _tables(model, data, users, shots, GAMMA_FACTORS, ScoreParts.by_gamma)
     if not len(tables):
         return Chosen(0.0, (1.0,) * len(CHOICES))
     by_task = over_shots(tables)
-    places = [near_best(by_task[task]) for task in range(len(CHOICES))]
+    from_neutral = [abs(np.log(factor)) for factor in GAMMA_FACTORS]
+    places = [near_best(by_task[task], from_neutral) for task in range(len(CHOICES))]
     return Chosen(_mean_of_next(tables, places[0]), tuple(GAMMA_FACTORS[place] for place in places))
+
+
+def choose_kappa(
+    model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]
+) -> tuple[FloatArray, float]:
+    """The best of `KAPPAS` by number of shots and task, with fast weights as they are, by the same rule as γ:
+    of those within one standard error of the best the smallest, which makes the fewest lists worse.
+
+    Returns κ [shots that people have room for, T] and NDCG@10 of task `next` with it, as `look` has it.
+    """
+    tables = _tables(model, data, users, shots, KAPPAS, ScoreParts.by_kappa)
+    if not len(tables):
+        return np.zeros((0, len(CHOICES)), np.float32), 0.0
+    places = np.array([[near_best(by_task, KAPPAS) for by_task in table] for table in tables])
+    ndcg = [np.nanmean(table[0, place]) for table, place in zip(tables, places[:, 0], strict=True)]
+    return np.asarray(KAPPAS, np.float32)[places], float(np.mean(ndcg))
 
 
 def over_shots(tables: FloatArray) -> FloatArray:
@@ -78,18 +95,18 @@ def _mean_of_next(tables: FloatArray, factor: int) -> float:
     return float(np.mean([np.nanmean(table[0, factor]) for table in tables])) if len(tables) else 0.0
 
 
-def near_best(table: FloatArray) -> int:
-    """The place among `GAMMA_FACTORS` that figures speak for. [factors, episodes], nan = no say."""
+def near_best(table: FloatArray, distances: Sequence[float]) -> int:
+    """The place among neighbouring factors that figures speak for: near the best and least far from where
+    factors do nothing. [factors, episodes], nan = no say; distances: by factor."""
     table = table[:, ~np.isnan(table).any(axis=0)]
-    neutral = GAMMA_FACTORS.index(1.0)
     if not table.shape[1]:
-        return neutral
+        return int(np.argmin(distances))
     padded = np.pad(table, [(1, 1), (0, 0)], mode="edge")
     smooth = (padded[:-2] + 2.0 * padded[1:-1] + padded[2:]) / 4.0
     short = smooth[smooth.mean(axis=1).argmax()] - smooth
     error = short.std(axis=1) / np.sqrt(short.shape[1])
     near = np.flatnonzero(short.mean(axis=1) <= error)
-    return int(min(near, key=lambda place: abs(np.log(GAMMA_FACTORS[place] / GAMMA_FACTORS[neutral]))))
+    return min(near.tolist(), key=lambda place: distances[place])
 
 
 def _tables(
@@ -98,10 +115,11 @@ def _tables(
     users: IntArray,
     shots: Sequence[int],
     factors: Sequence[float],
+    parts_by: Callable[[ScoreParts], tuple[FloatArray, FloatArray]],
 ) -> FloatArray:
-    """NDCG@10 by number of shots, task and factor of the fast weights, over people and moments: [shots, T,
-    factors, B], nan where nothing is wanted or a moment has no room for the shots. Numbers of shots that no
-    moment has room for are left out, and so are all where nobody has enough events."""
+    """NDCG@10 of scores + factor · more by number of shots, task and factor, over people and moments: [shots,
+    T, factors, B], nan where nothing is wanted or a moment has no room for the shots. Numbers of shots that
+    no moment has room for are left out, and so are all where nobody has enough events."""
     moments = moments_for(data, users)
     users = _with_enough(data, users, moments)[:PEOPLE_LOOKED_AT]
     tables = []
@@ -110,7 +128,8 @@ def _tables(
         for before in moments.before:
             cuts = protocol_episodes(data, users, min(k, before), (before,), moments.query)
             if k <= before and len(cuts):
-                parts.append(_by_factor(model, data, cuts, factors, moments.query))
+                scores, more = parts_by(score_parts(model, data, cuts))
+                parts.append(_by_factor(data, cuts, scores, more, factors, moments.query))
             else:
                 parts.append(np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32))
         table = np.concatenate(parts, axis=2)
@@ -125,16 +144,20 @@ def _with_enough(data: TrainingData, users: IntArray, moments: Moments) -> IntAr
 
 
 def _by_factor(
-    model: WarmstartModel, data: TrainingData, cuts: Cuts, factors: Sequence[float], query: int
+    data: TrainingData,
+    cuts: Cuts,
+    fixed: FloatArray,
+    more: FloatArray,
+    factors: Sequence[float],
+    query: int,
 ) -> FloatArray:
-    off, fast = _scores(model, data, cuts)
     had = excluded(events_so_far(data, cuts), data.num_items) > 0
     targets, there, labels = query_sets(data, cuts, query)
     table = np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32)
     for task, wanted in enumerate((there, there * (labels >= LIKED_LABEL))):
         some = wanted.any(axis=1)
         for place, factor in enumerate(factors):
-            scores = off[some, task] + factor * fast[some, task]
+            scores = fixed[some, task] + factor * more[some, task]
             scores[had[some]] = -np.inf
             table[task, place, some] = ndcg_at_10(scores, targets[some], wanted[some])
     return table
@@ -155,13 +178,33 @@ def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> Floa
 
 def episode_scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray:
     """Raw scores of the whole catalogue. [B, T, N] float32."""
-    off, fast = _scores(model, data, cuts)
-    scores: FloatArray = off + fast
+    parts = score_parts(model, data, cuts)
+    scores: FloatArray = parts.off + parts.fast + parts.kappa * parts.following
     return scores
 
 
-def _scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> tuple[FloatArray, FloatArray]:
-    """Raw scores without fast weights, and what fast weights add. [B, T, N] float32 each."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreParts:
+    """What raw scores are made of: off [B, T, N], without adaptation; fast [B, T, N], what fast weights add;
+    kappa [B, T, 1] of following [B, 1, N], how much items follow what the person has done. float32."""
+
+    off: FloatArray
+    fast: FloatArray
+    kappa: FloatArray
+    following: FloatArray
+
+    def by_gamma(self) -> tuple[FloatArray, FloatArray]:
+        """What stays as it is when γ changes, and what follows it."""
+        return self.off + self.kappa * self.following, self.fast
+
+    def by_kappa(self) -> tuple[FloatArray, FloatArray]:
+        """What there is without κ, and what κ is a factor of."""
+        return self.off + self.fast, np.broadcast_to(self.following, self.off.shape)
+
+
+def score_parts(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> ScoreParts:
+    """Of episodes, over the whole catalogue."""
+    config = model.config
     length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
     batch = episode_inputs(data, cuts, length)
     rows = model.item_rows()
@@ -169,9 +212,15 @@ def _scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> tuple[Floa
     inputs = {name: tf.constant(value) for name, value in batch.items() if name != "items"}
     inputs["input_rows"] = tf.gather(rows.input, batch["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, batch["items"]) * on
-    queries, _, _ = model.encode_adapt(inputs, tf.ones(len(cuts)))
-    fast_part = np.zeros(model.config.output_dim, np.float32)
-    fast_part[model.config.adapt_offset :][: model.config.adapt_dim] = 1.0
-    off = tf.einsum("btd,nd->btn", queries * (1.0 - fast_part), rows.output)
-    fast = tf.einsum("btd,nd->btn", queries * fast_part, rows.output)
-    return off.numpy(), fast.numpy()
+    encoded = model.encode_adapt(inputs, tf.ones(len(cuts)))
+    fast_part = np.zeros(config.output_dim, np.float32)
+    fast_part[config.adapt_offset :][: config.adapt_dim] = 1.0
+    off = tf.einsum("btd,nd->btn", encoded.queries * (1.0 - fast_part), rows.output).numpy()
+    fast = tf.einsum("btd,nd->btn", encoded.queries * fast_part, rows.output).numpy()
+    place = slice(config.transition_offset, config.transition_offset + config.transition_width)
+    kappa = encoded.queries[..., place].numpy().sum(axis=-1, keepdims=True)
+    trail = encoded.trail.numpy()
+    latest = min(trail.shape[1], length)
+    items = np.where(batch["mask"] > 0, batch["items"], -1)[:, length - latest :]
+    following = model.transitions.following_all(items, trail[:, trail.shape[1] - latest :])
+    return ScoreParts(off, fast, kappa, following[:, None])

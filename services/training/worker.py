@@ -126,7 +126,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     pretraining = replace(pretraining, steps=job.pretrain_steps or pretraining.steps)
     meta_training = replace(chosen.meta, steps=job.meta_steps or chosen.meta.steps)
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
-    body = new_model(replace(sizes, adapter=NO_ADAPTER), data, seed=job.seed, strategy=strategy)
+    body = new_model(_unadapted(sizes), data, seed=job.seed, strategy=strategy)
 
     def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> dict[str, float]:
         """One stage of the body, unless it is done already."""
@@ -252,9 +252,14 @@ def _do_body_arm(
 
 
 def _with_adapter(sizes: Any, arm: Arm) -> Any:
-    if _adapts_body(arm):
-        return replace(sizes, adapter=NO_ADAPTER)
+    if _adapts_body(arm) or arm.adapter == NO_ADAPTER:
+        return _unadapted(sizes)
     return replace(sizes, adapter=arm.adapter, adapter_settings=dict(arm.settings))
+
+
+def _unadapted(sizes: Any) -> Any:
+    """Without what adapts a person: no fast weights, and no transitions."""
+    return replace(sizes, adapter=NO_ADAPTER, successors=0)
 
 
 def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from shared.adapters.amortised import AmortisedAdapter
 from shared.adapters.base import Adapted, Adapter, Support
 from shared.adapters.body import BodyAdapter
+from shared.adapters.evidence import CHOSEN
 from shared.adapters.finetune import FineTuneAdapter
 from shared.adapters.gradient import GradientAdapter
 from shared.adapters.maml import MamlAdapter
@@ -47,6 +48,7 @@ __all__ = [
     "ADAPTERS",
     "BODY",
     "BODY_ADAPTERS",
+    "CHOSEN",
     "HEAD",
     "Adapted",
     "Adapter",

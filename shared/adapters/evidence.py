@@ -20,7 +20,7 @@ _DAY_S = 24 * 3600.0
 # Prior pseudo-events behind the scale of the posterior, each of squared size 1.
 _PRIOR_EVENTS = 4.0
 # The label of a middling rating; from here on an event counts as a choice.
-_CHOSEN = 0.2
+CHOSEN = 0.2
 # How much of its label a low rating pushes by. NDCG@10 with fast weights on three development splits of
 # MovieLens-100K: .2006 with a half, .1996 with all of it.
 _LOW_RATING = 0.5
@@ -46,7 +46,7 @@ class EvidenceAdapter(Adapter):
 
     y_t = label for dislikes and skips, half of it for low ratings: all of them push. Otherwise
     ρ_t + (1 − ρ_t)·label: to have chosen an item at all foretells more of its kind (which is why a low rating
-    pushes by half). Labels below `_CHOSEN` have the smaller a share of ρ the nearer they are to 0 (a dwell of
+    pushes by half). Labels below `CHOSEN` have the smaller a share of ρ the nearer they are to 0 (a dwell of
     a second is no choice). ρ is a setting by task, not learned: by likelihood it comes out far below what
     ranks best (on MovieLens the mere fact of a rating predicts the next film better than its value).
     """
@@ -80,7 +80,7 @@ class EvidenceAdapter(Adapter):
         """y_t. [B, L], [B, L] → [B, L, T]."""
         low = tf.equal(actions, int(Action.RATING)) & (labels < 0.0)
         labels = tf.where(low, _LOW_RATING * labels, labels)
-        share = np.asarray(self.chosen, np.float32) * tf.clip_by_value(labels[..., None] / _CHOSEN, 0.0, 1.0)
+        share = np.asarray(self.chosen, np.float32) * tf.clip_by_value(labels[..., None] / CHOSEN, 0.0, 1.0)
         return share + (1.0 - share) * labels[..., None]
 
     def age_weights(self, ages_s: Tensor, mask: Tensor) -> Tensor:

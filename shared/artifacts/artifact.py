@@ -19,6 +19,7 @@ from shared.artifacts.layout import (
     ITEMS_SCHEMA,
     ROW_DTYPES,
     SAVED_MODEL_DIR,
+    TRANSITION_DTYPES,
     VocabularyItem,
     row_file,
 )
@@ -26,6 +27,7 @@ from shared.artifacts.manifest import MANIFEST_FILE, Manifest
 from shared.domain import FloatArray, ModelRef
 from shared.errors import ArtifactError
 from shared.limits import id_rule
+from shared.transitions import Transitions
 
 _CHECKED_ROWS = 65536  # rows looked at in one go when checking for finite values
 
@@ -46,13 +48,14 @@ class ArtifactRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """One verified version. Row i of `rows` belongs to `item_ids[i]`."""
+    """One verified version. Row i of `rows` and `transitions` belongs to `item_ids[i]`."""
 
     ref: ModelRef
     path: Path
     manifest: Manifest
     item_ids: tuple[str, ...]
     rows: ArtifactRows
+    transitions: Transitions
 
     @property
     def saved_model(self) -> Path:
@@ -81,7 +84,9 @@ def open_artifact(path: Path, ref: ModelRef) -> Artifact:
         kind: _read_rows(path / row_file(kind), (len(item_ids), getattr(dims, kind)), dtype)
         for kind, dtype in ROW_DTYPES.items()
     }
-    return Artifact(ref, path, manifest, item_ids, ArtifactRows(**rows))
+    return Artifact(
+        ref, path, manifest, item_ids, ArtifactRows(**rows), _read_transitions(path, manifest, item_ids)
+    )
 
 
 def files_of(path: Path) -> Iterator[str]:
@@ -107,7 +112,8 @@ def sha256_of(file: Path) -> str:
 
 
 def _verify_files(path: Path, manifest: Manifest) -> None:
-    needed = {ITEMS_FILE, *(row_file(kind) for kind in ROW_DTYPES), f"{SAVED_MODEL_DIR}/saved_model.pb"}
+    kinds = [*ROW_DTYPES, *(TRANSITION_DTYPES if manifest.dims.successors else ())]
+    needed = {ITEMS_FILE, *(row_file(kind) for kind in kinds), f"{SAVED_MODEL_DIR}/saved_model.pb"}
     for name in sorted(needed - manifest.files.keys()):
         raise ArtifactError(
             f"{path / MANIFEST_FILE}: files must name {name!r}, got {len(manifest.files)} others"
@@ -145,6 +151,24 @@ def _read_item_ids(file: Path) -> tuple[str, ...]:
             raise ArtifactError(f"{file}: item_id of row {row} {rule}, got {item_id!r}")
         seen.add(item_id)
     return item_ids
+
+
+def _read_transitions(path: Path, manifest: Manifest, item_ids: tuple[str, ...]) -> Transitions:
+    """An empty table where the version has none."""
+    size = len(item_ids)
+    width = manifest.dims.successors
+    if not width:
+        return Transitions.none(size, 0)
+    items, weights = (
+        _read_rows(path / row_file(kind), (size, width), dtype) for kind, dtype in TRANSITION_DTYPES.items()
+    )
+    for kind, array, low, high in (("successors", items, -1, size - 1), ("follows", weights, 0.0, 1.0)):
+        bad = np.argwhere((array < low) | (array > high))
+        if len(bad):
+            row, column = bad[0].tolist()
+            got = f"{array[row, column]} in row {row}, column {column}"
+            raise ArtifactError(f"{path / row_file(kind)}: values must be {low}..{high}, got {got}")
+    return Transitions(np.asarray(items), np.asarray(weights))
 
 
 def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -5,8 +5,12 @@ items.parquet       row, item_id, title, categories: the vocabulary, in the orde
 rows/id.npy         [N, id]       float32   learned id embeddings
 rows/input.npy      [N, input]    float32   e_i
 rows/support.npy    [N, support]  float32   ψ_i
-rows/output.npy     [N, output]   float32   [v_i ; φ_i ; b_i]
+rows/output.npy     [N, output]   float32   [v_i ; φ_i ; … ; b_i]
 rows/content.npy    [N, content]  float16   content embeddings; zeros for items without text
+rows/successors.npy [N, successors] int32   rows of the items that follow item i; −1 where there are fewer
+rows/follows.npy    [N, successors] float32 how strongly they do, see `shared.transitions`
+
+The last two only where the manifest's dims have successors.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ ROW_DTYPES: Mapping[str, np.dtype[Any]] = {
     "output": np.dtype("<f4"),
     "content": np.dtype("<f2"),
 }
+# Of transitions, where there are any.
+TRANSITION_DTYPES: Mapping[str, np.dtype[Any]] = {"successors": np.dtype("<i4"), "follows": np.dtype("<f4")}
 ITEMS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),
@@ -54,6 +60,11 @@ def row_file(kind: str) -> str:
     return f"rows/{kind}.npy"
 
 
+def has_transitions(rows: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether there is a table of them, which a catalogue of no items may have as well."""
+    return "successors" in rows and rows["successors"].shape[1] > 0
+
+
 def write_items(directory: Path, items: Sequence[VocabularyItem]) -> None:
     """Writes `items.parquet`; item i is row i of every `rows/*.npy`."""
     table = pa.table(
@@ -69,11 +80,13 @@ def write_items(directory: Path, items: Sequence[VocabularyItem]) -> None:
 
 
 def write_rows(directory: Path, rows: Mapping[str, NDArray[Any]]) -> None:
-    """Writes `rows/<kind>.npy` of each kind in ROW_DTYPES, cast to its dtype. Arrays: [N, width].
+    """Writes `rows/<kind>.npy` of each kind in ROW_DTYPES, cast to its dtype, and of transitions where they
+    have a width. Arrays: [N, width].
 
     Raises KeyError where a kind is missing.
     """
     (directory / "rows").mkdir(exist_ok=True)
-    for kind, dtype in ROW_DTYPES.items():
+    kinds = {**ROW_DTYPES, **TRANSITION_DTYPES} if has_transitions(rows) else ROW_DTYPES
+    for kind, dtype in kinds.items():
         array = np.ascontiguousarray(rows[kind], dtype=dtype)
         np.save(directory / row_file(kind), array, allow_pickle=False)

@@ -25,7 +25,10 @@ class Dims:
     """Widths of the item rows.
 
     An output row is [v_i (adapt_offset wide) ; φ_i (adapt wide) ; what ratings are adapted by (rating wide) ;
-    one bias a task].
+    0, the place of transitions, where there are successors ; one bias a task].
+
+    trail: of how many events, the latest, `encode_adapt` says what they count to go out from; successors: how
+    many the table of transitions keeps of an item.
     """
 
     id: int
@@ -36,11 +39,18 @@ class Dims:
     adapt: int
     adapt_offset: int
     rating: int = 0
+    trail: int = 0
+    successors: int = 0
 
     @property
     def taste(self) -> int:
         """Width of [v_i ; φ_i], the part of an output row that says what is alike."""
         return self.adapt_offset + self.adapt
+
+    @property
+    def transition(self) -> int:
+        """The dimension of transitions in an output row and in a query, where there are any."""
+        return self.taste + self.rating
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +157,19 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     yield "version", version_rule(m.version), m.version, not version_rule(m.version)
     for name in ("id", "content", "input", "support", "output", "adapt_offset"):
         yield f"dims.{name}", "must be at least 1", getattr(d, name), getattr(d, name) >= 1
-    for name in ("adapt", "rating"):
+    for name in ("adapt", "rating", "trail", "successors"):
         yield f"dims.{name}", "must be at least 0", getattr(d, name), getattr(d, name) >= 0
-    parts = d.taste + d.rating + len(m.tasks)
+    yield (
+        "dims.trail",
+        "must be above 0 with successors, else 0",
+        d.trail,
+        (d.trail > 0) == (d.successors > 0),
+    )
+    place = int(d.successors > 0)
+    parts = d.transition + place + len(m.tasks)
     yield (
         "dims.output",
-        f"must be adapt_offset + adapt + rating + tasks = {parts}",
+        f"must be adapt_offset + adapt + rating + {place} for transitions + tasks = {parts}",
         d.output,
         d.output == parts,
     )

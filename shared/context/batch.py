@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,8 @@ class ModelInputs:
     content_profile  [B, content_dim]     float32
     social_profile   [B, content_dim]     float32
     request          [B, REQUEST_DIM]     float32  hashed device and surface, time of day and week
+
+    item_ids: of each person's events, the latest last; not for the model.
     """
 
     input_rows: FloatArray
@@ -56,16 +58,20 @@ class ModelInputs:
     content_profile: FloatArray
     social_profile: FloatArray
     request: FloatArray
+    item_ids: tuple[tuple[str, ...], ...] = ()
 
     def as_dict(self) -> dict[str, NDArray[Any]]:
         """By signature input name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in _SIGNATURE}
 
     @property
     def shots(self) -> IntArray:
         """[B] int32: events adapted on."""
         shots: IntArray = self.mask.sum(axis=1).astype(np.int32)
         return shots
+
+
+_SIGNATURE = tuple(name for name in ModelInputs.__annotations__ if name != "item_ids")
 
 
 def bucket_for(num_events: int, buckets: Sequence[int]) -> int:
@@ -113,6 +119,10 @@ def build_inputs(contexts: Sequence[UserContext], rows: RowLookup, buckets: Sequ
         content_profile=np.stack([c.content_profile for c in contexts]).astype(np.float32),
         social_profile=np.stack([c.social_profile for c in contexts]).astype(np.float32),
         request=_stack([request_vector(c.request) for c in contexts], REQUEST_DIM),
+        item_ids=tuple(
+            tuple(context.history.item_ids[place] for place in places)
+            for context, (places, _) in zip(contexts, known, strict=True)
+        ),
     )
 
 

@@ -28,12 +28,14 @@ ROW_BATCHES = (1, 16, 256)
 class Adaptation:
     """What `encode_adapt` gives for B people.
 
-    queries: [B, T, output_dim]; factor: [B, R, adapt_dim]; scale: [B]. float32.
+    queries: [B, T, output_dim]; factor: [B, R, adapt_dim]; scale: [B]; trail: [B, dims.trail], what the
+    latest events count to go out from, the newest last. float32.
     """
 
     queries: FloatArray
     factor: FloatArray
     scale: FloatArray
+    trail: FloatArray
 
 
 class ServedModel:
@@ -71,8 +73,12 @@ class ServedModel:
         count = len(adapt)
         fed = {**inputs.as_dict(), "adapt": adapt}
         out = self._encode_adapt(_padded(fed, padded_size(count, ADAPT_BATCHES)))
+        none = np.zeros((count, 0), np.float32)
         return Adaptation(
-            out["queries"][:count], out["uncertainty_factor"][:count], out["uncertainty_scale"][:count]
+            out["queries"][:count],
+            out["uncertainty_factor"][:count],
+            out["uncertainty_scale"][:count],
+            out["trail"][:count] if "trail" in out else none,
         )
 
     @cached_property
@@ -110,7 +116,7 @@ class ServedModel:
                 out = self.encode_adapt(
                     _blank_inputs(self.manifest.dims, count, length), np.ones(count, np.float32)
                 )
-                self._require_finite("encode_adapt", out.queries, out.factor, out.scale)
+                self._require_finite("encode_adapt", out.queries, out.factor, out.scale, out.trail)
 
     def warm_item_rows(self, artifact: Artifact) -> None:
         """Runs `item_rows` in every shape on the artifact's own items, with and without their ids.
@@ -150,12 +156,11 @@ def _padded(arrays: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[
 
 def _blank_inputs(dims: Dims, count: int, length: int) -> ModelInputs:
     """The inputs of people of whom nothing is known."""
-    return ModelInputs(
-        **{
-            name: np.zeros((count, *(length if n is None else n for n in shape[1:])), dtype)
-            for name, (dtype, shape) in _input_specs(dims).items()
-        }
-    )
+    arrays: dict[str, Any] = {
+        name: np.zeros((count, *(length if n is None else n for n in shape[1:])), dtype)
+        for name, (dtype, shape) in _input_specs(dims).items()
+    }
+    return ModelInputs(**arrays)
 
 
 def _input_specs(dims: Dims) -> dict[str, tuple[str, Shape]]:
@@ -186,6 +191,7 @@ def _signatures(m: Manifest) -> dict[str, tuple[dict[str, tuple[str, Shape]], di
                 "queries": ("float32", (None, len(m.tasks), d.output)),
                 "uncertainty_factor": ("float32", (None, m.uncertainty_rank, d.adapt)),
                 "uncertainty_scale": ("float32", (None,)),
+                **({"trail": ("float32", (None, d.trail))} if d.trail else {}),
             },
         ),
         "item_rows": (

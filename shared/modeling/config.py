@@ -43,6 +43,8 @@ class ModelConfig:
     events of the last one are read.
     reach: how many of these, the latest, the encoder and the fast weights of choices read; the ratings among
     the others count, too.
+    successors: items that the artifact keeps of those that follow an item, see `shared.transitions`; 0 = no
+    such table.
     uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
     dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
     feature_dropout: share of people whose profile or request vectors are hidden in training.
@@ -60,6 +62,7 @@ class ModelConfig:
     content_hidden: int = 128
     buckets: tuple[int, ...] = (8, 20, 64)
     reach: int = 20
+    successors: int = 200
     uncertainty_rank: int = 16
     dropout: float = 0.3
     row_dropout: float = 0.2
@@ -75,8 +78,9 @@ class ModelConfig:
         for name in ("dropout", "row_dropout", "adapt_dropout", "feature_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise InvalidInput.of(name, "must be in [0, 1)", getattr(self, name))
-        if self.rating_dim < 0:
-            raise InvalidInput.of("rating_dim", "must be at least 0", self.rating_dim)
+        for name in ("rating_dim", "successors"):
+            if getattr(self, name) < 0:
+                raise InvalidInput.of(name, "must be at least 0", getattr(self, name))
         if self.dim % self.heads:
             raise InvalidInput.of("heads", f"must divide dim {self.dim}", self.heads)
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
@@ -113,9 +117,24 @@ class ModelConfig:
         return self.dim + self.adapt_dim
 
     @property
+    def transition_offset(self) -> int:
+        """The dimension of an output row that says, once a person is known, how much the item follows what
+        they have done; and of a query how much that counts."""
+        return self.taste_dim + self.rating_width
+
+    @property
+    def transition_width(self) -> int:
+        return int(self.successors > 0)
+
+    @property
+    def trail(self) -> int:
+        """Events, the latest, that transitions go out from."""
+        return min(self.reach, self.max_length) if self.successors else 0
+
+    @property
     def output_dim(self) -> int:
-        """[v ; φ ; u ; 1 ; one bias a task]."""
-        return self.dim + self.adapt_dim + self.rating_width + len(self.tasks)
+        """[v ; φ ; u ; 1 ; 0, the place of transitions ; one bias a task]."""
+        return self.transition_offset + self.transition_width + len(self.tasks)
 
     @property
     def row_dims(self) -> dict[str, int]:

@@ -46,8 +46,14 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         def encode_adapt(*values: Tensor) -> dict[str, Tensor]:
             inputs = dict(zip(input_specs(config), values, strict=True))
             adapt = inputs.pop("adapt")
-            queries, factor, scale = model.encode_adapt(inputs, adapt)
-            return {"queries": queries, "uncertainty_factor": factor, "uncertainty_scale": scale}
+            found = model.encode_adapt(inputs, adapt)
+            trail = {"trail": found.trail} if config.successors else {}
+            return {
+                "queries": found.queries,
+                "uncertainty_factor": found.factor,
+                "uncertainty_scale": found.scale,
+                **trail,
+            }
 
         @tf.function(
             input_signature=[
@@ -73,7 +79,8 @@ def export_saved_model(model: WarmstartModel, directory: str | Path) -> None:
 
 
 def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
-    """The catalogue's rows by file name: id, input, support, output (float32) and content (float16)."""
+    """The catalogue's rows by file name: id, input, support, output (float32), content (float16), and of its
+    transitions successors (int32) and follows (float32)."""
     rows = model.item_rows()
     return {
         "id": model.id_rows(model.content_rows()).numpy(),
@@ -81,6 +88,8 @@ def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
         "support": rows.support.numpy(),
         "output": rows.output.numpy(),
         "content": model.catalogue_content.numpy().astype(np.float16),
+        "successors": model.transitions.items,
+        "follows": model.transitions.weights,
     }
 
 
@@ -101,4 +110,6 @@ def manifest_dims(config: ModelConfig) -> dict[str, int]:
         "adapt": config.adapt_dim,
         "adapt_offset": config.adapt_offset,
         "rating": config.rating_width,
+        "trail": config.trail,
+        "successors": config.successors,
     }

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from shared.modeling.config import CHOICES, ModelConfig
 from shared.modeling.encoder import COUNT_KNOTS, hat_features
+from shared.transitions import FADING
 
 Tensor = Any
 # The same at every k: δ is a posterior mean, which grows with the evidence by itself. With its growth taken
@@ -20,8 +21,11 @@ GAMMA_AT_START = 12.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
-    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 0 ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ; δ ; 1_t] for
-    ratings: τ and γ are scales by task and number of shots k, which training chooses.
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 0 ; κ_k ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ; δ ; 0 ;
+    1_t] for ratings: τ, γ and κ are scales by task and number of shots k, which training chooses.
+
+    κ is of transitions (`shared.transitions`): how much it counts that an item follows what the person has
+    done. 0 until `services.training.follow` has chosen it.
 
     Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
     sure the prior is (there is no δ yet). A rating's δ is in stars and has no scale; its last number says how
@@ -42,6 +46,10 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
             name="log_gamma",
             shape=(knots - 1, len(CHOICES)),
             initializer=keras.initializers.Constant(math.log(GAMMA_AT_START)),
+        )
+        # Chosen on validation people, not learned: training people's own events are in the table.
+        self.kappa = self.add_weight(
+            name="kappa", shape=(knots - 1, len(CHOICES)), initializer="zeros", trainable=False
         )
         # Raw score + offset is what a task's link and loss read.
         self.offsets = self.add_weight(name="offsets", shape=(self.num_tasks,), initializer="zeros")
@@ -66,9 +74,27 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         gamma = tf.exp(tf.concat([self.log_gamma.value[:1], self.log_gamma.value], axis=0))
         return tf.matmul(hat_features(shots, COUNT_KNOTS), gamma)
 
-    def call(self, state: Tensor, fast_weights: Tensor, ratings: Tensor, shots: Tensor) -> Tensor:
+    def transition_scales(self, shots: Tensor) -> Tensor:
+        """κ_k, by choice; 0 at k = 0. shots [B] → [B, 2]."""
+        kappa = tf.pad(self.kappa.value, [[1, 0], [0, 0]])
+        return tf.matmul(hat_features(shots, COUNT_KNOTS), kappa)
+
+    def trail(self, counts: Tensor, mask: Tensor) -> Tensor:
+        """What each event counts as one to go out from, exp(−FADING · places from the end), 1 in all; zeros
+        where nothing counts.
+
+        counts [B, L]: 0 to 1, of how much a choice each is; mask [B, L]. Returns [B, L].
+        """
+        places = tf.cumsum(mask, axis=1, exclusive=True, reverse=True)
+        weights = counts * mask * tf.exp(-FADING * places)
+        return tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True))
+
+    def call(
+        self, state: Tensor, fast_weights: Tensor, ratings: Tensor, kappa: Tensor, shots: Tensor
+    ) -> Tensor:
         """state [B, D], fast_weights of choices [B, 2, A], of ratings [B, R + 2] (unused where the model has
-        no such task), shots [B] → queries [B, T, output_dim]."""
+        no such task), kappa [B, 2] (unused where it has no transitions), shots [B] → queries
+        [B, T, output_dim]."""
         batch, choices, tasks = tf.shape(state)[0], len(CHOICES), self.num_tasks
         fast = fast_weights * self.scales(shots)[..., None]
         select = tf.broadcast_to(tf.eye(tasks), [batch, tasks, tasks])
@@ -76,4 +102,6 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         if tasks > choices:
             parts.append(tf.pad(ratings[:, None, :-1], [[0, 0], [choices, 0], [0, 0]]))
             select += tf.pad(ratings[:, None, -1:], [[0, 0], [choices, 0], [choices, 0]])
+        if self.config.successors:
+            parts.append(tf.pad(kappa, [[0, 0], [0, tasks - choices]])[..., None])
         return tf.concat([*parts, select], axis=-1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.adapters import Ratings, Support, make_adapter
+from shared.adapters import CHOSEN, Ratings, Support, make_adapter
 from shared.domain import Action, FloatArray
 from shared.modeling.config import RATING_TASK, ModelConfig
 from shared.modeling.encoder import Encoder, Inputs, last_state
@@ -17,6 +17,7 @@ from shared.modeling.heads import Heads
 from shared.modeling.initial import ContentProjection, content_projection
 from shared.modeling.item_tower import ItemRows, ItemTower
 from shared.modeling.random import SILENCE, Noise
+from shared.transitions import Transitions
 
 Tensor = Any
 # Parts whose tables hold the whole row of an item: what its content says comes off its id embedding again.
@@ -26,10 +27,22 @@ _WHOLE = ("psi", "phi", "r")
 _EVENT_INPUTS = ("input_rows", "support_rows", "actions", "values", "labels", "ages_s", "mask")
 
 
+class Encoded(NamedTuple):
+    """What the model makes of B people: queries [B, T, output_dim]; the posterior of their fast weights,
+    factor [B, R, adapt_dim] and scale [B]; trail [B, config.trail], what their latest events count to go out
+    from, the newest last."""
+
+    queries: Tensor
+    factor: Tensor
+    scale: Tensor
+    trail: Tensor
+
+
 class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
     """Training's view of the model; `export.py` cuts the artifact out of it.
 
     content: [N, content_dim] float32, the catalogue's content embeddings (kept, not trained).
+    `transitions`: the table that goes into the artifact, found when training is done (not in `state_arrays`).
     All variables are made here, so build it under the strategy's scope.
     """
 
@@ -39,6 +52,7 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         self.config = config
         self.num_items = len(content)
         self.catalogue_content = tf.constant(content, tf.float32)
+        self.transitions = Transitions.none(len(content), config.successors)
         self.tower = ItemTower(config)
         self.encoder = Encoder(config)
         self.heads = Heads(config)
@@ -93,13 +107,9 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         kept = tf.ones(tf.shape(ids)[:1]) if present is None else present
         return self.tower.fuse(ids, kept, content)
 
-    def encode_adapt(
-        self, inputs: Inputs, adapt: Tensor, noise: Noise = SILENCE
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of people → queries [B, T, output_dim], factor [B, R, adapt_dim], scale [B].
-
-        inputs: those of `shared.context.batch.ModelInputs`; adapt: [B] float32, 1 = fast weights on.
-        """
+    def encode_adapt(self, inputs: Inputs, adapt: Tensor, noise: Noise = SILENCE) -> Encoded:
+        """inputs: those of `shared.context.batch.ModelInputs`; adapt: [B] float32, 1 = fast weights and
+        transitions on, 0 = off."""
         latest = {**inputs, **{name: inputs[name][:, -self.config.reach :] for name in _EVENT_INPUTS}}
         state = last_state(self.encoder(latest, noise=noise), latest["mask"])
         rows = latest["support_rows"][..., : self.config.adapt_dim]
@@ -109,10 +119,22 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         if self.config.rating_dim:
             stars = self.adapter.star_weights(self.ratings(inputs)) * adapt[:, None]
         shots = tf.reduce_sum(latest["mask"], axis=1)
-        queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], stars, shots)
+        kappa = self.heads.transition_scales(shots) * adapt[:, None]
+        queries = self.heads(state, adapted.fast_weights * adapt[:, None, None], stars, kappa, shots)
         # The posterior is of the fast weights of choices as they stand in a query, so it is scaled like them.
         scale = adapted.scale * tf.reduce_mean(tf.abs(self.heads.scales(shots)), axis=1) * adapt
-        return queries, adapted.factor * adapt[:, None, None], scale
+        trail = self.trail(latest) * adapt[:, None]
+        return Encoded(queries, adapted.factor * adapt[:, None, None], scale, trail)
+
+    def trail(self, latest: Inputs) -> Tensor:
+        """What follows a rating says little of whether it was a good one, so all of them count; other events
+        count by how much of a choice they are."""
+        length = self.config.trail
+        rating = tf.equal(latest["actions"], int(Action.RATING))
+        counts = tf.where(rating, 1.0, tf.clip_by_value(latest["labels"] / CHOSEN, 0.0, 1.0))
+        weights = self.heads.trail(counts, latest["mask"])[:, -length:] if length else counts[:, :0]
+        missing = tf.maximum(length - tf.shape(weights)[1], 0)
+        return tf.ensure_shape(tf.pad(weights, [[0, 0], [missing, 0]]), [None, length])
 
     def ratings(self, inputs: Inputs) -> Ratings:
         """The ratings among all events of a batch, less what everybody thinks."""

@@ -89,8 +89,9 @@ class ModelSource:
         exclude = sorted(draft.hidden)[:MAX_EXCLUDED]
         if also and sum(s.limit for s in searches) + len(also.item_ids) > _MOST_SCORED:
             also = None
+        trail = draft.taste.user.trail if isinstance(draft.taste, Adapted) else None
         answer = await self._scoring.retrieve(
-            draft.domain, searches, version=version, exclude=exclude, also=also
+            draft.domain, searches, version=version, exclude=exclude, also=also, trail=trail
         )
         return answer.hits[0], answer.hits[1] if len(searches) > 1 else None, answer.scores
 

@@ -84,7 +84,7 @@ def evaluate_feedback(
     moments = np.array([p.time_ms[-1] for p in pasts], np.int64)
     social = social_profiles(data, questions.users, moments)
     rows = served.rows(data.item_ids)
-    near = unit_rows(np.nan_to_num(rows[:, : served.artifact.manifest.dims.taste]))
+    near = unit_rows(np.nan_to_num(rows.output[:, : served.artifact.manifest.dims.taste]))
 
     def scored(histories: list[Past]) -> FloatArray:
         people = zip(questions.users, histories, social, moments, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -12,7 +12,8 @@ from services.training.settings import MIX
 from shared.artifacts import Artifact
 from shared.calibration import shares, task_values
 from shared.context.batch import build_inputs
-from shared.domain import FloatArray, TaskInfo, UserContext
+from shared.context.trail import trail_of
+from shared.domain import FloatArray, IntArray, TaskInfo, Trail, UserContext
 from shared.errors import InvalidInput
 from shared.inference.model import ADAPT_BATCHES, ServedModel
 from shared.items import ItemRows, LiveItems
@@ -22,12 +23,31 @@ _BATCH = ADAPT_BATCHES[-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ServedRows:
+    """Items to be scored: output [N, output_dim] float32, NaN for items without rows; trained [N] int32,
+    their rows in the artifact, −1 where they have none."""
+
+    output: FloatArray
+    trained: IntArray
+
+    def __getitem__(self, places: IntArray) -> ServedRows:
+        return ServedRows(self.output[places], self.trained[places])
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ServedArtifact:
-    """A loaded artifact and the rows of the catalogue, items that it never saw included."""
+    """A loaded artifact and the rows of the catalogue, items that it never saw included.
+
+    follows: whether scores count what follows a person's events, as servers do.
+    """
 
     artifact: Artifact
     model: ServedModel
     items: LiveItems
+    follows: bool = True
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int = 1) -> ServedArtifact:
@@ -42,42 +62,58 @@ class ServedArtifact:
         self.items.apply(new)
 
     def scores(
-        self, contexts: Sequence[UserContext], rows: FloatArray, *, task: str, adapt: bool = True
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, adapt: bool = True
     ) -> FloatArray:
-        """What lists of each person are ranked by, see `ranking`. rows: [N, output_dim]. [B, N] float32, NaN
-        where a row is."""
+        """What lists of each person are ranked by, see `ranking`. [B, N] float32, NaN where a row is."""
         result = np.zeros((len(contexts), len(rows)), np.float32)
-        for place, (queries, shots) in enumerate(self._adapted(contexts, adapt)):
-            result[place] = ranking(rows @ queries.T, self.artifact.manifest.tasks, shots, task)
+        for place, (raw, shots) in enumerate(self._raw(contexts, repeat(rows), adapt)):
+            result[place] = ranking(raw, self.artifact.manifest.tasks, shots, task)
         return result
 
     def values(
-        self, contexts: Sequence[UserContext], rows: FloatArray | Sequence[FloatArray], *, adapt: bool = True
+        self, contexts: Sequence[UserContext], rows: ServedRows | Sequence[ServedRows], *, adapt: bool = True
     ) -> Iterator[FloatArray]:
         """Every task's values, probabilities or stars, of the same rows for all or of each person's own.
 
-        rows: [N, output_dim], or one such array for each person. Yields [N, T] float32 for each person.
+        Yields [N, T] float32 for each person.
         """
-        of_each = repeat(rows) if isinstance(rows, np.ndarray) else rows
-        for own, (queries, shots) in zip(of_each, self._adapted(contexts, adapt), strict=False):
-            yield task_values(own @ queries.T, self.artifact.manifest.tasks, shots)
+        of_each = repeat(rows) if isinstance(rows, ServedRows) else rows
+        for raw, shots in self._raw(contexts, of_each, adapt):
+            yield task_values(raw, self.artifact.manifest.tasks, shots)
 
-    def _adapted(self, contexts: Sequence[UserContext], adapt: bool) -> Iterator[tuple[FloatArray, int]]:
-        """Each person's queries [T, output_dim] and number of shots."""
+    def _raw(
+        self, contexts: Sequence[UserContext], rows: Iterable[ServedRows], adapt: bool
+    ) -> Iterator[tuple[FloatArray, int]]:
+        """Each person's raw scores of the rows [N, T], and number of shots."""
+        dims, transitions = self.artifact.manifest.dims, self.artifact.transitions
+        for own, (queries, trail, shots) in zip(rows, self._adapted(contexts, adapt), strict=False):
+            raw = own.output @ queries.T
+            if trail is not None and self.follows:
+                following = np.zeros(len(transitions.items) + 1, np.float32)  # the last one of items without
+                items, values = transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
+                following[items] = values
+                raw += following[own.trained][:, None] * queries[:, dims.transition]
+            yield raw, shots
+
+    def _adapted(
+        self, contexts: Sequence[UserContext], adapt: bool
+    ) -> Iterator[tuple[FloatArray, Trail | None, int]]:
+        """Each person's queries [T, output_dim], trail and number of shots."""
         view, buckets = self.items.view, self.artifact.manifest.buckets
         for start in range(0, len(contexts), _BATCH):
             part = contexts[start : start + _BATCH]
             inputs = build_inputs(part, view, buckets)
             adapted = self.model.encode_adapt(inputs, np.full(len(part), float(adapt), np.float32))
-            yield from zip(adapted.queries, inputs.shots.tolist(), strict=True)
+            trails = map(trail_of, inputs.item_ids, adapted.trail)
+            yield from zip(adapted.queries, trails, inputs.shots.tolist(), strict=True)
 
-    def rows(self, item_ids: Sequence[str]) -> FloatArray:
-        """Output rows; NaN for items without rows. [N, output_dim] float32."""
+    def rows(self, item_ids: Sequence[str]) -> ServedRows:
+        """What `scores` and `values` want to have of items."""
         view = self.items.view
         slots = view.slots_of(item_ids)
         rows = view.columns["output"][slots]
         rows[slots < 0] = np.nan
-        return rows
+        return ServedRows(rows, self.items.trained_rows(item_ids))
 
     def task_number(self, task: str) -> int:
         """Its place among the tasks. Raises InvalidInput where the model has none of that name."""

@@ -55,9 +55,9 @@ class TimedModels:
 class Timed:
     """Medians over people, in milliseconds, of one person's whole call (served: of the median of rounds).
 
-    encode_ms: `encode_adapt` of the artifact without an adapter; encode_adapt_ms: of the one with it;
-    adapt_ms: of what the second takes more than the first; finetune_ms: fine-tuning the body, encoding with
-    it and scoring the catalogue.
+    encode_ms: `encode_adapt` of the artifact without an adapter; encode_adapt_ms: of the one with it, and the
+    look-up of what follows; adapt_ms: of what the second takes more than the first; finetune_ms: fine-tuning
+    the body, encoding with it and scoring the catalogue.
     """
 
     people: int
@@ -131,9 +131,18 @@ def _milliseconds(run: Callable[[], Any]) -> float:
 
 def _served(served: Any, person: UserContext) -> Callable[[], Any]:
     from shared.context.batch import build_inputs
+    from shared.context.trail import trail_of
 
     inputs = build_inputs([person], served.items.view, served.artifact.manifest.buckets)
-    return lambda: served.model.encode_adapt(inputs, np.ones(1, np.float32))
+
+    def run() -> None:
+        adapted = served.model.encode_adapt(inputs, np.ones(1, np.float32))
+        trail = trail_of(inputs.item_ids[0], adapted.trail[0])
+        if trail is not None:
+            rows = served.items.trained_rows(trail.item_ids)
+            served.artifact.transitions.following(rows, trail.weights)
+
+    return run
 
 
 def _fine_tuned(whole: Any, person: UserContext) -> Callable[[], Any]:

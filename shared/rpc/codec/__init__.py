@@ -22,10 +22,12 @@ from shared.rpc.codec.models import (
     decode_held_model,
     decode_model_ref,
     decode_queries,
+    decode_trail,
     encode_adapted_user,
     encode_held_model,
     encode_model_ref,
     encode_queries,
+    encode_trail,
 )
 from shared.rpc.codec.tensors import decode_floats, decode_tensor, encode_tensor
 from shared.rpc.codec.users import decode_relation, decode_user, encode_relation, encode_user
@@ -47,6 +49,7 @@ __all__ = [
     "decode_relation",
     "decode_request_context",
     "decode_tensor",
+    "decode_trail",
     "decode_user",
     "derived_event_id",
     "encode_adapted_user",
@@ -61,5 +64,6 @@ __all__ = [
     "encode_relation",
     "encode_request_context",
     "encode_tensor",
+    "encode_trail",
     "encode_user",
 ]

@@ -18,14 +18,16 @@ from shared.domain import (
     Link,
     ModelRef,
     TaskInfo,
+    Trail,
     Uncertainty,
 )
 from shared.errors import InvalidInput, Violation, violation
 from shared.limits import MAX_CATEGORY_BYTES, MAX_ID_BYTES, domain_rule, text_rule
-from shared.rpc.codec.checks import check_count, note_enum, path, raise_broken
+from shared.rpc.codec.checks import check_count, decode_ids, note_enum, path, raise_broken
 from shared.rpc.codec.tensors import decode_floats, encode_tensor
 
 MAX_TASKS = 64
+MAX_TRAIL = 1000
 
 
 def decode_model_ref(message: pb.ModelRef, *, field: str) -> ModelRef:
@@ -81,7 +83,8 @@ def decode_adapted_user(message: pb.AdaptedUser, *, field: str) -> AdaptedUser:
             message.uncertainty, path(field, "uncertainty"), output_dim=queries.shape[1]
         )
     model = decode_model_ref(message.model, field=path(field, "model"))
-    return AdaptedUser(model, tasks, queries, message.shots, uncertainty)
+    trail = decode_trail(message.trail, field=path(field, "trail")) if message.HasField("trail") else None
+    return AdaptedUser(model, tasks, queries, message.shots, uncertainty, trail)
 
 
 def encode_adapted_user(user: AdaptedUser) -> pb.AdaptedUser:
@@ -92,7 +95,27 @@ def encode_adapted_user(user: AdaptedUser) -> pb.AdaptedUser:
         message.uncertainty.factor.CopyFrom(encode_tensor(user.uncertainty.factor))
         message.uncertainty.scale = user.uncertainty.scale
         message.uncertainty.offset = user.uncertainty.offset
+    if user.trail is not None:
+        message.trail.CopyFrom(encode_trail(user.trail))
     return message
+
+
+def decode_trail(message: pb.Trail, *, field: str) -> Trail:
+    item_ids = decode_ids(message.item_ids, field=path(field, "item_ids"), max_count=MAX_TRAIL)
+    weights = np.array(message.weights, np.float32)
+    if len(weights) != len(item_ids):
+        rule = f"must have the length of item_ids, {len(item_ids)}"
+        raise InvalidInput.of(path(field, "weights"), rule, len(weights))
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0.0)))
+    if len(bad):
+        place = int(bad[0])
+        rule = "must be finite and at least 0"
+        raise InvalidInput.of(path(field, f"weights[{place}]"), rule, float(weights[place]))
+    return Trail(item_ids, weights)
+
+
+def encode_trail(trail: Trail) -> pb.Trail:
+    return pb.Trail(item_ids=trail.item_ids, weights=trail.weights)
 
 
 def decode_held_model(message: pb.HeldModel, *, field: str) -> HeldModel:

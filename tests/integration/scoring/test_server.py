@@ -22,6 +22,7 @@ from shared.errors import InvalidInput, ModelNotHeld, NoModel, TooLarge
 from shared.rpc.channels import call, connect
 from shared.rpc.codec import decode_floats, encode_tensor
 from shared.rpc.server import running
+from shared.transitions import CHANCE, Transitions
 from tests.artifacts import content_of, item_ids
 from tests.item_stream import ItemStream
 from tests.model_servers import Models, until
@@ -121,6 +122,53 @@ async def test_the_best_items_for_vectors_and_for_items(artifact: Artifact, regi
         (weighted,) = await client.retrieve(items_query("item-0003", "item-0007", weights=[1.0, 0.0]))
         assert weighted[0][0] == "item-0003"
         assert weighted[0][1] == pytest.approx(1.0, abs=1e-5)
+
+
+def chained(model: Any) -> None:
+    """Each item is followed by the next one, and a little by the one after that."""
+    rows = np.arange(model.num_items)
+    items = np.stack([rows + 1, rows + 2], axis=1).astype(np.int32)
+    items[items >= model.num_items] = -1
+    model.transitions = Transitions(items, np.where(items < 0, 0.0, [0.5, 0.1]).astype(np.float32))
+
+
+async def test_what_follows_a_persons_events_scores_higher(models: Models, registry: Registry) -> None:
+    ref = models.ref("chained", prepare=chained, successors=2)
+    models.copy_to(registry, ref)
+    registry.promote("default", ref.version)
+    artifact = registry.open(ref)
+    query = some_query(artifact)
+    place = artifact.manifest.dims.transition
+    query[place] = 0.5
+    trail = model_pb2.Trail(item_ids=["item-0003", "never heard of"], weights=[0.8, 0.2])
+    scores = artifact.rows.output @ query
+    wanted = scores.copy()
+    wanted[[4, 5]] += 0.5 * np.log(1.0 + 0.8 * np.array([0.5, 0.1]) / CHANCE).astype(np.float32)
+    async with served(registry) as client:
+        (plain,) = await client.retrieve(vector_query(query, 40))
+        assert [i for i, _ in plain] == best(scores, artifact, 40)
+        task = model_pb2.TaskQuery(task="next", vector=encode_tensor(query))
+        response = await call(
+            client.stub.RetrieveItems,
+            pb.RetrieveItemsRequest(
+                queries=[vector_query(query, 3)],
+                trail=trail,
+                score_also=pb.ScoreAlso(queries=[task], item_ids=["item-0005", "item-0009"]),
+            ),
+            timeout_s=10,
+        )
+        (hits,) = response.results
+        assert list(hits.item_ids) == best(wanted, artifact, 3)
+        np.testing.assert_allclose(hits.scores, np.sort(wanted)[::-1][:3], atol=1e-5)
+        values = decode_floats(response.scored.scores, field="scores", shape=(None, 1))
+        found = dict(zip(response.scored.item_ids, values[:, 0], strict=True))
+        assert found["item-0005"] == pytest.approx(wanted[5], abs=1e-5)
+        assert found["item-0009"] == pytest.approx(wanted[9], abs=1e-5)
+        scored = await client.score(["item-0004", "item-0009"], queries=[task], trail=trail)
+        values = decode_floats(scored.scores, field="scores", shape=(2, 1))
+        np.testing.assert_allclose(values[:, 0], wanted[[4, 9]], atol=1e-5)
+        with pytest.raises(InvalidInput, match=r"trail\.weights must have the length of item_ids, 1"):
+            await client.retrieve(vector_query(query, 3), trail=model_pb2.Trail(item_ids=["a"]))
 
 
 async def test_scores_and_sketches_of_given_items(artifact: Artifact, registry: Registry) -> None:
@@ -262,7 +310,7 @@ async def test_without_a_model_calls_are_unavailable(registry: Registry) -> None
             await client.score(["item-0000"], similar_to=pb.ItemsQuery(item_ids=["item-0000"]))
 
 
-GOOD = np.ones(31, np.float32)
+GOOD = np.ones(32, np.float32)
 
 
 BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...] = (
@@ -346,7 +394,7 @@ async def test_bad_scoring_is_refused_by_its_field(artifact: Artifact, registry:
             (["a"], {}, InvalidInput, "queries must hold at least 1"),
             (["a", ""], {"queries": [good]}, InvalidInput, r"item_ids\[1\] must be 1\.\.256 bytes"),
             (["a"] * 5001, {"queries": [good]}, TooLarge, "item_ids must hold at most 5000, got 5001"),
-            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 31, entries"),
+            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 32, entries"),
             (
                 ["a"],
                 {"queries": [named_similar], "similar_to": pb.ItemsQuery(item_ids=["a"])},

@@ -82,6 +82,50 @@ def test_a_version_without_items_is_legal(registry: Registry) -> None:
     assert registry.open(ref).item_ids == ()
 
 
+def with_transitions(registry: Registry, **changed: Any) -> ModelRef:
+    """Three items with two successors each; `changed` rows in place of good ones."""
+    dims = replace(DIMS, trail=4, successors=2, output=DIMS.output + 1)
+    rows = rows_of(item_ids(3), dims)
+    rows["successors"] = np.array([[1, 2], [2, -1], [-1, -1]], np.int32)
+    rows["follows"] = np.array([[0.5, 0.25], [1.0, 0.0], [0.0, 0.0]], np.float32)
+    return registry.publish("default", plain_build(item_ids(3), rows | changed), replace(DRAFT, dims=dims))
+
+
+def test_transitions_come_back_as_they_were(registry: Registry) -> None:
+    found = registry.open(with_transitions(registry)).transitions
+    np.testing.assert_array_equal(found.items, [[1, 2], [2, -1], [-1, -1]])
+    np.testing.assert_array_equal(found.weights, [[0.5, 0.25], [1.0, 0.0], [0.0, 0.0]])
+
+
+def test_a_version_without_transitions_has_an_empty_table(registry: Registry) -> None:
+    assert registry.open(publish_plain(registry, items=5)).transitions.items.shape == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("successors", 3, r"successors.npy: values must be -1..2, got 3 in row 1, column 0"),
+        ("successors", -2, r"successors.npy: values must be -1..2, got -2 in row 1, column 0"),
+        ("follows", 1.5, r"follows.npy: values must be 0.0..1.0, got 1.5 in row 1, column 0"),
+        ("follows", np.nan, r"follows.npy: values must be finite, got nan in row 1, column 0"),
+    ],
+)
+def test_a_bad_table_of_transitions_is_refused(
+    registry: Registry, kind: str, value: float, message: str
+) -> None:
+    bad = np.zeros((3, 2), np.float32 if kind == "follows" else np.int32)
+    bad[1, 0] = value
+    with pytest.raises(ArtifactError, match=message):
+        registry.open(with_transitions(registry, **{kind: bad}))
+
+
+def test_a_table_that_the_manifest_states_must_be_there(registry: Registry) -> None:
+    ref = with_transitions(registry)
+    (directory_of(registry, ref) / "rows/follows.npy").unlink()
+    with pytest.raises(ArtifactError, match=r"rows/follows\.npy: must exist"):
+        registry.open(ref)
+
+
 def test_versions_sort_by_time_even_where_the_clock_goes_back(tmp_path: Path) -> None:
     times = iter([1_700_000_000_500] * 2 + [1_600_000_000_000] * 2)
     registry = Registry(tmp_path, clock_ms=lambda: next(times))

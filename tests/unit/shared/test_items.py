@@ -55,6 +55,30 @@ def row(items: LiveItems, item_id: str, kind: str = "output") -> FloatArray:
     return found
 
 
+def test_a_view_knows_where_the_artifacts_items_are(items: LiveItems) -> None:
+    """Also after changes, deletions and squeezes; what is not the artifact's has no row there."""
+
+    def where() -> list[str | None]:
+        view = items.view
+        return [view.ids[slot] if slot >= 0 else None for slot in view.trained.tolist()]
+
+    assert where() == item_ids(5)
+    before = items.view
+    items.apply(
+        {"item-0001": None, "new": content_of("new").astype(np.float16), **other_content("item-0003")}
+    )
+    assert where() == ["item-0000", None, "item-0002", "item-0003", "item-0004"]
+    assert before.trained.tolist() == [0, 1, 2, 3, 4]
+    for turn in range(300):
+        items.apply({"item-0002": np.full(DIMS.content, turn / 300.0, np.float16)})
+    assert where() == ["item-0000", None, "item-0002", "item-0003", "item-0004"]
+    assert items.trained_rows(["new", "item-0004", "item-0001"]).tolist() == [-1, 4, 1]
+
+
+def other_content(item_id: str) -> Mapping[str, Content]:
+    return {item_id: content_of(f"{item_id} anew").astype(np.float16)}
+
+
 def test_at_first_the_rows_are_the_artifacts(items: LiveItems, artifact: Artifact) -> None:
     assert list(items.view.index) == item_ids(5)
     assert len(items.view) == 5

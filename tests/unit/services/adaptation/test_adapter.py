@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +41,8 @@ class CountingModel:
         shots = inputs.mask.sum(axis=1)
         queries = np.broadcast_to(shots[:, None, None], (batch, 2, DIMS.output)).astype(np.float32)
         queries = np.where(queries == 3, np.float32("nan"), queries)
-        return Adaptation(queries, np.ones((batch, 3, DIMS.adapt), np.float32), 0.5 * adapt)
+        trail = np.tile(np.array([0.25, 0.0, 0.75], np.float32), (batch, 1))
+        return Adaptation(queries, np.ones((batch, 3, DIMS.adapt), np.float32), 0.5 * adapt, trail)
 
 
 @pytest.fixture
@@ -81,6 +82,24 @@ def test_people_of_two_versions_are_kept_apart(tmp_path: Path) -> None:
     jobs = [AdaptJob(v, context_of("u", "item-0000")) for v in (old, new, old)]
     results = cast(list[AdaptedUser], run_jobs(jobs))
     assert [r.model for r in results] == [old.ref, new.ref, old.ref]
+
+
+def test_a_trail_names_the_items_that_count(tmp_path: Path) -> None:
+    """The model says .25, 0 and .75 of the three latest events; the manifest has to state a trail."""
+    silent, telling = version_in(tmp_path / "a"), version_in(tmp_path / "b")
+    manifest = telling.model.manifest
+    dims = replace(manifest.dims, trail=3, successors=2, output=manifest.dims.output + 1)
+    cast(Any, telling.model).artifact = replace(
+        cast(Any, telling.model).artifact, manifest=replace(manifest, dims=dims)
+    )
+    people = [context_of(f"u{n}", *item_ids(n)) for n in (0, 1, 4)]
+    found = cast(list[AdaptedUser], run_jobs([AdaptJob(telling, person) for person in people]))
+    assert found[0].trail is None
+    assert [(t.item_ids, t.weights.tolist()) for t in (found[1].trail, found[2].trail) if t] == [
+        (("item-0000",), [0.75]),
+        (("item-0001", "item-0003"), [0.25, 0.75]),
+    ]
+    assert cast(AdaptedUser, run_jobs([AdaptJob(silent, people[1])])[0]).trail is None
 
 
 def test_without_fast_weights_there_is_no_uncertainty(version: AdaptationVersion) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.draft import Draft, Rung
 from services.gateway.query import Boost, ListQuery, Pin
-from shared.domain import Action, ItemFilter, NeighbourLike, Uncertainty
+from shared.domain import Action, ItemFilter, NeighbourLike, Trail, Uncertainty
 from shared.errors import EmptyCatalogue, InvalidInput, NoModel, Unavailable
 from tests.unit.services.gateway.world import NOW_MS, an_item, event, ids_of, rows_of, world
 
@@ -101,6 +101,16 @@ async def test_one_call_retrieves_and_scores() -> None:
         assert {item.source for item in answer.items} == {"model"}
         assert len(w.scoring.retrievals) == 1
         assert not w.scoring.scored
+
+
+async def test_the_trail_goes_from_adaptation_to_scoring() -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        w.adaptation.trail = Trail(("a3",), np.ones(1, np.float32))
+        await w.recommend()
+        w.adaptation.down = Unavailable("adaptation is away")
+        await w.recommend()
+        assert w.scoring.trails == [w.adaptation.trail, None]
 
 
 async def test_what_did_not_come_with_the_retrieval_is_scored_after_it() -> None:

@@ -75,7 +75,7 @@ def foretold_one_by_one(model: Any, batch: dict[str, Any], shots: int) -> float:
         on = before["mask"][..., None]
         before["input_rows"] = tf.gather(rows.input, before["items"]) * on
         before["support_rows"] = tf.gather(rows.support, before["items"]) * on
-        queries, _, _ = model.encode_adapt(as_tensors(before), tf.zeros([1]))
+        queries = model.encode_adapt(as_tensors(before), tf.zeros([1])).queries
         logs = tf.nn.log_softmax(tf.matmul(queries[0], rows.output, transpose_b=True)).numpy()
         item, label = batch["items"][0, place], batch["labels"][0, place]
         for task in (NEXT_TASK, LIKE_TASK):

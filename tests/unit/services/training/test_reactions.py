@@ -24,9 +24,9 @@ class Recorder:
         self.adapt: list[float] = []
         self.config = SimpleNamespace(taste_dim=DIM)
 
-    def encode_adapt(self, inputs: dict[str, Any], adapt: Any) -> tuple[Any, None, None]:
+    def encode_adapt(self, inputs: dict[str, Any], adapt: Any) -> SimpleNamespace:
         self.adapt = adapt.numpy().tolist()
-        return tf.constant(self.queries), None, None
+        return SimpleNamespace(queries=tf.constant(self.queries))
 
 
 def log_softmax(scores: Any) -> Any:

@@ -14,11 +14,12 @@ from services.training.assemble import assemble
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
-from services.training.validate import GAMMA_FACTORS, ndcg_at_10, near_best, over_shots
+from services.training.validate import GAMMA_FACTORS, KAPPAS, ndcg_at_10, near_best, over_shots
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
 
 NEUTRAL = GAMMA_FACTORS.index(1.0)
+DISTANCES = [abs(float(np.log(factor))) for factor in GAMMA_FACTORS]
 
 
 def figures(by_factor: list[float], noise: float, episodes: int = 100) -> np.ndarray:
@@ -30,20 +31,28 @@ def figures(by_factor: list[float], noise: float, episodes: int = 100) -> np.nda
 
 def test_a_factor_that_is_clearly_better_is_taken() -> None:
     rising = [0.1 + 0.02 * place for place in range(len(GAMMA_FACTORS))]
-    assert near_best(figures(rising, noise=0.0)) == len(GAMMA_FACTORS) - 1
+    assert near_best(figures(rising, noise=0.0), DISTANCES) == len(GAMMA_FACTORS) - 1
 
 
 def test_a_factor_that_is_better_by_chance_is_not() -> None:
     """A rise of .002 a place, errors of .2 / √100 = .02 at the far end: 1 stays."""
     rising = [0.1 + 0.002 * place for place in range(len(GAMMA_FACTORS))]
-    assert near_best(figures(rising, noise=0.8)) == NEUTRAL
+    assert near_best(figures(rising, noise=0.8), DISTANCES) == NEUTRAL
+
+
+def test_of_those_near_the_best_the_one_nearest_to_doing_nothing_is_taken() -> None:
+    """All but the first are as good as one another: of κ that is the smallest, of γ the one nearest to 1."""
+    flat = figures([0.1, *[0.3] * (len(KAPPAS) - 1)], noise=0.0)
+    # Neighbours are averaged, so the second is half as good as it looks.
+    assert near_best(flat, KAPPAS) == 2
+    assert near_best(flat[: len(GAMMA_FACTORS)], DISTANCES) == NEUTRAL
 
 
 def test_episodes_that_want_nothing_have_no_say() -> None:
     falling = figures([0.5 - 0.02 * place for place in range(len(GAMMA_FACTORS))], noise=0.0)
     silent = np.full((len(GAMMA_FACTORS), 50), np.nan)
-    assert near_best(np.concatenate([falling, silent], axis=1)) == 0
-    assert near_best(silent) == NEUTRAL
+    assert near_best(np.concatenate([falling, silent], axis=1), DISTANCES) == 0
+    assert near_best(silent, DISTANCES) == NEUTRAL
 
 
 def test_ndcg_of_a_hand_worked_list() -> None:
@@ -75,7 +84,7 @@ def test_short_histories_are_looked_at_after_as_many_shots_as_they_have() -> Non
     people = data.users_of(Role.VALIDATION)
     sizes = replace(preset("tiny").model, content_dim=synthetic.CONTENT_DIM)
     model = new_model(sizes, data, seed=0)
-    tables = validate._tables(model, data, people, (0, 1, 5, 20), (0.0, 1.0))
+    tables = validate._tables(model, data, people, (0, 1, 5, 20), (0.0, 1.0), validate.ScoreParts.by_gamma)
     assert tables.shape == (3, 2, 2, 2 * len(people))
     first, later = np.split(tables[:, 0, 0], 2, axis=1)
     assert np.isnan(first).all(axis=1).tolist() == [False, False, True]

@@ -115,12 +115,17 @@ def test_a_history_of_unknown_items_only_is_a_strangers() -> None:
 
 def test_inputs_go_by_the_names_and_types_of_the_signature() -> None:
     inputs = build_inputs([context(*LIKED_A_RATED_B)], Rows(), (2,)).as_dict()
-    assert list(inputs) == [f.name for f in fields(ModelInputs)]
+    assert list(inputs) == [f.name for f in fields(ModelInputs) if f.name != "item_ids"]
     assert {name: array.dtype for name, array in inputs.items() if array.dtype != np.float32} == {
         "actions": np.dtype(np.int32)
     }
     assert inputs["attributes"].shape == (1, PROFILE_DIM)
     assert inputs["request"].shape == (1, REQUEST_DIM)
+
+
+def test_the_items_of_the_events_that_are_kept_go_along() -> None:
+    found = build_inputs([context(*LIKED_A_RATED_B), context(("new", Action.LIKE, 0.0, 1))], Rows(), (2,))
+    assert found.item_ids == (("a", "b"), ())
 
 
 @pytest.mark.parametrize(("events", "bucket"), [(0, 8), (8, 8), (9, 32), (32, 32), (33, 64), (500, 64)])

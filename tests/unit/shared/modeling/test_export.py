@@ -28,6 +28,9 @@ def exported(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tf.saved_model.load(str(directory))
 
 
+OUTPUTS = ("queries", "uncertainty_factor", "uncertainty_scale", "trail")
+
+
 def run(exported: Any, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     found = exported.signatures[name](**{k: tf.constant(v) for k, v in inputs.items()})
     return {k: v.numpy() for k, v in found.items()}
@@ -35,7 +38,7 @@ def run(exported: Any, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def test_its_inputs_are_those_that_serving_builds(exported: Any) -> None:
     _, names = exported.signatures["encode_adapt"].structured_input_signature
-    assert set(names) == {*ModelInputs.__dataclass_fields__, "adapt"}
+    assert set(names) == {*ModelInputs.__dataclass_fields__, "adapt"} - {"item_ids"}
     _, names = exported.signatures["item_rows"].structured_input_signature
     assert set(names) == {"id_rows", "id_present", "content"}
 
@@ -49,8 +52,7 @@ def test_queries_are_the_models_at_every_bucket_and_batch(
     adapt = np.ones(len(counts), np.float32)
     found = run(exported, "encode_adapt", {**inputs, "adapt": adapt})
     expected = model.encode_adapt(inputs, tf.constant(adapt))
-    names = ("queries", "uncertainty_factor", "uncertainty_scale")
-    for name, value in zip(names, expected, strict=True):
+    for name, value in zip(OUTPUTS, expected, strict=True):
         np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
     assert found["uncertainty_factor"].shape == (len(counts), CONFIG.uncertainty_rank, CONFIG.adapt_dim)
 
@@ -64,7 +66,7 @@ def test_every_adapter_travels_in_the_same_signature(adapter: str, tmp_path: Pat
     inputs, adapt = twin.inputs_of([0, 2, 4], CONFIG.buckets[0]), np.array([1.0, 1.0, 0.0], np.float32)
     found = run(tf.saved_model.load(str(tmp_path)), "encode_adapt", {**inputs, "adapt": adapt})
     expected = model.encode_adapt(inputs, tf.constant(adapt))
-    for name, value in zip(("queries", "uncertainty_factor", "uncertainty_scale"), expected, strict=True):
+    for name, value in zip(OUTPUTS, expected, strict=True):
         np.testing.assert_allclose(found[name], value.numpy(), atol=1e-5)
 
 
@@ -80,6 +82,18 @@ def test_rows_are_the_models(model: Any, exported: Any) -> None:
         assert arrays[kind].shape[1] == dims[kind]
     assert arrays["id"].shape[1] == dims["id"]
     assert arrays["content"].dtype == np.float16
+    assert arrays["successors"].shape == arrays["follows"].shape == (len(content), dims["successors"])
+
+
+def test_a_model_without_transitions_says_nothing_of_them(tmp_path: Path) -> None:
+    from shared.modeling.export import export_saved_model, manifest_dims
+
+    config = replace(CONFIG, successors=0)
+    export_saved_model(shaken(config), tmp_path)
+    exported = tf.saved_model.load(str(tmp_path))
+    assert set(exported.signatures["encode_adapt"].structured_outputs) == set(OUTPUTS[:3])
+    dims = manifest_dims(config)
+    assert (dims["trail"], dims["successors"], dims["output"]) == (0, 0, CONFIG.output_dim - 1)
 
 
 def test_a_new_item_is_an_ordinary_row(exported: Any) -> None:

@@ -24,14 +24,16 @@ def test_an_item_is_its_id_on_top_of_what_its_content_says(model: Any) -> None:
         np.testing.assert_allclose(one - other, expected - constant, atol=1e-5)
 
 
-def test_rows_are_their_parts_and_the_constant_that_carries_a_persons_level(model: Any) -> None:
+def test_rows_are_their_parts_the_constant_that_carries_a_persons_level_and_the_place_of_transitions(
+    model: Any,
+) -> None:
     """id = [e ; ψ ; v ; φ ; b ; u ; bias of ratings], each number once."""
     parts = np.arange(CONFIG.id_dim, dtype=np.float32)[None]
     e, psi, v, phi, b, u, bias = np.split(parts[0], np.cumsum([8, 6, 8, 6, 2, 3]))
     rows = model.tower.split(tf.constant(parts))
     np.testing.assert_array_equal(rows.input[0], e)
     np.testing.assert_array_equal(rows.support[0], np.concatenate([psi, u, [1.0], bias]))
-    np.testing.assert_array_equal(rows.output[0], np.concatenate([v, phi, u, [1.0], b, bias]))
+    np.testing.assert_array_equal(rows.output[0], np.concatenate([v, phi, u, [1.0], [0.0], b, bias]))
 
 
 def test_an_absent_id_is_not_read(model: Any) -> None:
@@ -65,7 +67,9 @@ def test_content_adds_nothing_to_the_adapters_rows_of_an_item_with_an_id(model: 
     one = np.ones((12, 1), np.float32)
     support = np.concatenate([model.tables["psi"].numpy(), u, one, bias], axis=1)
     np.testing.assert_allclose(exported["support"], support, atol=1e-5)
-    np.testing.assert_allclose(exported["output"][:, CONFIG.taste_dim : -3], support[:, -5:-1], atol=1e-5)
+    np.testing.assert_allclose(
+        exported["output"][:, CONFIG.taste_dim : CONFIG.transition_offset], support[:, -5:-1], atol=1e-5
+    )
     np.testing.assert_allclose(exported["output"][:, -1:], bias, atol=1e-5)
     phi = exported["output"][:, CONFIG.adapt_offset :][:, : CONFIG.adapt_dim]
     np.testing.assert_allclose(phi, model.tables["phi"].numpy(), atol=1e-5)

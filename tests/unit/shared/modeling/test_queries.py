@@ -19,8 +19,7 @@ CONFIG = twin.CONFIG
 
 
 def queries(model: Any, inputs: dict[str, Any], adapt: float = 1.0) -> Any:
-    found, _, _ = model.encode_adapt(inputs, tf.fill([len(inputs["mask"])], adapt))
-    return found.numpy()
+    return model.encode_adapt(inputs, tf.fill([len(inputs["mask"])], adapt)).queries.numpy()
 
 
 def test_a_query_ends_in_the_selection_of_its_tasks_bias(model: Any) -> None:
@@ -97,9 +96,38 @@ def test_stars_of_hand_worked_ratings() -> None:
 
 def test_adaptation_off_has_no_uncertainty(model: Any) -> None:
     inputs = twin.inputs_of([3], 4)
-    _, factor, scale = model.encode_adapt(inputs, tf.zeros([1]))
-    assert not factor.numpy().any()
-    assert not scale.numpy().any()
+    found = model.encode_adapt(inputs, tf.zeros([1]))
+    assert not found.factor.numpy().any()
+    assert not found.scale.numpy().any()
+
+
+def test_kappa_stands_in_its_place_for_choices_alone_and_between_knots_of_its_number_of_shots() -> None:
+    """κ of 0.5 at one event, 0.9 at two, 0.3 from three on; at none, and with adaptation off, it is 0."""
+    model = shaken()
+    kappa = np.full(model.heads.kappa.shape, 0.3, np.float32)
+    kappa[:2] = [[0.5, 0.6], [0.9, 1.0]]
+    model.heads.kappa.assign(kappa)
+    inputs = twin.inputs_of([0, 1, 2, 4], 4)
+    place = CONFIG.transition_offset
+    wanted = [[0.0, 0.0, 0.0], [0.5, 0.6, 0.0], [0.9, 1.0, 0.0], [0.3, 0.3, 0.0]]
+    np.testing.assert_allclose(queries(model, inputs)[..., place], wanted, atol=1e-6)
+    assert not queries(model, inputs, adapt=0.0)[..., place].any()
+
+
+def test_a_trail_counts_choices_the_latest_most() -> None:
+    """A rating, a dislike, a like, all within reach: weights e^(−0.8), 0, 1 over their sum. A rating counts
+    whatever its stars; the trail is as long as the reach, the newest last."""
+    model = shaken()
+    inputs = twin.inputs_of([3, 0], 4)
+    inputs["actions"][0, 1:] = [Action.RATING, Action.DISLIKE, Action.LIKE]
+    inputs["labels"][0, 1:] = [-0.5, -1.0, 1.0]
+    trail = model.encode_adapt(inputs, tf.ones([2])).trail.numpy()
+    assert trail.shape == (2, CONFIG.trail)
+    older = np.exp(-0.8)
+    np.testing.assert_allclose(trail[0, -3:], np.array([older, 0.0, 1.0]) / (1.0 + older), rtol=1e-5)
+    assert not trail[0, :-3].any()
+    assert not trail[1].any()
+    assert not model.encode_adapt(inputs, tf.zeros([2])).trail.numpy().any()
 
 
 def test_one_who_has_done_nothing_gets_queries(model: Any) -> None:
@@ -226,7 +254,7 @@ def test_a_model_without_ratings_has_two_tasks() -> None:
     config = replace(CONFIG, rating_dim=0)
     model = shaken(config)
     assert config.tasks == ("next", "like")
-    assert (config.support_dim, config.output_dim) == (6, 8 + 6 + 2)
+    assert (config.support_dim, config.output_dim) == (6, 8 + 6 + 1 + 2)
     inputs = twin.inputs_of([0, 3], 4)
     inputs["support_rows"] = inputs["support_rows"][..., : config.support_dim]
     assert queries(model, inputs).shape == (2, 2, config.output_dim)

@@ -30,6 +30,7 @@ from shared.domain import (
     Relation,
     RequestContext,
     TaskInfo,
+    Trail,
     Uncertainty,
     User,
     UserContext,
@@ -153,7 +154,16 @@ class TestRoundTrips:
 
     def test_an_adapter_without_a_posterior_stays_without(self) -> None:
         user = AdaptedUser(ModelRef("shop", "v1"), ("next",), np.zeros((1, 2), np.float32), 0)
-        assert codec.decode_adapted_user(codec.encode_adapted_user(user), field="u").uncertainty is None
+        got = codec.decode_adapted_user(codec.encode_adapted_user(user), field="u")
+        assert (got.uncertainty, got.trail) == (None, None)
+
+    def test_trails(self) -> None:
+        trail = Trail(("a", "b"), np.array([0.25, 0.75], np.float32))
+        user = AdaptedUser(ModelRef("d", "v"), ("t",), np.zeros((1, 2), np.float32), 2, trail=trail)
+        got = codec.decode_adapted_user(codec.encode_adapted_user(user), field="user").trail
+        assert got is not None
+        assert got.item_ids == trail.item_ids
+        np.testing.assert_array_equal(got.weights, trail.weights)
 
     def test_held_models(self) -> None:
         knots = (Calibration(0, 0.5, -2.0), Calibration(5, 1.5, -4.0))
@@ -357,6 +367,26 @@ def test_the_fast_weights_must_fit_into_the_query() -> None:
     message = codec.encode_adapted_user(user)
     said = refusal(InvalidInput, codec.decode_adapted_user, message, field="user")
     assert said.startswith("user.uncertainty.offset must leave room for 3 fast weights in a query of 4")
+
+
+@pytest.mark.parametrize(
+    ("ids", "weights", "message"),
+    [
+        (["a"], [0.5, 0.5], "trail.weights must have the length of item_ids, 1, got 2"),
+        (["a", "b"], [0.5, -0.5], "trail.weights[1] must be finite and at least 0, got -0.5"),
+        (["a"], [math.nan], "trail.weights[0] must be finite and at least 0, got nan"),
+        (["a", ""], [0.5, 0.5], "trail.item_ids[1] must be 1..256 bytes, got ''"),
+    ],
+)
+def test_a_trail_that_breaks_a_rule_is_refused(ids: list[str], weights: list[float], message: str) -> None:
+    trail = model_pb2.Trail(item_ids=ids, weights=weights)
+    assert refusal(InvalidInput, codec.decode_trail, trail, field="trail") == message
+
+
+def test_a_trail_is_bounded() -> None:
+    trail = model_pb2.Trail(item_ids=["a"] * 1001, weights=[0.0] * 1001)
+    said = refusal(TooLarge, codec.decode_trail, trail, field="trail")
+    assert said == "trail.item_ids must hold at most 1000, got 1001"
 
 
 def test_an_unknown_link_is_refused() -> None:

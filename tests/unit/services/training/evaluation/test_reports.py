@@ -22,6 +22,7 @@ from services.training.evaluation.few_shot import (
     ON,
     POPULARITY,
     RE_ENCODING,
+    RULES,
     FewShot,
     few_shot,
 )
@@ -29,6 +30,7 @@ from services.training.evaluation.few_shot_report import few_shot_dict
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
 from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.report import feedback_dict, markdown, new_items_dict, write_report
+from services.training.evaluation.served import ServedRows
 from services.training.evaluation.timing import Timed
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings
@@ -54,11 +56,12 @@ class ContentModel:
     def add_items(self, item_ids: Sequence[str], content: FloatArray) -> None:
         self.known.update(zip(item_ids, content, strict=True))
 
-    def rows(self, item_ids: Sequence[str]) -> FloatArray:
-        return np.stack([self.known[i] for i in item_ids])
+    def rows(self, item_ids: Sequence[str]) -> ServedRows:
+        rows = np.stack([self.known[i] for i in item_ids])
+        return ServedRows(rows, np.full(len(rows), -1, np.int32))
 
     def scores(
-        self, contexts: Sequence[UserContext], rows: FloatArray, *, task: str, adapt: bool = True
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, adapt: bool = True
     ) -> FloatArray:
         found = np.zeros((len(contexts), synthetic.CONTENT_DIM), np.float32)
         for row, context in enumerate(contexts):
@@ -66,7 +69,7 @@ class ContentModel:
             labels = signed_labels(history.actions, history.values)
             for item_id, label in zip(history.item_ids, labels, strict=True):
                 found[row] += self.sign * label * self.known[item_id]
-        return found @ rows.T
+        return found @ rows.output.T
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +86,9 @@ def table(data: TrainingData) -> FewShot:
 
 def test_the_table_has_every_arm_at_every_k_and_ranks_them_rightly(table: FewShot) -> None:
     assert table.shots == (0, 1, 2, 5)
-    assert set(table.arms) == {POPULARITY, KNN, OFF, ON}
+    assert set(table.arms) == {POPULARITY, KNN, RULES, OFF, ON}
     assert 0 not in table.arms[KNN]
+    assert 0 not in table.arms[RULES]
     # A person's taste shows after one event; against it, after none.
     assert table.ndcg(ON, 5) > table.ndcg(POPULARITY, 5) > table.ndcg(OFF, 5)
     assert table.difference(ON, OFF, 5).says_better
@@ -232,6 +236,6 @@ def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: Tr
     models: Any = {ON: [ContentModel(data)]}
     alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
     text = markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
-    assert f"| k | {POPULARITY} | {KNN} | {ON} |\n|---|---|---|---|\n" in text
+    assert f"| k | {POPULARITY} | {KNN} | {RULES} | {ON} |\n|---|---|---|---|---|\n" in text
     assert "worse" not in text
     assert "; 1 seed. " in text
