@@ -13,7 +13,7 @@ import numpy as np
 
 from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.few_shot import BLIND, OFF, ON, RE_ENCODING
+from services.training.evaluation.few_shot import BLIND, FAST_WEIGHTS, OFF, ON, RE_ENCODING
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
@@ -221,7 +221,8 @@ def few_shot_reports(
         ON: [ranker(run, job, plan.on, settings, data) for job in plan.seeds],
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
-    tables = few_shot_by_task(data, questions, models, tasks=tasks, progress=telling(lines))
+    alone = {} if settings.adapts_body else {FAST_WEIGHTS: [replace(m, follows=False) for m in models[ON]]}
+    tables = few_shot_by_task(data, questions, {**models, **alone}, tasks=tasks, progress=telling(lines))
     names = {settings.task: "few_shot_as_ranked", NEXT_TASK: "few_shot"}
     found: dict[str, Any] = {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
     if settings.adapts_body:

@@ -1,4 +1,5 @@
-"""What models must beat: popularity, item-kNN and ALS (of `implicit`), tuned on validation data."""
+"""What models must beat: popularity, item-kNN and ALS (of `implicit`), tuned on validation data, and
+sequential rules."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from scipy.sparse import csr_matrix
 from services.training.data import TrainingData, offsets_of
 from services.training.evaluation.metrics import in_parts, ndcg_at, top_items
 from services.training.evaluation.protocol import Questions, ask, support_items
+from services.training.transitions import transitions
 from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
+from shared.transitions import FADING
 
 # Support of each person, items to mask, length → [B, length] item numbers, −1 where nothing is left.
 Recommend = Callable[[Sequence[IntArray], Sequence[IntArray], int], IntArray]
@@ -24,6 +27,9 @@ _NEIGHBOURS = (20, 50, 100, 200, 400)
 _FACTORS = (64, 128)
 _CONFIDENCES = (1.0, 10.0)
 _REGULARISATION = 0.1
+_SUCCESSORS = 500
+# Of older events next to nothing would be left.
+_LATEST = 20
 
 
 def popularity(data: TrainingData) -> Recommend:
@@ -38,6 +44,38 @@ def popularity(data: TrainingData) -> Recommend:
         return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
 
     return recommend
+
+
+def sequential_rules(data: TrainingData) -> Recommend:
+    """What follows the support, by the table of transitions that models have, and nothing else (Ludewig and
+    Jannach, 2018)."""
+    following = following_scores(data)
+
+    def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
+        parts = []
+        for owns, hidden in zip(in_parts(support), in_parts(masked), strict=True):
+            scores = following(owns)
+            found = top_items(scores, hidden, length)
+            parts.append(np.where(np.take_along_axis(scores, found, axis=1) > 0.0, found, -1))
+        return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
+
+    return recommend
+
+
+def following_scores(data: TrainingData) -> Callable[[Sequence[IntArray]], FloatArray]:
+    """How much the whole catalogue follows each person's latest events: histories → [B, N] float32."""
+    table = transitions(data, _SUCCESSORS)
+
+    def scores(histories: Sequence[IntArray]) -> FloatArray:
+        rows = np.full((len(histories), _LATEST), -1, np.int32)
+        weights = np.zeros(rows.shape, np.float32)
+        for row, history in enumerate(histories):
+            latest = history[-_LATEST:]
+            said = np.exp(-FADING * np.arange(len(latest))[::-1])
+            rows[row, : len(latest)], weights[row, : len(latest)] = latest, said / max(said.sum(), 1.0)
+        return table.following_all(rows, weights)
+
+    return scores
 
 
 @dataclass(frozen=True, slots=True)

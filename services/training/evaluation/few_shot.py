@@ -23,6 +23,8 @@ from services.training.evaluation.protocol import Questions, contexts, support_i
 from shared.domain import FloatArray, IntArray, UserContext
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
+# The table of transitions by itself; and adaptation without it.
+RULES, FAST_WEIGHTS = "sequential rules", "fast weights alone"
 # The new history read by a model that was pre-trained only, as sequence models are used; and a mix with
 # item-kNN: what meta-learning must beat.
 RE_ENCODING, MIXED = "re-encoding", "re-encoding + 0.3 kNN"
@@ -123,6 +125,7 @@ def few_shot_by_task(
     baseline_arms: dict[str, dict[int, ArmScores]] = {
         POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
         KNN: _knn_arm(data, questions, tuned),
+        RULES: _by_shots(questions, [_baseline(data, questions, baselines.sequential_rules(data))], first=1),
     }
     done = len(baseline_arms)
     mixed = len(models.get(RE_ENCODING, ()))
@@ -149,8 +152,9 @@ def few_shot_by_task(
     return tables
 
 
-def _by_shots(questions: Questions, seeds: Sequence[Rank]) -> dict[int, ArmScores]:
-    return {k: _scored(questions, [rank(k) for rank in seeds]) for k in questions.protocol.shots}
+def _by_shots(questions: Questions, seeds: Sequence[Rank], first: int = 0) -> dict[int, ArmScores]:
+    shots = [k for k in questions.protocol.shots if k >= first]
+    return {k: _scored(questions, [rank(k) for rank in seeds]) for k in shots}
 
 
 def _scored(questions: Questions, ranked: Sequence[IntArray]) -> ArmScores:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from services.training.evaluation.few_shot import KNN, OFF, ON, FewShot
+from services.training.evaluation.few_shot import FAST_WEIGHTS, KNN, OFF, ON, FewShot
 from services.training.evaluation.words import interval, ranked_by, seeds
 
 
@@ -22,6 +22,8 @@ def few_shot_dict(table: FewShot, task: str) -> dict[str, Any]:
     }
     if ON in table.arms and OFF in table.arms:
         found["on_minus_off"] = asdict(table.difference(ON, OFF))
+    if FAST_WEIGHTS in table.arms and OFF in table.arms:
+        found["fast_weights_minus_off"] = asdict(table.difference(FAST_WEIGHTS, OFF))
     return found
 
 
@@ -75,6 +77,8 @@ def few_shot_markdown(table: Mapping[str, Any], title: str = "Few shots") -> lis
             lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
     if "on_minus_off" in table:
         lines += ["", f"Adaptation on − off, mean over k ≥ 1: {interval(table['on_minus_off'])}"]
+    if "fast_weights_minus_off" in table:
+        lines[-1] += f"; by fast weights alone: {interval(table['fast_weights_minus_off'])}"
     return [*lines, ""]
 
 

@@ -26,8 +26,12 @@ from services.training.evaluation.served import ServedArtifact
 from shared.domain import FloatArray, History, IntArray, RequestContext, UserContext
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
+from shared.transitions import KAPPAS
 
-POPULARITY, KNN, ALS, MODEL = "popularity", "item-kNN", "ALS", "sequence model"
+POPULARITY, KNN, ALS, RULES = "popularity", "item-kNN", "ALS", "sequential rules"
+# By itself, and with κ times what follows the history (`shared.transitions`), as artifacts of people it has
+# just met have it.
+MODEL, FOLLOWING = "sequence model", "sequence model with transitions"
 _PLACES = 10
 _LEFT_OUT = 2
 # One to read, and the two that are left out.
@@ -121,35 +125,53 @@ def leave_one_out(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LeaveOneOut:
     """Every arm on both events. models: one a seed, trained on `parts.train`. Baselines are tuned on the
-    validation event and, for the test, know it as part of the history, as the model does."""
-    total = 3 + 2 * len(models)
+    validation event and, for the test, know it as part of the history, as the model does; so is κ."""
+    total = len(_GRIDS) + 2 * len(models)
     validation, test, tuned = {}, {}, {}
-    for done, (name, grid) in enumerate(_grids(parts.train).items(), start=1):
+    for done, (name, grid_of) in enumerate(_GRIDS.items(), start=1):
+        grid = grid_of(parts.train)
         setting, validation[name] = _best(data, parts.validation, grid)
         tuned[name] = setting
         test[name] = _scored(data, parts.test, [_recommended(data, parts.test, grid[setting])])
         progress(done, total)
+    following = baselines.following_scores(parts.train) if models else None
     ranked = []
     for number, model in enumerate(models):
-        ranked.append([rank(data, targets, model) for targets in (parts.validation, parts.test)])
-        progress(3 + 2 * (number + 1), total)
+        ranked.append([rank(data, targets, model, following) for targets in (parts.validation, parts.test)])
+        progress(len(_GRIDS) + 2 * (number + 1), total)
     if ranked:
-        validation[MODEL] = _scored(data, parts.validation, [r[0] for r in ranked])
-        test[MODEL] = _scored(data, parts.test, [r[1] for r in ranked])
+        asked = tuple(enumerate((parts.validation, parts.test)))
+        at_once = {
+            kappa: [_scored(data, targets, [r[n][kappa] for r in ranked]) for n, targets in asked]
+            for kappa in KAPPAS
+        }
+        best = max(KAPPAS, key=lambda kappa: float(at_once[kappa][0].ndcg.mean()))
+        tuned[FOLLOWING] = f"κ = {best:g}"
+        for name, kappa in ((MODEL, 0.0), (FOLLOWING, best)):
+            validation[name], test[name] = at_once[kappa]
     return LeaveOneOut(len(parts.test), len(models), validation, test, tuned)
 
 
-def rank(data: TrainingData, targets: Targets, served: ServedArtifact) -> IntArray:
-    """The model's first ten items of each person, history masked. [B, ≤ 10] int32."""
+def rank(
+    data: TrainingData,
+    targets: Targets,
+    served: ServedArtifact,
+    following: Callable[[Sequence[IntArray]], FloatArray] | None = None,
+) -> dict[float, IntArray]:
+    """The model's first ten items of each person, history masked, by κ. [B, ≤ 10] int32 each."""
     rows = served.rows(data.item_ids)
     histories = targets.histories(data)
     # People with histories of like length together: a batch is padded to its longest.
     order = np.argsort([len(h) for h in histories], kind="stable")
-    ranked = np.zeros((len(targets), min(_PLACES, data.num_items)), np.int32)
+    shape = (len(targets), min(_PLACES, data.num_items))
+    ranked = {kappa: np.zeros(shape, np.int32) for kappa in (KAPPAS if following else (0.0,))}
     for part in in_parts(order.tolist()):
         people = [_context(data, int(targets.users[b]), int(targets.ends[b])) for b in part]
+        masked = [histories[b] for b in part]
         scores = served.scores(people, rows, task=NEXT_TASK)
-        ranked[list(part)] = top_items(scores, [histories[b] for b in part], _PLACES)
+        more = following(masked) if following else np.zeros_like(scores)
+        for kappa, lists in ranked.items():
+            lists[list(part)] = top_items(scores + np.float32(kappa) * more, masked, _PLACES)
     return ranked
 
 
@@ -175,13 +197,13 @@ def _context(data: TrainingData, user: int, end: int) -> UserContext:
     )
 
 
-def _grids(train: TrainingData) -> dict[str, Mapping[str, baselines.Recommend]]:
-    """Baselines by name, each in the settings to choose from."""
-    return {
-        POPULARITY: {"": baselines.popularity(train)},
-        KNN: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
-        ALS: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
-    }
+# Baselines by name, each in the settings to choose from.
+_GRIDS: Mapping[str, Callable[[TrainingData], Mapping[str, baselines.Recommend]]] = {
+    POPULARITY: lambda train: {"": baselines.popularity(train)},
+    KNN: lambda train: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
+    ALS: lambda train: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
+    RULES: lambda train: {"": baselines.sequential_rules(train)},
+}
 
 
 def _best(
