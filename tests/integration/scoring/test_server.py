@@ -348,7 +348,7 @@ BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...]
     (
         pb.RetrieveItemsRequest(queries=[items_query("a"), vector_query(GOOD[:5], 3)]),
         InvalidInput,
-        r"queries\[1\]\.vector must have the version's output_dim, 31, entries, got 5",
+        r"queries\[1\]\.vector must have the version's output_dim, 32, entries, got 5",
     ),
     (
         pb.RetrieveItemsRequest(queries=[vector_query(GOOD * np.float32("nan"), 3)]),
