@@ -16,6 +16,7 @@ from tests.unit.services.training import synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _STEPS = ("--pretrain-steps", "40", "--meta-steps", "40", "--preset", "tiny")
+_COMPARED = ("popularity", "item-kNN", "sequential rules", "re-encoding", "re-encoding + 0.3 kNN")
 
 
 def run(*arguments: str) -> list[dict[str, Any]]:
@@ -67,8 +68,7 @@ def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     result = run("evaluate", *data_options(tmp_path), *_STEPS, *where)[-1]
     assert result["few_shot"]["seeds"] == 2
     last = result["few_shot"]["rows"][-1]
-    known = {"popularity", "item-kNN", "re-encoding", "re-encoding + 0.3 kNN"}
-    assert set(last["arms"]) == {*known, "adaptation off", "adaptation on"}
+    assert set(last["arms"]) == {*_COMPARED, "adaptation off", "adaptation on", "fast weights alone"}
     assert last["on_minus_off"]["low"] <= last["on_minus_off"]["mean"] <= last["on_minus_off"]["high"]
     assert result["new_items"]["items"] == 10
     assert set(result["feedback"]) == {"dislike", "like", "rating 1", "rating 2", "rating 5"}
@@ -103,8 +103,7 @@ def test_a_whole_body_is_the_arm_that_adaptation_off_is_compared_with(
     where = ["--run-dir", str(tmp_path / "run"), "--seeds", "1"]
     result = run("evaluate", *data_options(tmp_path), *_STEPS, *where, *options)[-1]
     last = result["few_shot"]["rows"][-1]
-    known = {"popularity", "item-kNN", "re-encoding", "re-encoding + 0.3 kNN"}
-    assert set(last["arms"]) == {*known, "adaptation off", "adaptation on"}
+    assert set(last["arms"]) == {*_COMPARED, "adaptation off", "adaptation on"}
     (told,) = result["whole_body"]
     assert told["adapter"] == options[1]
     assert f"the whole body by `{options[1]}`" in result["markdown"]
