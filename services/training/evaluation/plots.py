@@ -25,16 +25,19 @@ def plot_training(progress: Path, path: Path) -> bool:
     figure = Figure(figsize=(4.2 * len(stages), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
+    # A job has one colour throughout, also where a resumed run tells of some of its stages alone.
+    names = sorted({job for jobs in stages.values() for job in jobs})
+    colours = {job: f"C{number}" for number, job in enumerate(names)}
     for axes, (stage, jobs) in zip(panels, stages.items(), strict=True):
-        for job, points in jobs.items():
-            steps, losses = map(np.array, zip(*sorted(points.items()), strict=True))
-            (line,) = axes.plot(steps, _running_mean(losses), label=job)
-            axes.plot(steps, losses, color=line.get_color(), linewidth=0.5, alpha=0.3)
+        for job in sorted(jobs):
+            steps, losses = map(np.array, zip(*sorted(jobs[job].items()), strict=True))
+            axes.plot(steps, _running_mean(losses), color=colours[job], label=job)
+            axes.plot(steps, losses, color=colours[job], linewidth=0.5, alpha=0.3)
         axes.set_title(stage)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("training loss")
-    panels[0].legend()
+    max(panels, key=lambda axes: len(axes.lines)).legend()
     figure.savefig(path, dpi=120)
     return True
 
