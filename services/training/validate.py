@@ -195,6 +195,8 @@ class ScoreParts:
 
     def by_gamma(self) -> tuple[FloatArray, FloatArray]:
         """What stays as it is when γ changes, and what follows it."""
+        if not self.kappa.any():  # as long as it is not chosen: no copy of scores of the whole catalogue
+            return self.off, self.fast
         return self.off + self.kappa * self.following, self.fast
 
     def by_kappa(self) -> tuple[FloatArray, FloatArray]:
