@@ -21,6 +21,8 @@ from shared.transitions import FADING
 
 # Support of each person, items to mask, length → [B, length] item numbers, −1 where nothing is left.
 Recommend = Callable[[Sequence[IntArray], Sequence[IntArray], int], IntArray]
+# How much the whole catalogue follows each person's latest events: histories → [B, N] float32.
+Following = Callable[[Sequence[IntArray]], FloatArray]
 
 _WEIGHTINGS = ("cosine", "tf-idf", "bm25")
 _NEIGHBOURS = (20, 50, 100, 200, 400)
@@ -46,10 +48,9 @@ def popularity(data: TrainingData) -> Recommend:
     return recommend
 
 
-def sequential_rules(data: TrainingData) -> Recommend:
+def sequential_rules(following: Following) -> Recommend:
     """What follows the support, by the table of transitions that models have, and nothing else (Ludewig and
-    Jannach, 2018)."""
-    following = following_scores(data)
+    Jannach, 2018). following: from `following_scores`."""
 
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
         parts = []
@@ -62,8 +63,8 @@ def sequential_rules(data: TrainingData) -> Recommend:
     return recommend
 
 
-def following_scores(data: TrainingData) -> Callable[[Sequence[IntArray]], FloatArray]:
-    """How much the whole catalogue follows each person's latest events: histories → [B, N] float32."""
+def following_scores(data: TrainingData) -> Following:
+    """By training people's events."""
     table = transitions(data, _SUCCESSORS)
 
     def scores(histories: Sequence[IntArray]) -> FloatArray:

@@ -122,10 +122,11 @@ def few_shot_by_task(
     protocol.
     """
     tuned: dict[int, baselines.Knn] = {}
+    rules = baselines.sequential_rules(baselines.following_scores(data))
     baseline_arms: dict[str, dict[int, ArmScores]] = {
         POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
         KNN: _knn_arm(data, questions, tuned),
-        RULES: _by_shots(questions, [_baseline(data, questions, baselines.sequential_rules(data))], first=1),
+        RULES: _by_shots(questions, [_baseline(data, questions, rules)], first=1),
     }
     done = len(baseline_arms)
     mixed = len(models.get(RE_ENCODING, ()))

@@ -126,19 +126,19 @@ def leave_one_out(
 ) -> LeaveOneOut:
     """Every arm on both events. models: one a seed, trained on `parts.train`. Baselines are tuned on the
     validation event and, for the test, know it as part of the history, as the model does; so is κ."""
-    total = len(_GRIDS) + 2 * len(models)
+    following = baselines.following_scores(parts.train)
+    grids = _grids(parts.train, following)
+    total = len(grids) + 2 * len(models)
     validation, test, tuned = {}, {}, {}
-    for done, (name, grid_of) in enumerate(_GRIDS.items(), start=1):
-        grid = grid_of(parts.train)
+    for done, (name, grid) in enumerate(grids.items(), start=1):
         setting, validation[name] = _best(data, parts.validation, grid)
         tuned[name] = setting
         test[name] = _scored(data, parts.test, [_recommended(data, parts.test, grid[setting])])
         progress(done, total)
-    following = baselines.following_scores(parts.train) if models else None
     ranked = []
     for number, model in enumerate(models):
         ranked.append([rank(data, targets, model, following) for targets in (parts.validation, parts.test)])
-        progress(len(_GRIDS) + 2 * (number + 1), total)
+        progress(len(grids) + 2 * (number + 1), total)
     if ranked:
         asked = tuple(enumerate((parts.validation, parts.test)))
         at_once = {
@@ -153,10 +153,7 @@ def leave_one_out(
 
 
 def rank(
-    data: TrainingData,
-    targets: Targets,
-    served: ServedArtifact,
-    following: Callable[[Sequence[IntArray]], FloatArray] | None = None,
+    data: TrainingData, targets: Targets, served: ServedArtifact, following: baselines.Following
 ) -> dict[float, IntArray]:
     """The model's first ten items of each person, history masked, by κ. [B, ≤ 10] int32 each."""
     rows = served.rows(data.item_ids)
@@ -164,12 +161,12 @@ def rank(
     # People with histories of like length together: a batch is padded to its longest.
     order = np.argsort([len(h) for h in histories], kind="stable")
     shape = (len(targets), min(_PLACES, data.num_items))
-    ranked = {kappa: np.zeros(shape, np.int32) for kappa in (KAPPAS if following else (0.0,))}
+    ranked = {kappa: np.zeros(shape, np.int32) for kappa in KAPPAS}
     for part in in_parts(order.tolist()):
         people = [_context(data, int(targets.users[b]), int(targets.ends[b])) for b in part]
         masked = [histories[b] for b in part]
         scores = served.scores(people, rows, task=NEXT_TASK)
-        more = following(masked) if following else np.zeros_like(scores)
+        more = following(masked)
         for kappa, lists in ranked.items():
             lists[list(part)] = top_items(scores + np.float32(kappa) * more, masked, _PLACES)
     return ranked
@@ -197,13 +194,16 @@ def _context(data: TrainingData, user: int, end: int) -> UserContext:
     )
 
 
-# Baselines by name, each in the settings to choose from.
-_GRIDS: Mapping[str, Callable[[TrainingData], Mapping[str, baselines.Recommend]]] = {
-    POPULARITY: lambda train: {"": baselines.popularity(train)},
-    KNN: lambda train: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
-    ALS: lambda train: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
-    RULES: lambda train: {"": baselines.sequential_rules(train)},
-}
+def _grids(
+    train: TrainingData, following: baselines.Following
+) -> dict[str, Mapping[str, baselines.Recommend]]:
+    """Baselines by name, each in the settings to choose from."""
+    return {
+        POPULARITY: {"": baselines.popularity(train)},
+        KNN: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
+        ALS: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
+        RULES: {"": baselines.sequential_rules(following)},
+    }
 
 
 def _best(

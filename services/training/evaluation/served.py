@@ -90,10 +90,14 @@ class ServedArtifact:
             raw = own.output @ queries.T
             if trail is not None and self.follows:
                 following = np.zeros(len(transitions.items) + 1, np.float32)  # the last one of items without
-                items, values = transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
+                items, values = self.following(trail)
                 following[items] = values
                 raw += following[own.trained][:, None] * queries[:, dims.transition]
             yield raw, shots
+
+    def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
+        """The artifact's rows that follow a person's events, and how much; see `Transitions.following`."""
+        return self.artifact.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
 
     def _adapted(
         self, contexts: Sequence[UserContext], adapt: bool

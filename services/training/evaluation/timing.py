@@ -139,8 +139,7 @@ def _served(served: Any, person: UserContext) -> Callable[[], Any]:
         adapted = served.model.encode_adapt(inputs, np.ones(1, np.float32))
         trail = trail_of(inputs.item_ids[0], adapted.trail[0])
         if trail is not None:
-            rows = served.items.trained_rows(trail.item_ids)
-            served.artifact.transitions.following(rows, trail.weights)
+            served.following(trail)
 
     return run
 
