@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from services.training.data import TrainingData
 from services.training.transitions import transitions
 from services.training.validate import choose_kappa
 from shared.holdout import Role
-from shared.modeling.encoder import COUNT_KNOTS
 from shared.modeling.model import WarmstartModel
 
 
@@ -25,8 +22,6 @@ def follow(model: WarmstartModel, data: TrainingData, shots: Sequence[int]) -> f
         return 0.0
     model.transitions = transitions(data, model.config.successors)
     kappa, ndcg = choose_kappa(model, data, data.users_of(Role.VALIDATION), shots)
-    if len(kappa):
-        knots, seen = np.log1p(np.asarray(COUNT_KNOTS[1:])), np.log1p(shots[: len(kappa)])
-        by_task = [np.interp(knots, seen, kappa[:, task]) for task in range(kappa.shape[1])]
-        model.heads.kappa.assign(np.stack(by_task, axis=1))
+    if kappa is not None:
+        model.heads.kappa.assign(kappa)
     return ndcg

@@ -1,11 +1,13 @@
 """The task `rating` beside the body: its rows from the data at the start, its few numbers at the end.
 
-Rows and body learn from training people; how much ratings say of each other, and how much the body's word
-counts beside them, is fitted to validation people, as rows have seen the very ratings of training people.
+Rows and body learn from training people; how much ratings say of each other, how much the body's word
+counts beside them, and how much they count in task `like`, is fitted to validation people, as rows have seen
+the very ratings of training people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from scipy.sparse import csr_matrix
 
 from services.training.data import Int64Array, TrainingData
 from services.training.episodes import as_of
+from services.training.validate import choose_sigma
 from services.training.windows import Batch, event_inputs, generator, rated
 from shared.adapters import Ratings
 from shared.adapters.ratings import fold_in
@@ -95,6 +98,17 @@ def fit_ratings(model: WarmstartModel, data: TrainingData, *, seed: int) -> dict
     taus[:, number] = best[len(variables) :]
     model.heads.log_tau.assign(taus)
     return {"rating_rmse": float(np.sqrt(asked.loss(tf.constant(np.exp(best), tf.float32))))}
+
+
+def share_stars(model: WarmstartModel, data: TrainingData, shots: Sequence[int]) -> None:
+    """Gives a finished model σ, the share of a rating's fast weights that task `like` asks by, in place: at
+    each number of shots what validation people's NDCG@10 speaks for. A model without ratings or fast weights
+    stays as it is, and so does one that nobody can be asked about."""
+    if not (model.config.rating_dim and model.adapter.learns_rows):
+        return
+    sigma = choose_sigma(model, data, data.users_of(Role.VALIDATION), shots)
+    if sigma is not None:
+        model.heads.sigma.assign(sigma)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -114,7 +114,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     from services.training.metatrain import meta_train
     from services.training.presets import preset
     from services.training.pretrain import empty_model, new_model, pretrain
-    from services.training.ratings import fit_ratings, has_ratings
+    from services.training.ratings import fit_ratings, has_ratings, share_stars
 
     missing = _missing(job, reporter)
     if not missing:
@@ -158,6 +158,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         fitted |= fit_ratings(model, data, seed=job.seed)
+        share_stars(model, data, chosen.adapt.validation_shots)
         if reporter.writes:
             export(job, arm, model, data, {**metrics, **fitted, "peak_memory_mb": _peak_memory_mb()})
 

@@ -21,15 +21,20 @@ GAMMA_AT_START = 12.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
-    """q_t = [τ_k · W_t h ; γ_k · δ_t ; 0 ; κ_k ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ; δ ; 0 ;
-    1_t] for ratings: τ, γ and κ are scales by task and number of shots k, which training chooses.
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; σ_k · δ ; κ_k ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ;
+    δ ; 0 ; 1_t] for ratings, whose δ is in stars: τ, γ, σ and κ are scales by task and number of shots k,
+    which training chooses.
+
+    σ, of task `like` alone: to like an item one has to choose it and to think well of it, and log-odds of the
+    one and of the other, given the first, add up where both are small (after ESMM, Ma et al., 2018, "Entire
+    space multi-task model"). 0 until `services.training.ratings` has chosen it.
 
     κ is of transitions (`shared.transitions`): how much it counts that an item follows what the person has
     done. 0 until `services.training.follow` has chosen it.
 
     Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
-    sure the prior is (there is no δ yet). A rating's δ is in stars and has no scale; its last number says how
-    much more than others the person goes by what everybody thinks of an item, and joins the 1 of 1_t.
+    sure the prior is (there is no δ yet). The last number of a rating's δ says how much more than others the
+    person goes by what everybody thinks of an item, and joins the 1 of 1_t.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,6 +56,10 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         self.kappa = self.add_weight(
             name="kappa", shape=(knots - 1, len(CHOICES)), initializer="zeros", trainable=False
         )
+        if self.num_tasks > len(CHOICES):
+            self.sigma = self.add_weight(
+                name="sigma", shape=(knots - 1,), initializer="zeros", trainable=False
+            )
         # Raw score + offset is what a task's link and loss read.
         self.offsets = self.add_weight(name="offsets", shape=(self.num_tasks,), initializer="zeros")
         self.maps.build((None, self.config.dim))
@@ -79,6 +88,12 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         kappa = tf.pad(self.kappa.value, [[1, 0], [0, 0]])
         return tf.matmul(hat_features(shots, COUNT_KNOTS), kappa)
 
+    def star_shares(self, shots: Tensor) -> Tensor:
+        """How much of a rating's δ each task asks by: 0 for `next`, σ_k for `like`, 1 for `rating`.
+        shots [B] → [B, 3, 1]."""
+        sigma = tf.matmul(hat_features(shots, COUNT_KNOTS), tf.pad(self.sigma.value, [[1, 0]])[:, None])
+        return tf.stack([tf.zeros_like(sigma), sigma, tf.ones_like(sigma)], axis=1)
+
     def trail(self, counts: Tensor, mask: Tensor) -> Tensor:
         """What each event counts as one to go out from, exp(−FADING · places from the end), 1 in all; zeros
         where nothing counts.
@@ -100,8 +115,9 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         select = tf.broadcast_to(tf.eye(tasks), [batch, tasks, tasks])
         parts = [self.sequence_queries(state, shots), tf.pad(fast, [[0, 0], [0, tasks - choices], [0, 0]])]
         if tasks > choices:
-            parts.append(tf.pad(ratings[:, None, :-1], [[0, 0], [choices, 0], [0, 0]]))
-            select += tf.pad(ratings[:, None, -1:], [[0, 0], [choices, 0], [choices, 0]])
+            stars = ratings[:, None, :] * self.star_shares(shots)
+            parts.append(stars[..., :-1])
+            select += tf.pad(stars[..., -1:], [[0, 0], [0, 0], [choices, 0]])
         if self.config.successors:
             parts.append(tf.pad(kappa, [[0, 0], [0, tasks - choices]])[..., None])
         return tf.concat([*parts, select], axis=-1)

@@ -13,7 +13,7 @@ from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.presets import preset
 from services.training.pretrain import new_model
-from services.training.ratings import fit_ratings, has_ratings, start_ratings
+from services.training.ratings import fit_ratings, has_ratings, share_stars, start_ratings
 from services.training.roles import RoleSettings
 from shared.domain import Action
 from shared.holdout import Role
@@ -124,3 +124,57 @@ def test_without_any_rating_every_item_is_in_the_middle_of_the_scale(sold: Train
     model = model_of(sold)
     assert model.offsets()["rating"] == 3.0
     assert not model.tables["r"].numpy().any()
+
+
+def test_a_share_of_stars_makes_lists_of_likes_better_and_touches_nothing_else(data: TrainingData) -> None:
+    """Here people like their own kind and nothing else, which a body without training does not know."""
+    from services.training import validate
+
+    model = model_of(data)
+    people, shots = data.users_of(Role.VALIDATION), (1, 5, 10)
+
+    def likes(sigma: float) -> float:
+        tables = validate._tables(model, data, people, shots, (sigma,), validate.ScoreParts.by_sigma)
+        return float(np.nanmean(tables[:, 1]))
+
+    before, nothing = model.state_arrays(), likes(0.0)
+    share_stars(model, data, shots)
+    after = model.state_arrays()
+    moved = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert moved == [model.heads.sigma.path]
+    chosen = model.heads.sigma.numpy()
+    assert chosen.min() > 0.0
+    assert likes(float(chosen.mean())) > nothing + 0.01
+
+
+def test_without_fast_weights_ratings_or_people_to_ask_no_share_is_chosen(
+    data: TrainingData, sold: TrainingData
+) -> None:
+    off, unrated, alone = model_of(data, adapter="none"), model_of(sold, rating_dim=0), model_of(data)
+    share_stars(off, data, (1, 5))
+    share_stars(unrated, sold, (1, 5))
+    share_stars(alone, data.select_users(data.roles == Role.TRAIN), (1, 5))
+    assert not off.heads.sigma.numpy().any()
+    assert not alone.heads.sigma.numpy().any()
+
+
+def test_the_parts_of_scores_add_up_to_what_queries_say(data: TrainingData) -> None:
+    from services.training.episodes import protocol_episodes
+    from services.training.validate import score_parts
+
+    model = model_of(data)
+    cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), 5, (20,), 10)
+    without = score_parts(model, data, cuts)
+    model.heads.sigma.assign(np.linspace(0.3, 1.2, len(model.heads.sigma.numpy())))
+    parts = score_parts(model, data, cuts)
+    assert np.abs(parts.stars).max() > 0.01
+    np.testing.assert_allclose(parts.sigma[:, [0, 2]], 0.0)
+    assert parts.sigma[:, 1].min() > 0.3
+    for one, other in ((parts.off, without.off), (parts.fast, without.fast), (parts.stars, without.stars)):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    scores, more = parts.by_sigma()
+    kept, following = parts.by_kappa()
+    whole = scores + parts.sigma * more
+    np.testing.assert_allclose(whole, kept + parts.kappa * following, atol=1e-4)
+    fixed, fast = parts.by_gamma()
+    np.testing.assert_allclose(whole, fixed + fast, atol=1e-4)

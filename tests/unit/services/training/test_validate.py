@@ -14,12 +14,11 @@ from services.training.assemble import assemble
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
-from services.training.validate import GAMMA_FACTORS, KAPPAS, ndcg_at_10, near_best, over_shots
+from services.training.validate import GAMMA_FACTORS, crests, ndcg_at_10, near_best, over_shots
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
 
 NEUTRAL = GAMMA_FACTORS.index(1.0)
-DISTANCES = [abs(float(np.log(factor))) for factor in GAMMA_FACTORS]
 
 
 def figures(by_factor: list[float], noise: float, episodes: int = 100) -> np.ndarray:
@@ -31,28 +30,49 @@ def figures(by_factor: list[float], noise: float, episodes: int = 100) -> np.nda
 
 def test_a_factor_that_is_clearly_better_is_taken() -> None:
     rising = [0.1 + 0.02 * place for place in range(len(GAMMA_FACTORS))]
-    assert near_best(figures(rising, noise=0.0), DISTANCES) == len(GAMMA_FACTORS) - 1
+    assert near_best(figures(rising, noise=0.0)) == len(GAMMA_FACTORS) - 1
 
 
 def test_a_factor_that_is_better_by_chance_is_not() -> None:
     """A rise of .002 a place, errors of .2 / √100 = .02 at the far end: 1 stays."""
     rising = [0.1 + 0.002 * place for place in range(len(GAMMA_FACTORS))]
-    assert near_best(figures(rising, noise=0.8), DISTANCES) == NEUTRAL
+    assert near_best(figures(rising, noise=0.8)) == NEUTRAL
 
 
 def test_of_those_near_the_best_the_one_nearest_to_doing_nothing_is_taken() -> None:
-    """All but the first are as good as one another: of κ that is the smallest, of γ the one nearest to 1."""
-    flat = figures([0.1, *[0.3] * (len(KAPPAS) - 1)], noise=0.0)
-    # Neighbours are averaged, so the second is half as good as it looks.
-    assert near_best(flat, KAPPAS) == 2
-    assert near_best(flat[: len(GAMMA_FACTORS)], DISTANCES) == NEUTRAL
+    flat = figures([0.1, *[0.3] * (len(GAMMA_FACTORS) - 1)], noise=0.0)
+    assert near_best(flat) == NEUTRAL
+
+
+def curves(*by_shots: list[float]) -> np.ndarray:
+    """[shots, 1 task, factors, 4 episodes], of which one says nothing."""
+    table = np.repeat(np.array(by_shots)[:, None, :, None], 4, axis=3)
+    table[..., 3] = np.nan
+    return table
+
+
+def test_the_crest_of_a_curve_is_taken_and_neighbouring_numbers_of_shots_have_a_say() -> None:
+    """Factors 0 1 2 3; more than at factor 0, by hand, before factors are averaged:
+
+    shots 0: 3/4 (0 1 2 1) + 1/4 (0 2 1 0) = (0 1.25 1.75 .75), averaged (.3125 1.0625 1.375 1) → 2
+    shots 1: 1/4 (0 1 2 1) + 1/2 (0 2 1 0) + 1/4 (0 4 0 0) = (0 2.25 1 .25), averaged (.5625 1.375 1.125
+    .4375) → 1
+    shots 2: 1/4 (0 2 1 0) + 3/4 (0 4 0 0) = (0 3.5 .25 0), averaged (.875 1.8125 1 .0625) → 1
+    """
+    table = curves([0.0, 1.0, 2.0, 1.0], [5.0, 7.0, 6.0, 5.0], [0.0, 4.0, 0.0, 0.0])
+    assert crests(table).tolist() == [[2], [1], [1]]
+
+
+def test_where_no_factor_helps_the_first_is_taken() -> None:
+    assert crests(curves([0.2, 0.1, 0.0], [0.2, 0.1, 0.0])).tolist() == [[0], [0]]
+    assert crests(np.full((2, 1, 3, 4), np.nan)).tolist() == [[0], [0]]
 
 
 def test_episodes_that_want_nothing_have_no_say() -> None:
     falling = figures([0.5 - 0.02 * place for place in range(len(GAMMA_FACTORS))], noise=0.0)
     silent = np.full((len(GAMMA_FACTORS), 50), np.nan)
-    assert near_best(np.concatenate([falling, silent], axis=1), DISTANCES) == 0
-    assert near_best(silent, DISTANCES) == NEUTRAL
+    assert near_best(np.concatenate([falling, silent], axis=1)) == 0
+    assert near_best(silent) == NEUTRAL
 
 
 def test_ndcg_of_a_hand_worked_list() -> None:

@@ -114,6 +114,26 @@ def test_kappa_stands_in_its_place_for_choices_alone_and_between_knots_of_its_nu
     assert not queries(model, inputs, adapt=0.0)[..., place].any()
 
 
+def test_likes_are_also_asked_for_by_a_share_of_stars() -> None:
+    """σ of 0.5 at one event and 0.2 from two on: so much of what a rating adds, at [u ; 1] and at the bias of
+    ratings; none of it with adaptation off or without ratings, and none for what comes next."""
+    model = shaken()
+    inputs = twin.inputs_of([1, 4, 4], 4)
+    inputs["actions"][:2, -1], inputs["actions"][2] = Action.RATING, Action.VIEW
+    before = queries(model, inputs)
+    sigma = np.full(model.heads.sigma.shape, 0.2, np.float32)
+    sigma[0] = 0.5
+    model.heads.sigma.assign(sigma)
+    found = queries(model, inputs) - before
+    stars = (before - queries(model, inputs, adapt=0.0))[:, 2]
+    assert np.abs(stars[:2, CONFIG.taste_dim : CONFIG.taste_dim + CONFIG.rating_width]).max() > 1e-3
+    np.testing.assert_allclose(found[:, 1], np.array([[0.5], [0.2], [0.2]]) * stars, atol=1e-6)
+    assert not found[2].any()
+    assert not found[:, [0, 2]].any()
+    off = queries(model, inputs, adapt=0.0)
+    np.testing.assert_array_equal(off, queries(shaken(), inputs, adapt=0.0))
+
+
 def test_a_trail_counts_choices_the_latest_most() -> None:
     """A rating, a dislike, a like, all within reach: weights e^(−0.8), 0, 1 over their sum. A rating counts
     whatever its stars; the trail is as long as the reach, the newest last."""
@@ -258,5 +278,6 @@ def test_a_model_without_ratings_has_two_tasks() -> None:
     inputs = twin.inputs_of([0, 3], 4)
     inputs["support_rows"] = inputs["support_rows"][..., : config.support_dim]
     assert queries(model, inputs).shape == (2, 2, config.output_dim)
+    assert not hasattr(model.heads, "sigma")
     assert model.item_rows().output.shape == (12, config.output_dim)
     assert [t.name for t in task_infos({}, model.offsets())] == ["next", "like"]
