@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from services.training.episodes import (
     protocol_episodes,
     query_sets,
 )
-from services.training.validate import PEOPLE_LOOKED_AT, episode_scores
+from services.training.scores import episode_scores, in_parts
+from services.training.validate import PEOPLE_LOOKED_AT
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import Calibration, FloatArray, IntArray
 from shared.holdout import Role
@@ -62,18 +64,24 @@ def calibrate(
         users = data.users_of(Role.TRAIN)
         moments = moments_for(data, users)
     fits: dict[str, list[Calibration]] = {task: [] for task in CHOICES}
+    rows = None if scores else model.item_rows()
     for shots, cuts in _episodes(data, users, moments, model.config.max_length):
-        raw = scores(cuts) if scores else episode_scores(model, data, cuts)
-        unseen = excluded(events_so_far(data, cuts), data.num_items) == 0
-        targets, there, labels = query_sets(data, cuts, PROTOCOL_QUERY)
-        for number, (task, wanted) in enumerate(
-            zip(CHOICES, (there, there * (labels >= LIKED_LABEL)), strict=True)
-        ):
-            done = np.zeros(unseen.shape, bool)
-            rows, columns = np.nonzero(wanted)
-            done[rows, targets[rows, columns]] = True
-            scale, offset = platt(raw[:, number][unseen], done[unseen])
-            fits[task].append(Calibration(shots, scale, offset))
+        seen: dict[str, list[Binned]] = {task: [] for task in CHOICES}
+        for few in in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)):
+            raw = scores(few) if scores else episode_scores(model, data, few, rows)
+            unseen = excluded(events_so_far(data, few), data.num_items) == 0
+            targets, there, labels = query_sets(data, few, PROTOCOL_QUERY)
+            for number, (task, wanted) in enumerate(
+                zip(CHOICES, (there, there * (labels >= LIKED_LABEL)), strict=True)
+            ):
+                done = np.zeros(unseen.shape, bool)
+                people, columns = np.nonzero(wanted)
+                done[people, targets[people, columns]] = True
+                if unseen.any():
+                    seen[task].append(binned(raw[:, number][unseen], done[unseen]))
+        for task, parts in seen.items():
+            if parts:
+                fits[task].append(Calibration(shots, *platt(parts)))
     return {task: tuple(found) for task, found in fits.items()}
 
 
@@ -91,14 +99,19 @@ def _episodes(data: TrainingData, users: IntArray, moments: Moments, most: int) 
             yield shots, Cuts(able.astype(np.int32), np.zeros(len(able), np.int64), np.full(len(able), shots))
 
 
-def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
-    """(scale, offset) of the likeliest sigmoid(scale · score + offset); its sum equals the number of hits.
+class Binned(NamedTuple):
+    """Scores of which those that are nearly equal stand together: their means x [m], ascending, how many each
+    stands for, copies [m], and the scores of what was done, hits [h]. float64."""
 
-    scores, done: [n], tens of millions for a large catalogue: the sums over all are of bins, at their means.
-    The scale has a weak prior at 1 and is above 0.
-    """
-    x, copies = binned(scores)
-    hits = scores[done].astype(np.float64)
+    x: Float64Array
+    copies: Float64Array
+    hits: Float64Array
+
+
+def platt(parts: Sequence[Binned]) -> tuple[float, float]:
+    """(scale, offset) of the likeliest sigmoid(scale · score + offset), whose sum equals the number of hits,
+    for all parts together. The scale has a weak prior at 1 and is above 0."""
+    x, copies, hits = (np.concatenate(kind) for kind in zip(*parts, strict=True))
 
     def loss(parameters: Float64Array) -> tuple[float, Float64Array]:
         scale, offset = parameters
@@ -117,15 +130,15 @@ def platt(scores: FloatArray, done: NDArray[np.bool_]) -> tuple[float, float]:
     return scale, offset_for(scale * x, wanted, copies)
 
 
-def binned(scores: FloatArray) -> tuple[Float64Array, Float64Array]:
-    """The means of scores that are nearly equal, ascending, and how many each stands for. [n] → [m], [m]."""
+def binned(scores: FloatArray, done: NDArray[np.bool_]) -> Binned:
+    """scores, done: [n], tens of millions for a large catalogue."""
     x = scores.astype(np.float64)
     low = float(x.min())
     width = max((float(x.max()) - low) / _BINS, np.finfo(np.float64).tiny)
     places = np.minimum((x - low) / width, _BINS).astype(np.int64)
     counts, sums = np.bincount(places), np.bincount(places, x)
     some = counts > 0
-    return sums[some] / counts[some], counts[some].astype(np.float64)
+    return Binned(sums[some] / counts[some], counts[some].astype(np.float64), x[done])
 
 
 def offset_for(

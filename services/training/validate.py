@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,23 +12,20 @@ from numpy.typing import NDArray
 
 from services.training.data import TrainingData
 from services.training.episodes import (
-    PROTOCOL_EVENTS_BEFORE,
     Moments,
-    episode_inputs,
     events_so_far,
     excluded,
     moments_for,
     protocol_episodes,
     query_sets,
 )
+from services.training.scores import ScoreParts, in_parts, score_parts
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
-from shared.modeling.config import CHOICES, LIKE_TASK, RATING_TASK
+from shared.modeling.config import CHOICES, LIKE_TASK
 from shared.modeling.encoder import COUNT_KNOTS
 from shared.modeling.model import WarmstartModel
 from shared.transitions import KAPPAS
-
-Tensor = Any
 
 PEOPLE_LOOKED_AT = 500
 GAMMA_FACTORS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
@@ -170,14 +166,16 @@ def _tables(
     no moment has room for are left out, and so are all where nobody has enough events."""
     moments = moments_for(data, users)
     users = _with_enough(data, users, moments)[:PEOPLE_LOOKED_AT]
+    rows = model.item_rows()
     tables = []
     for k in shots:
         parts = []
         for before in moments.before:
             cuts = protocol_episodes(data, users, min(k, before), (before,), moments.query)
             if k <= before and len(cuts):
-                scores, more = parts_by(score_parts(model, data, cuts))
-                parts.append(_by_factor(data, cuts, scores, more, factors, moments.query))
+                for few in in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)):
+                    scores, more = parts_by(score_parts(model, data, few, rows))
+                    parts.append(_by_factor(data, few, scores, more, factors, moments.query))
             else:
                 parts.append(np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32))
         table = np.concatenate(parts, axis=2)
@@ -222,91 +220,3 @@ def ndcg_at_10(scores: FloatArray, targets: IntArray, there: FloatArray) -> Floa
     ideal = np.cumsum(discounts)[np.clip(wanted.sum(axis=1), 1, 10) - 1]
     result: FloatArray = (gained / ideal).astype(np.float32)
     return result
-
-
-def episode_scores(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> FloatArray:
-    """Raw scores of the whole catalogue. [B, T, N] float32."""
-    parts = score_parts(model, data, cuts)
-    without, following = parts.by_kappa()
-    scores: FloatArray = without + parts.kappa * following
-    return scores
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoreParts:
-    """What raw scores are made of: off [B, T, N], without adaptation (of ratings: with it); fast [B, T, N],
-    what fast weights of choices add; kappa [B, T, 1] of following [B, 1, N], how much items follow what the
-    person has done; sigma [B, T, 1], of choices, of stars [B, 1, N], what fast weights of ratings add to a
-    rating. float32."""
-
-    off: FloatArray
-    fast: FloatArray
-    kappa: FloatArray
-    following: FloatArray
-    sigma: FloatArray
-    stars: FloatArray
-
-    def by_gamma(self) -> tuple[FloatArray, FloatArray]:
-        """What stays as it is when γ changes, and what follows it."""
-        fixed = self.off
-        # As long as they are not chosen: no copies of scores of the whole catalogue.
-        if self.kappa.any():
-            fixed = fixed + self.kappa * self.following
-        if self.sigma.any():
-            fixed = fixed + self.sigma * self.stars
-        return fixed, self.fast
-
-    def by_kappa(self) -> tuple[FloatArray, FloatArray]:
-        """What there is without κ, and what κ is a factor of."""
-        without = self.off + self.fast + self.sigma * self.stars
-        return without, np.broadcast_to(self.following, self.off.shape)
-
-    def by_sigma(self) -> tuple[FloatArray, FloatArray]:
-        """What there is without σ, and what σ is a factor of."""
-        without = self.off + self.fast + self.kappa * self.following
-        return without, np.broadcast_to(self.stars, self.off.shape)
-
-
-def score_parts(model: WarmstartModel, data: TrainingData, cuts: Cuts) -> ScoreParts:
-    """Of episodes, over the whole catalogue."""
-    config = model.config
-    length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
-    batch = episode_inputs(data, cuts, length)
-    rows = model.item_rows()
-    on = batch["mask"][..., None]
-    inputs = {name: tf.constant(value) for name, value in batch.items() if name != "items"}
-    inputs["input_rows"] = tf.gather(rows.input, batch["items"]) * on
-    inputs["support_rows"] = tf.gather(rows.support, batch["items"]) * on
-    encoded = model.encode_adapt(inputs, tf.ones(len(cuts)))
-    fast_part = np.zeros(config.output_dim, np.float32)
-    fast_part[config.adapt_offset :][: config.adapt_dim] = 1.0
-    stars, sigma = _stars(model, encoded.queries, batch["mask"])
-    queries = encoded.queries - sigma * stars
-    off = tf.einsum("btd,nd->btn", queries * (1.0 - fast_part), rows.output).numpy()
-    fast = tf.einsum("btd,nd->btn", encoded.queries * fast_part, rows.output).numpy()
-    place = slice(config.transition_offset, config.transition_offset + config.transition_width)
-    kappa = encoded.queries[..., place].numpy().sum(axis=-1, keepdims=True)
-    trail = encoded.trail.numpy()
-    latest = min(trail.shape[1], length)
-    items = np.where(batch["mask"] > 0, batch["items"], -1)[:, length - latest :]
-    following = model.transitions.following_all(items, trail[:, trail.shape[1] - latest :])
-    stars = tf.einsum("btd,nd->btn", stars, rows.output).numpy()
-    return ScoreParts(off, fast, kappa, following[:, None], sigma.numpy(), stars)
-
-
-def _stars(model: WarmstartModel, queries: Tensor, mask: FloatArray) -> tuple[Tensor, Tensor]:
-    """The part of a query that is fast weights of ratings, [B, 1, output_dim], and σ, [B, T, 1], of choices:
-    zeros where the model has no ratings."""
-    config, people = model.config, len(mask)
-    if not config.rating_dim:
-        return tf.zeros([people, 1, config.output_dim]), tf.zeros([people, len(config.tasks), 1])
-    asked = queries[:, config.tasks.index(RATING_TASK)][:, None]
-    first, bias = config.taste_dim, config.output_dim - 1
-    part = np.zeros(config.output_dim, np.float32)
-    part[first : first + config.rating_width] = 1.0
-    part[bias] = 1.0
-    # The bias is asked for by 1 and what the person adds.
-    stars = asked * part - tf.one_hot(bias, config.output_dim)
-    shots = mask[:, -config.reach :].sum(axis=1)
-    choices = np.array([task in CHOICES for task in config.tasks], np.float32)
-    return stars, model.heads.star_shares(tf.constant(shots)) * choices[:, None]

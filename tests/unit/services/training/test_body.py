@@ -20,7 +20,7 @@ from services.training.episode_batch import episode_batch
 from services.training.episodes import EpisodeShape, episode_inputs
 from services.training.presets import preset
 from services.training.roles import RoleSettings
-from services.training.validate import episode_scores
+from services.training.scores import episode_scores
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.adapters import make_body_adapter
 from shared.domain import Action

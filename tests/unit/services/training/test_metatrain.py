@@ -28,7 +28,8 @@ from services.training.metatrain import meta_train
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
-from services.training.validate import episode_scores, ndcg_at_10
+from services.training.scores import episode_scores
+from services.training.validate import ndcg_at_10
 from services.training.windows import LIKED_LABEL
 from shared.calibration import task_values
 from shared.holdout import Role
@@ -176,6 +177,27 @@ def test_long_histories_are_calibrated_for_themselves() -> None:
     assert all(c.scale > 0.0 for c in found["next"])
 
 
+def test_a_large_catalogue_is_gone_through_in_parts_with_the_same_result(
+    data: TrainingData, trained: tuple[Any, float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people at a time, as if scores of three did not fit into memory."""
+    from services.training import scores, validate
+
+    model, _, _ = trained
+    people = data.users_of(Role.VALIDATION)
+    whole = calibrate(model, data)
+    seen = validate.choose_gamma(model, data, people, (1, 5))
+    monkeypatch.setattr(scores, "_MOST_SCORES", 2 * data.num_items * len(model.config.tasks) + 1)
+    cuts = protocol_episodes(data, people, 5)
+    parts = list(scores.in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)))
+    assert [len(part) for part in parts[:-1]] == [2] * (len(parts) - 1)
+    np.testing.assert_array_equal(np.concatenate([part.users for part in parts]), cuts.users)
+    for task, fits in calibrate(model, data).items():
+        for fit, other in zip(fits, whole[task], strict=True):
+            assert (fit.scale, fit.offset) == pytest.approx((other.scale, other.offset), rel=1e-2)
+    assert validate.choose_gamma(model, data, people, (1, 5)).ndcg == pytest.approx(seen.ndcg, abs=1e-6)
+
+
 def test_a_catalogue_smaller_than_a_neighbourhood_is_trained_on() -> None:
     few = assemble(synthetic.tables(people=20, events=8, items=12), RoleSettings(0.0, 0.2))
     final = meta_train(model_of(few), few, replace(CONFIG, steps=2), seed=0)
@@ -201,7 +223,7 @@ def test_platt_scaling_by_hand() -> None:
     """Two groups: of 2,000 at score 1 half are done, of 2,000 at 0 a tenth: offset log(1/9), scale log 9."""
     scores = np.repeat(np.array([1.0, 0.0], np.float32), 2000)
     done = np.concatenate([np.arange(2000) < 1000, np.arange(2000) < 200])
-    scale, offset = platt(scores, done)
+    scale, offset = platt([binned(scores, done)])
     assert (scale, offset) == pytest.approx((np.log(9.0), -np.log(9.0)), abs=0.01)
 
 
@@ -210,19 +232,23 @@ def test_platt_scaling_of_bins_is_that_of_every_score() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(0.0, 3.0, 50_000).astype(np.float32)
     done = rng.random(len(scores)) < expit(0.7 * scores - 3.0)
-    means, copies = binned(scores)
+    means, copies, hits = binned(scores, done)
+    np.testing.assert_array_equal(hits, scores[done])
     assert len(means) < len(scores) / 2
     assert (copies.sum(), copies @ means) == pytest.approx((len(scores), scores.sum(dtype=float)))
-    scale, offset = platt(scores, done)
+    scale, offset = platt([binned(scores, done)])
     errors = expit(scale * scores.astype(float) + offset) - done
     assert abs(errors.sum()) < 0.01
     assert abs(errors @ scores + scale - 1.0) < 2.0  # of a curvature in the tens of thousands
-    assert binned(np.full(7, 2.5, np.float32)) == ([2.5], [7.0])
+    in_two = platt([binned(scores[:20_000], done[:20_000]), binned(scores[20_000:], done[20_000:])])
+    assert in_two == pytest.approx((scale, offset), rel=1e-3)
+    alike = binned(np.full(7, 2.5, np.float32), np.arange(7) < 1)
+    assert [kind.tolist() for kind in alike] == [[2.5], [7.0], [2.5]]
 
 
 @pytest.mark.parametrize("done", [[False, False, False], [True, False, False], [True, True, True]])
 def test_platt_scaling_of_next_to_nothing_is_finite_and_keeps_the_order(done: list[bool]) -> None:
-    scale, offset = platt(np.array([-3.0, 0.0, 3.0], np.float32), np.array(done))
+    scale, offset = platt([binned(np.array([-3.0, 0.0, 3.0], np.float32), np.array(done))])
     assert scale > 0.0
     assert np.isfinite([scale, offset]).all()
 

@@ -129,12 +129,13 @@ def test_without_any_rating_every_item_is_in_the_middle_of_the_scale(sold: Train
 def test_a_share_of_stars_makes_lists_of_likes_better_and_touches_nothing_else(data: TrainingData) -> None:
     """Here people like their own kind and nothing else, which a body without training does not know."""
     from services.training import validate
+    from services.training.scores import ScoreParts
 
     model = model_of(data)
     people, shots = data.users_of(Role.VALIDATION), (1, 5, 10)
 
     def likes(sigma: float) -> float:
-        tables = validate._tables(model, data, people, shots, (sigma,), validate.ScoreParts.by_sigma)
+        tables = validate._tables(model, data, people, shots, (sigma,), ScoreParts.by_sigma)
         return float(np.nanmean(tables[:, 1]))
 
     before, nothing = model.state_arrays(), likes(0.0)
@@ -160,7 +161,7 @@ def test_without_fast_weights_ratings_or_people_to_ask_no_share_is_chosen(
 
 def test_the_parts_of_scores_add_up_to_what_queries_say(data: TrainingData) -> None:
     from services.training.episodes import protocol_episodes
-    from services.training.validate import score_parts
+    from services.training.scores import score_parts
 
     model = model_of(data)
     cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), 5, (20,), 10)

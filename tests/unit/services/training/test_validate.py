@@ -14,6 +14,7 @@ from services.training.assemble import assemble
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
+from services.training.scores import ScoreParts
 from services.training.validate import GAMMA_FACTORS, crests, ndcg_at_10, near_best, over_shots
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
@@ -104,7 +105,7 @@ def test_short_histories_are_looked_at_after_as_many_shots_as_they_have() -> Non
     people = data.users_of(Role.VALIDATION)
     sizes = replace(preset("tiny").model, content_dim=synthetic.CONTENT_DIM)
     model = new_model(sizes, data, seed=0)
-    tables = validate._tables(model, data, people, (0, 1, 5, 20), (0.0, 1.0), validate.ScoreParts.by_gamma)
+    tables = validate._tables(model, data, people, (0, 1, 5, 20), (0.0, 1.0), ScoreParts.by_gamma)
     assert tables.shape == (3, 2, 2, 2 * len(people))
     first, later = np.split(tables[:, 0, 0], 2, axis=1)
     assert np.isnan(first).all(axis=1).tolist() == [False, False, True]
