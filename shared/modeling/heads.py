@@ -25,9 +25,9 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
     δ ; 0 ; 1_t] for ratings, whose δ is in stars: τ, γ, σ and κ are scales by task and number of shots k,
     which training chooses.
 
-    σ, of task `like` alone: to like an item one has to choose it and to think well of it, and log-odds of the
-    one and of the other, given the first, add up where both are small (after ESMM, Ma et al., 2018, "Entire
-    space multi-task model"). 0 until `services.training.ratings` has chosen it.
+    σ, of task `like` alone: to like an item is to choose it and to think well of it, and logarithms of
+    the one's probability and of the other's given the one add up (after ESMM, Ma et al., 2018, "Entire space
+    multi-task model"). 0 until `services.training.ratings` has chosen it.
 
     κ is of transitions (`shared.transitions`): how much it counts that an item follows what the person has
     done. 0 until `services.training.follow` has chosen it.
