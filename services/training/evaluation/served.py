@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 
@@ -66,7 +65,7 @@ class ServedArtifact:
     ) -> FloatArray:
         """What lists of each person are ranked by, see `ranking`. [B, N] float32, NaN where a row is."""
         result = np.zeros((len(contexts), len(rows)), np.float32)
-        for place, (raw, shots) in enumerate(self._raw(contexts, repeat(rows), adapt)):
+        for place, (raw, shots) in enumerate(self._raw(contexts, rows, adapt)):
             result[place] = ranking(raw, self.artifact.manifest.tasks, shots, task)
         return result
 
@@ -77,39 +76,38 @@ class ServedArtifact:
 
         Yields [N, T] float32 for each person.
         """
-        of_each = repeat(rows) if isinstance(rows, ServedRows) else rows
-        for raw, shots in self._raw(contexts, of_each, adapt):
+        for raw, shots in self._raw(contexts, rows, adapt):
             yield task_values(raw, self.artifact.manifest.tasks, shots)
 
     def _raw(
-        self, contexts: Sequence[UserContext], rows: Iterable[ServedRows], adapt: bool
+        self, contexts: Sequence[UserContext], rows: ServedRows | Sequence[ServedRows], adapt: bool
     ) -> Iterator[tuple[FloatArray, int]]:
         """Each person's raw scores of the rows [N, T], and number of shots."""
         dims, transitions = self.artifact.manifest.dims, self.artifact.transitions
-        for own, (queries, trail, shots) in zip(rows, self._adapted(contexts, adapt), strict=False):
-            raw = own.output @ queries.T
-            if trail is not None and self.follows:
-                following = np.zeros(len(transitions.items) + 1, np.float32)  # the last one of items without
-                items, values = self.following(trail)
-                following[items] = values
-                raw += following[own.trained][:, None] * queries[:, dims.transition]
-            yield raw, shots
-
-    def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
-        """The artifact's rows that follow a person's events, and how much; see `Transitions.following`."""
-        return self.artifact.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
-
-    def _adapted(
-        self, contexts: Sequence[UserContext], adapt: bool
-    ) -> Iterator[tuple[FloatArray, Trail | None, int]]:
-        """Each person's queries [T, output_dim], trail and number of shots."""
         view, buckets = self.items.view, self.artifact.manifest.buckets
         for start in range(0, len(contexts), _BATCH):
             part = contexts[start : start + _BATCH]
             inputs = build_inputs(part, view, buckets)
             adapted = self.model.encode_adapt(inputs, np.full(len(part), float(adapt), np.float32))
-            trails = map(trail_of, inputs.item_ids, adapted.trail)
-            yield from zip(adapted.queries, trails, inputs.shots.tolist(), strict=True)
+            raws: Sequence[FloatArray]
+            if isinstance(rows, ServedRows):  # one pass over a large catalogue for all of them
+                of_each: Sequence[ServedRows] = [rows] * len(part)
+                raws = list(np.tensordot(adapted.queries, rows.output, axes=(2, 1)).transpose(0, 2, 1))
+            else:
+                of_each = rows[start : start + _BATCH]
+                raws = [own.output @ q.T for own, q in zip(of_each, adapted.queries, strict=True)]
+            for place, (own, raw) in enumerate(zip(of_each, raws, strict=True)):
+                trail = trail_of(inputs.item_ids[place], adapted.trail[place])
+                if trail is not None and self.follows:
+                    following = np.zeros(len(transitions.items) + 1, np.float32)  # the last of items without
+                    items, values = self.following(trail)
+                    following[items] = values
+                    raw += following[own.trained][:, None] * adapted.queries[place, :, dims.transition]
+                yield raw, int(inputs.shots[place])
+
+    def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
+        """The artifact's rows that follow a person's events, and how much; see `Transitions.following`."""
+        return self.artifact.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
 
     def rows(self, item_ids: Sequence[str]) -> ServedRows:
         """What `scores` and `values` want to have of items."""
