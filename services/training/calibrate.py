@@ -68,8 +68,10 @@ def calibrate(
     for shots, cuts in _episodes(data, users, moments, model.config.max_length):
         seen: dict[str, list[Binned]] = {task: [] for task in CHOICES}
         for few in in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)):
-            raw = scores(few) if scores else episode_scores(model, data, few, rows)
             unseen = excluded(events_so_far(data, few), data.num_items) == 0
+            if not unseen.any():
+                continue
+            raw = scores(few) if scores else episode_scores(model, data, few, rows)
             targets, there, labels = query_sets(data, few, PROTOCOL_QUERY)
             for number, (task, wanted) in enumerate(
                 zip(CHOICES, (there, there * (labels >= LIKED_LABEL)), strict=True)
@@ -77,8 +79,7 @@ def calibrate(
                 done = np.zeros(unseen.shape, bool)
                 people, columns = np.nonzero(wanted)
                 done[people, targets[people, columns]] = True
-                if unseen.any():
-                    seen[task].append(binned(raw[:, number][unseen], done[unseen]))
+                seen[task].append(binned(raw[:, number][unseen], done[unseen]))
         for task, parts in seen.items():
             if parts:
                 fits[task].append(Calibration(shots, *platt(parts)))
