@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.valkey import free_port
+from tests.ports import free_port
 
 HEAD, NODE = "127.0.0.2", "127.0.0.3"
 _STARTED = "Ray runtime started."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from valkey import Valkey
 from valkey.exceptions import ValkeyError
 
 from deploy.local.valkey import LocalValkey
+from tests.ports import free_port
 
 _DEADLINE_S = 20.0
 
@@ -143,9 +143,3 @@ def _until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {_DEADLINE_S:g} s: {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 import psutil
 
 from services.cli.failures import CommandError
 
 HOST = "127.0.0.1"
-# Below the ports that kernels give to outgoing connections (Linux: from 32768 on): such a connection, also
-# one of our own, would keep a server from binding for a minute.
+# Below the ports that kernels give to outgoing connections (Linux: from 32768 on) and to whoever binds port
+# 0: such a connection, also one of our own, would keep a server from binding for a minute. Above Ray's.
+_OURS = range(20_000, 32_768)
 DEFAULT_BASE_PORT = 20051
 _VALKEY_OFFSET = 9
 _MAX_PORT = 65535
@@ -58,16 +60,27 @@ def base_ports(base: int) -> Ports:
 
 
 def free_ports() -> Ports:
-    """Ports that are free now, all different: held together while they are drawn."""
+    """Ports that are free now, all different."""
+    return Ports(*draw_ports(len(fields(Ports))))
+
+
+def draw_ports(count: int) -> list[int]:
+    """`count` different free ports, by chance, so that two who draw at once hardly meet.
+
+    Held together while they are drawn. Not the kernel's choice (port 0), see `_OURS`.
+    """
+    drawn: list[int] = []
     with ExitStack() as held:
-        drawn = []
-        for _ in fields(Ports):
+        for port in random.sample(_OURS, len(_OURS)):
+            if len(drawn) == count:
+                return drawn
             probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            probe.bind((HOST, 0))
-            drawn.append(probe.getsockname()[1])
-    ports = Ports(*drawn)
-    assert len(set(astuple(ports))) == len(drawn)  # noqa: S101 - the kernel gives a bound port once
-    return ports
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            drawn.append(port)
+    raise CommandError(f"fewer than {count} ports of {_OURS.start}..{_OURS.stop - 1} are free on {HOST}")
 
 
 def _is_free(port: int) -> bool:

@@ -21,8 +21,8 @@ from shared.rpc.health import wait_until_serving
 from tests.artifacts import publish_plain
 from tests.cluster import clean_environment
 from tests.integration.training.service_client import FAKED_SERVER, settings_of
+from tests.ports import free_port
 from tests.training_program import VERSION
-from tests.valkey import free_port
 
 pytestmark = pytest.mark.timeout(240)
 

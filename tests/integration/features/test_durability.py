@@ -11,7 +11,8 @@ from services.features.settings import FeatureSettings
 from shared.errors import SettingsError, Unavailable
 from tests.integration.features.client import Features, event, item, until
 from tests.integration.features.conftest import serving, shared_encoder
-from tests.valkey import RunningValkey, free_port, replica_of, running_valkey
+from tests.ports import free_port
+from tests.valkey import RunningValkey, replica_of, running_valkey
 
 
 async def _write_until_away(features: Features, writer: int, acknowledged: list[str]) -> None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 from tests.integration.features.client import Features, event, until
-from tests.valkey import RunningValkey, free_port
+from tests.ports import free_port
+from tests.valkey import RunningValkey
 
 
 def _started(**environment: str) -> subprocess.Popen[str]:

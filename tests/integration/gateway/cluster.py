@@ -28,7 +28,7 @@ from services.scoring.app import build as build_scoring
 from services.scoring.settings import ScoringSettings
 from shared.rpc.channels import call, connect, stream
 from shared.rpc.server import running
-from tests.valkey import free_port
+from tests.ports import free_port
 
 DOMAINS = ("default", "empty")
 

@@ -19,8 +19,8 @@ from services.training.service.settings import TrainingServiceSettings
 from shared.rpc.channels import call, connect, stream
 from shared.rpc.health import wait_until_serving
 from shared.rpc.server import running
+from tests.ports import free_port
 from tests.training_program import program
-from tests.valkey import free_port
 
 TIMEOUT_S = 60.0
 _FAKED = (

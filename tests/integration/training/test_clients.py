@@ -25,7 +25,8 @@ from shared.errors import WarmstartError
 from shared.rpc.codec import encode_event, encode_item, encode_relation, encode_user
 from tests.integration.features.client import RECORDED
 from tests.integration.features.conftest import serving, shared_encoder
-from tests.valkey import RunningValkey, free_port, running_valkey
+from tests.ports import free_port
+from tests.valkey import RunningValkey, running_valkey
 
 DOMAIN = "training"
 ITEMS = [

@@ -16,7 +16,7 @@ import pytest
 from services.cli.app import main
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock, lock_holder
-from services.cli.cluster.ports import Ports, base_ports, free_ports
+from services.cli.cluster.ports import Ports, base_ports, draw_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
 from services.cli.failures import CommandError
@@ -53,8 +53,19 @@ def test_a_base_port_out_of_range_is_refused(base):
         base_ports(base)
 
 
-def test_free_ports_are_six_different_ones():
-    assert len(set(free_ports().by_name().values())) == 6
+def test_free_ports_are_six_different_ones_that_no_outgoing_connection_is_given():
+    ports = set(free_ports().by_name().values())
+    assert len(ports) == 6
+    assert max(ports) < 32_768  # where Linux begins by default
+
+
+def test_a_taken_port_is_never_drawn(monkeypatch):
+    with socket.socket() as held:
+        [port] = draw_ports(1)
+        held.bind(("127.0.0.1", port))
+        monkeypatch.setattr("services.cli.cluster.ports._OURS", range(port, port + 1))
+        with pytest.raises(CommandError, match=rf"fewer than 1 ports of {port}\.\.{port} are free on 127"):
+            draw_ports(1)
 
 
 def test_a_data_directory_has_one_holder(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from services.training.cluster import _missing_code, require_answer, runtime_env
 from shared.errors import Unavailable
-from tests.valkey import free_port
+from tests.ports import free_port
 
 
 def packed(directory: Path) -> set[str]:

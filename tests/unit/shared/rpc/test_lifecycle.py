@@ -23,15 +23,10 @@ from shared.errors import SettingsError, Unavailable, WarmstartError
 from shared.rpc.channels import RetryBudget, call, connect, stream
 from shared.rpc.health import check, wait_until_serving
 from shared.rpc.server import running
+from tests.ports import free_port
 from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
 
 REQUEST = pb.GetUserContextRequest(user_id="ada")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

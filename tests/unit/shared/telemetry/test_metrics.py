@@ -17,8 +17,8 @@ from shared.errors import NotFound, SettingsError
 from shared.rpc.channels import call, connect
 from shared.rpc.server import running
 from shared.telemetry.metrics import ServerMetrics, exposed
+from tests.ports import free_port
 from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
-from tests.unit.shared.rpc.test_lifecycle import free_port
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 METHOD = ("method", f"/{SERVICE}/GetUserContext")
