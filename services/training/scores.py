@@ -13,12 +13,12 @@ from services.training.data import TrainingData
 from services.training.episodes import PROTOCOL_EVENTS_BEFORE, episode_inputs
 from services.training.windows import Cuts
 from shared.domain import FloatArray
-from shared.modeling.config import CHOICES, RATING_TASK
+from shared.modeling.config import CHOICES, RATING_TASK, ModelConfig
 from shared.modeling.item_tower import ItemRows
 from shared.modeling.model import WarmstartModel
 
 Tensor = Any
-# Numbers of an array of scores at most: 64 MB each, and there are half a dozen of them.
+# Numbers of an array of scores at most: 64 MB each, and there are a few of them.
 _MOST_SCORES = 2**24
 
 
@@ -41,37 +41,54 @@ def episode_scores(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreParts:
-    """What raw scores are made of: off [B, T, N], without adaptation (of ratings: with it); fast [B, T, N],
-    what fast weights of choices add; kappa [B, T, 1] of following [B, 1, N], how much items follow what the
-    person has done; sigma [B, T, 1], of choices, of stars [B, 1, N], what fast weights of ratings add to a
-    rating. float32."""
+    """What raw scores of B episodes over N items are made of; scores of a part are computed when asked for.
 
-    off: FloatArray
-    fast: FloatArray
+    queries [B, T, D] by output [N, D]; in them stars [B, 1, D], what fast weights of ratings add to a rating,
+    by sigma [B, T, 1], of choices; kappa [B, T, 1] of following [B, 1, N], how much items follow what the
+    person has done. float32.
+    """
+
+    config: ModelConfig
+    queries: FloatArray
+    output: Tensor
     kappa: FloatArray
     following: FloatArray
     sigma: FloatArray
     stars: FloatArray
 
+    def by_tau(self) -> tuple[FloatArray, FloatArray]:
+        """What stays as it is when τ changes, and what follows it; see `by_gamma` for the shapes."""
+        return self._apart(self.queries * self._places(0, self.config.dim))
+
     def by_gamma(self) -> tuple[FloatArray, FloatArray]:
-        """What stays as it is when γ changes, and what follows it."""
-        fixed = self.off
-        # As long as they are not chosen: no copies of scores of the whole catalogue.
-        if self.kappa.any():
-            fixed = fixed + self.kappa * self.following
-        if self.sigma.any():
-            fixed = fixed + self.sigma * self.stars
-        return fixed, self.fast
+        """What stays as it is when γ changes, and what follows it. [B, T, N] each."""
+        return self._apart(self.queries * self._places(self.config.adapt_offset, self.config.adapt_dim))
 
     def by_kappa(self) -> tuple[FloatArray, FloatArray]:
         """What there is without κ, and what κ is a factor of."""
-        without = self.off + self.fast + self.sigma * self.stars
-        return without, np.broadcast_to(self.following, self.off.shape)
+        without = self._scores(self.queries)
+        return without, np.broadcast_to(self.following, without.shape)
 
     def by_sigma(self) -> tuple[FloatArray, FloatArray]:
         """What there is without σ, and what σ is a factor of."""
-        without = self.off + self.fast + self.kappa * self.following
-        return without, np.broadcast_to(self.stars, self.off.shape)
+        without = self._followed(self._scores(self.queries - self.sigma * self.stars))
+        return without, np.broadcast_to(self._scores(self.stars), without.shape)
+
+    def _apart(self, part: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self._followed(self._scores(self.queries - part)), self._scores(part)
+
+    def _followed(self, scores: FloatArray) -> FloatArray:
+        # As long as κ is not chosen: no copies of scores of the whole catalogue.
+        return scores + self.kappa * self.following if self.kappa.any() else scores
+
+    def _scores(self, queries: FloatArray) -> FloatArray:
+        scores: FloatArray = tf.einsum("btd,nd->btn", queries, self.output).numpy()
+        return scores
+
+    def _places(self, start: int, width: int) -> FloatArray:
+        chosen = np.zeros(self.config.output_dim, np.float32)
+        chosen[start : start + width] = 1.0
+        return chosen
 
 
 def score_parts(
@@ -87,20 +104,15 @@ def score_parts(
     inputs["input_rows"] = tf.gather(rows.input, batch["items"]) * on
     inputs["support_rows"] = tf.gather(rows.support, batch["items"]) * on
     encoded = model.encode_adapt(inputs, tf.ones(len(cuts)))
-    fast_part = np.zeros(config.output_dim, np.float32)
-    fast_part[config.adapt_offset :][: config.adapt_dim] = 1.0
+    queries = encoded.queries.numpy()
     stars, sigma = _stars(model, encoded.queries, batch["mask"])
-    queries = encoded.queries - sigma * stars
-    off = tf.einsum("btd,nd->btn", queries * (1.0 - fast_part), rows.output).numpy()
-    fast = tf.einsum("btd,nd->btn", encoded.queries * fast_part, rows.output).numpy()
     place = slice(config.transition_offset, config.transition_offset + config.transition_width)
-    kappa = encoded.queries[..., place].numpy().sum(axis=-1, keepdims=True)
+    kappa = queries[..., place].sum(axis=-1, keepdims=True)
     trail = encoded.trail.numpy()
     latest = min(trail.shape[1], length)
     items = np.where(batch["mask"] > 0, batch["items"], -1)[:, length - latest :]
     following = model.transitions.following_all(items, trail[:, trail.shape[1] - latest :])
-    stars = tf.einsum("btd,nd->btn", stars, rows.output).numpy()
-    return ScoreParts(off, fast, kappa, following[:, None], sigma.numpy(), stars)
+    return ScoreParts(config, queries, rows.output, kappa, following[:, None], sigma.numpy(), stars.numpy())
 
 
 def _stars(model: WarmstartModel, queries: Tensor, mask: FloatArray) -> tuple[Tensor, Tensor]:

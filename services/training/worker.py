@@ -114,6 +114,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     from services.training.metatrain import meta_train
     from services.training.presets import preset
     from services.training.pretrain import empty_model, new_model, pretrain
+    from services.training.prior import scale_prior
     from services.training.ratings import fit_ratings, has_ratings, share_stars
 
     missing = _missing(job, reporter)
@@ -141,17 +142,25 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
         return {f"{stage}_{name}": value for name, value in last.items()}
 
+    def copy_of_body(arm: Arm) -> Any:
+        model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
+        model.load_arrays(body.state_arrays())
+        return model
+
     metrics = trained("pretrain", partial(pretrain, stored=_stored(job, data)), pretraining)
     for arm in missing:
-        if arm.pretrained and reporter.writes:
-            export(job, arm, body, data, metrics)
+        if arm.pretrained:
+            model = copy_of_body(arm)
+            scale_prior(model, data)
+            if reporter.writes:
+                export(job, arm, model, data, metrics)
     if job.meta_trained:
         metrics |= trained("meta-train", meta_train, meta_training)
     for arm in missing:
         if arm.pretrained:
             continue
-        model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
-        model.load_arrays(body.state_arrays())
+        model = copy_of_body(arm)
+        scale_prior(model, data)
         if _adapts_body(arm):
             _do_body_arm(job, arm, model, data, strategy, reporter)
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from services.training.assemble import Tables
+from shared.domain import Action
 
 KINDS = ("space", "cooking", "garden", "music")
 _WORDS = {
@@ -21,6 +22,22 @@ _WORDS = {
 _DAY_MS = 24 * 3600 * 1000
 _START_MS = 1_600_000_000_000
 CONTENT_DIM = 16
+
+
+def histories(lines: Sequence[str]) -> Tables:
+    """One person a string, one item a letter, viewed in turn."""
+    told = [(f"u{u:03d}", item, at) for u, line in enumerate(lines) for at, item in enumerate(line)]
+    return Tables(
+        pa.table(
+            {
+                "user_id": [r[0] for r in told],
+                "item_id": [r[1] for r in told],
+                "action": [int(Action.VIEW)] * len(told),
+                "value": pa.array([0.0] * len(told), pa.float32()),
+                "time_ms": [_START_MS + 1000 * r[2] for r in told],
+            }
+        )
+    )
 
 
 def rows(people: int, events: int, items: int, seed: int = 0) -> Iterator[tuple[str, str, str, float, int]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from services.training.assemble import Tables, assemble
+from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.presets import preset
 from services.training.roles import RoleSettings
 from services.training.transitions import transitions
-from shared.domain import Action
 from shared.holdout import Role
 from tests.unit.services.training import synthetic
 
@@ -24,18 +22,7 @@ ALL_TRAIN = RoleSettings(0.0, 0.0)
 
 
 def data_of(histories: list[str], roles: RoleSettings = ALL_TRAIN) -> TrainingData:
-    """One person a string, one item a letter, viewed in turn."""
-    rows = [(f"u{u:03d}", item, at) for u, line in enumerate(histories) for at, item in enumerate(line)]
-    events = pa.table(
-        {
-            "user_id": [r[0] for r in rows],
-            "item_id": [r[1] for r in rows],
-            "action": [int(Action.VIEW)] * len(rows),
-            "value": pa.array([0.0] * len(rows), pa.float32()),
-            "time_ms": [1_600_000_000_000 + 1000 * r[2] for r in rows],
-        }
-    )
-    return assemble(Tables(events), roles)
+    return assemble(synthetic.histories(histories), roles)
 
 
 def test_a_pair_counts_by_its_distance_and_how_often_either_is_chosen() -> None:

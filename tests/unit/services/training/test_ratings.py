@@ -165,17 +165,18 @@ def test_the_parts_of_scores_add_up_to_what_queries_say(data: TrainingData) -> N
 
     model = model_of(data)
     cuts = protocol_episodes(data, data.users_of(Role.VALIDATION), 5, (20,), 10)
-    without = score_parts(model, data, cuts)
+    unshared = score_parts(model, data, cuts)
     model.heads.sigma.assign(np.linspace(0.3, 1.2, len(model.heads.sigma.numpy())))
     parts = score_parts(model, data, cuts)
-    assert np.abs(parts.stars).max() > 0.01
     np.testing.assert_allclose(parts.sigma[:, [0, 2]], 0.0)
     assert parts.sigma[:, 1].min() > 0.3
-    for one, other in ((parts.off, without.off), (parts.fast, without.fast), (parts.stars, without.stars)):
+    without, stars = parts.by_sigma()
+    assert np.abs(stars).max() > 0.01
+    for one, other in zip((without, stars), unshared.by_sigma(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    scores, more = parts.by_sigma()
+    whole = without + parts.sigma * stars
     kept, following = parts.by_kappa()
-    whole = scores + parts.sigma * more
     np.testing.assert_allclose(whole, kept + parts.kappa * following, atol=1e-4)
-    fixed, fast = parts.by_gamma()
-    np.testing.assert_allclose(whole, fixed + fast, atol=1e-4)
+    for rest, more in (parts.by_gamma(), parts.by_tau()):
+        assert np.abs(more).max() > 0.01
+        np.testing.assert_allclose(whole, rest + more, atol=1e-4)

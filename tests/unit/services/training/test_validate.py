@@ -69,6 +69,14 @@ def test_where_no_factor_helps_the_first_is_taken() -> None:
     assert crests(np.full((2, 1, 3, 4), np.nan)).tolist() == [[0], [0]]
 
 
+def test_where_no_factor_is_better_than_the_one_to_start_from_that_is_taken() -> None:
+    """Also where another is as good."""
+    assert crests(curves([0.1, 0.2, 0.1]), 1).tolist() == [[1]]
+    assert crests(curves([0.2, 0.2, 0.2]), 1).tolist() == [[1]]
+    assert crests(curves([0.3, 0.2, 0.1]), 1).tolist() == [[0]]
+    assert crests(np.full((2, 1, 3, 4), np.nan), 1).tolist() == [[1], [1]]
+
+
 def test_episodes_that_want_nothing_have_no_say() -> None:
     falling = figures([0.5 - 0.02 * place for place in range(len(GAMMA_FACTORS))], noise=0.0)
     silent = np.full((len(GAMMA_FACTORS), 50), np.nan)

@@ -147,10 +147,20 @@ def test_both_arms_stand_on_one_body_and_a_finished_job_is_not_done_again(
     assert before == [path.stat().st_mtime_ns for path in kept]
 
 
-def test_transitions_go_with_an_adapter_and_not_without_one(tmp_path: Path, data: TrainingData) -> None:
-    work = run(tmp_path, data, ON, OFF)
-    on, off = (json.loads((work.export(arm) / "draft.json").read_text())["dims"] for arm in (ON, OFF))
+def test_transitions_go_with_an_adapter_and_not_without_one(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    _, with_adapter = whole
+    without = job(tmp_path, OFF)
+    without.directory.mkdir(parents=True)
+    for stage in ("pretrain", "meta-train"):
+        shutil.copy(with_adapter.done(stage), without.done(stage))
+    run(tmp_path, data, OFF)
+    on, off = (
+        json.loads((work.export(arm) / "draft.json").read_text())["dims"]
+        for work, arm in ((with_adapter, ON), (without, OFF))
+    )
     assert on["successors"] > 0
-    assert (rows(work, ON)["successors"] >= 0).any(axis=1).mean() > 0.5
+    assert (rows(with_adapter, ON)["successors"] >= 0).any(axis=1).mean() > 0.5
     assert (off["successors"], off["trail"], off["output"]) == (0, 0, on["output"] - 1)
-    assert "successors" not in rows(work, OFF)
+    assert "successors" not in rows(without, OFF)
