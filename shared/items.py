@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from shared.artifacts import Artifact, Dims
 from shared.domain import FloatArray, IntArray
+from shared.neighbours import Neighbours
 
 # Embeddings travel as float32 or float16: entries of one text differ by less than this between the two.
 _SAME_CONTENT = 1e-3
 _MIN_SPARE_SLOTS = 256
+_ALIKE = "alike"  # a column of the table that is no service's
 _log = structlog.get_logger(part="items")
 
 Content = NDArray[np.float16]
@@ -72,6 +74,8 @@ class ItemView:
     index: item id → slot. ids: slot → item id. columns: name → [slots, width] float32.
     alive: [slots] bool; slots that no item has any more are False. number: counts the states.
     trained: [N] int64, the slot of each row of the artifact; −1 where its item is gone.
+    new: [M] int64, the slots of items that the artifact does not have. alike: [slots, n] int32, the
+    artifact's rows that each of these is most like; −1 in other slots, n = 0 where nobody asked for them.
     """
 
     index: Mapping[str, int]
@@ -80,6 +84,8 @@ class ItemView:
     alive: NDArray[np.bool_]
     number: int
     trained: NDArray[np.int64]
+    new: NDArray[np.int64]
+    alike: IntArray
 
     @property
     def input_rows(self) -> FloatArray:
@@ -101,10 +107,18 @@ class ItemView:
 class LiveItems:
     """The rows of one model's items. Reading is free of locks; writers take turns, off the event loop."""
 
-    def __init__(self, artifact: Artifact, maker: RowMaker, columns: Columns = model_columns) -> None:
-        """Holds what `columns` keeps of the artifact's rows in memory."""
+    def __init__(
+        self,
+        artifact: Artifact,
+        maker: RowMaker,
+        columns: Columns = model_columns,
+        neighbours: Neighbours | None = None,
+    ) -> None:
+        """Holds what `columns` keeps of the artifact's rows in memory. neighbours: where views are to say
+        what new items are like."""
         self._maker = maker
         self._columns = columns
+        self._neighbours = neighbours
         self._dims = artifact.manifest.dims
         self._trained = {item_id: row for row, item_id in enumerate(artifact.item_ids)}
         self._id_rows = artifact.rows.id
@@ -113,7 +127,8 @@ class LiveItems:
         self._remade: set[str] = set()  # trained items whose content is no longer the artifact's
         self._lock = threading.Lock()
         rows = ItemRows(*(np.asarray(r) for r in (self._rows.input, self._rows.support, self._rows.output)))
-        self._table = _Table.of(list(artifact.item_ids), columns(rows))
+        kept = {**columns(rows), _ALIKE: self._unlike(len(self._trained))}
+        self._table = _Table.of(list(artifact.item_ids), kept)
         self._slots = np.arange(len(self._trained))
         self._view = self._table.view(dict(self._trained), 0, self._slots)
 
@@ -189,18 +204,21 @@ class LiveItems:
             rows.input[ok], rows.support[ok], rows.output[ok]
         )
 
-    def _columns_of(self, as_trained: Sequence[str], made: ItemRows) -> Mapping[str, FloatArray]:
+    def _columns_of(self, as_trained: Sequence[str], made: ItemRows) -> Mapping[str, NDArray[Any]]:
         places = [self._trained[i] for i in as_trained]
         old, new = self._rows, made
-        return self._columns(
-            ItemRows(
-                np.concatenate([old.input[places], new.input]),
-                np.concatenate([old.support[places], new.support]),
-                np.concatenate([old.output[places], new.output]),
-            )
+        rows = ItemRows(
+            np.concatenate([old.input[places], new.input]),
+            np.concatenate([old.support[places], new.support]),
+            np.concatenate([old.output[places], new.output]),
         )
+        alike = self._neighbours(new.output) if self._neighbours else self._unlike(len(new.output))
+        return {**self._columns(rows), _ALIKE: np.concatenate([self._unlike(len(places)), alike])}
 
-    def _publish(self, ids: Sequence[str], columns: Mapping[str, FloatArray], gone: Set[str]) -> None:
+    def _unlike(self, count: int) -> IntArray:
+        return np.full((count, self._neighbours.count if self._neighbours else 0), -1, np.int32)
+
+    def _publish(self, ids: Sequence[str], columns: Mapping[str, NDArray[Any]], gone: Set[str]) -> None:
         index = dict(self._view.index)
         dead = [index.pop(i) for i in gone]
         dead += [index[i] for i in ids if i in index]
@@ -228,17 +246,17 @@ def same_content(a: Content, b: Content) -> bool:
 class _Table:
     """Columns with spare room; written by one writer, past what any view shows."""
 
-    def __init__(self, ids: list[str], columns: dict[str, FloatArray], alive: NDArray[np.bool_]) -> None:
+    def __init__(self, ids: list[str], columns: dict[str, NDArray[Any]], alive: NDArray[np.bool_]) -> None:
         self._ids = ids
         self._columns = columns  # [capacity, width]
         self._alive = alive  # [slots]; replaced, never written, once a view has it
 
     @classmethod
-    def of(cls, ids: list[str], columns: Mapping[str, FloatArray]) -> _Table:
-        grown = {name: _with_room(np.asarray(rows, np.float32), len(ids)) for name, rows in columns.items()}
+    def of(cls, ids: list[str], columns: Mapping[str, NDArray[Any]]) -> _Table:
+        grown = {name: _with_room(np.asarray(rows), len(ids)) for name, rows in columns.items()}
         return cls(ids, grown, np.ones(len(ids), bool))
 
-    def append(self, ids: Sequence[str], columns: Mapping[str, FloatArray]) -> int:
+    def append(self, ids: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> int:
         """Adds rows; returns the slot of the first."""
         start = len(self._ids)
         end = start + len(ids)
@@ -272,11 +290,14 @@ class _Table:
         shown = {name: rows[:slots] for name, rows in self._columns.items()}
         for rows in shown.values():
             rows.flags.writeable = False
-        return ItemView(index, self._ids, shown, self._alive, number, trained)
+        new = self._alive.copy()
+        new[trained[trained >= 0]] = False
+        alike = shown.pop(_ALIKE)
+        return ItemView(index, self._ids, shown, self._alive, number, trained, np.flatnonzero(new), alike)
 
 
-def _with_room(rows: FloatArray, needed: int) -> FloatArray:
+def _with_room(rows: NDArray[Any], needed: int) -> NDArray[Any]:
     """A copy with capacity for an eighth more than `needed`."""
-    grown = np.empty((needed + max(_MIN_SPARE_SLOTS, needed // 8), rows.shape[1]), np.float32)
+    grown = np.empty((needed + max(_MIN_SPARE_SLOTS, needed // 8), rows.shape[1]), rows.dtype)
     grown[: len(rows)] = rows
     return grown

@@ -60,6 +60,16 @@ class Transitions:
         found = np.flatnonzero(sums)
         return found.astype(np.int32), np.log1p(sums[found] / CHANCE).astype(np.float32)
 
+    def into_others(self, items: IntArray, values: FloatArray, alike: IntArray) -> FloatArray:
+        """What follows into items that the table does not know: the mean f of the known items most like each.
+
+        items, values: what `following` returns; alike: [n, m], row numbers. Returns [n] float32.
+        """
+        f = np.zeros(len(self.items), np.float32)
+        f[items] = values
+        found: FloatArray = f[alike].mean(axis=1)
+        return found
+
     def following_all(self, rows: IntArray, weights: FloatArray) -> FloatArray:
         """The same of B people, over the whole catalogue. rows, weights: [B, n]. Returns [B, N] float32."""
         result = np.zeros((len(rows), len(self.items)), np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 
 from shared.domain import FloatArray
 from shared.items import ItemRows
+from shared.vectors import unit_rows
 
 SKETCH_DIM = 32
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +47,3 @@ class ScoringColumns:
         projected = ((directions - self.centre) @ self.axes).astype(np.float32, copy=False)
         sketches = unit_rows(projected)
         return {"output": rows.output, "direction": directions, "sketch": sketches}
-
-
-def unit_rows(rows: FloatArray) -> FloatArray:
-    """Each row to unit length; rows of zeros stay. [N, width] float32."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: FloatArray = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > _TINY)
-    return scaled

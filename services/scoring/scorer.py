@@ -8,14 +8,16 @@ from itertools import chain
 
 import numpy as np
 
-from services.scoring.columns import ScoringColumns, unit_rows
+from services.scoring.columns import ScoringColumns
 from services.scoring.index import ExactIndex, Following, Hits, ItemIndex, Slots
 from shared.artifacts import Artifact
 from shared.domain import FloatArray, HeldModel, ModelRef, TaskInfo, Trail
 from shared.errors import WarmstartError
 from shared.inference.model import ServedModel
 from shared.items import ItemView, LiveItems
+from shared.neighbours import Neighbours
 from shared.transitions import Transitions
+from shared.vectors import unit_rows
 
 SIMILAR_TASK = "similar"
 MAX_BATCH = 32
@@ -53,7 +55,7 @@ class ScoringVersion:
         model.warm_item_rows(artifact)
         dims = artifact.manifest.dims
         columns = ScoringColumns.fitted(artifact.rows.output, dims.taste)
-        items = LiveItems(artifact, model, columns)
+        items = LiveItems(artifact, model, columns, Neighbours.of(artifact))
         place = dims.transition if dims.successors else None
         tasks, transitions = artifact.manifest.tasks, artifact.transitions
         return cls(artifact.ref, tasks, dims.output, dims.taste, items, transitions, place)
@@ -62,14 +64,19 @@ class ScoringVersion:
         return HeldModel(self.ref, self.tasks, len(self.items.view))
 
     def following(self, view: ItemView, trail: Trail | None) -> Following:
-        """What follows a person's events, of the items there are."""
+        """What follows a person's events, of the items there are; of new ones, as of what they are like."""
         if trail is None or self.transition is None:
             return Following.nothing()
         rows, values = self.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
         slots = view.trained[rows]
         held = slots >= 0
-        order = np.argsort(slots[held])
-        return Following(slots[held][order], values[held][order])
+        slots, found = slots[held], values[held]
+        if len(view.new):
+            into_new = self.transitions.into_others(rows, values, view.alike[view.new])
+            slots = np.concatenate([slots, view.new[into_new > 0]])
+            found = np.concatenate([found, into_new[into_new > 0]])
+        order = np.argsort(slots)
+        return Following(slots[order], found[order])
 
     def share(self, query: FloatArray) -> float:
         """How much a query goes by what follows."""

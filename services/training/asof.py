@@ -18,6 +18,7 @@ from shared.context.profiles import PROFILE_HALF_LIFE_S
 from shared.context.standing import standing_places
 from shared.context.vectors import REQUEST_DIM, request_vector
 from shared.domain import FloatArray, IntArray, RequestContext, TimeArray
+from shared.vectors import unit_rows
 
 _TIME_DIM = 4
 _DAY_MS = 24 * 3600 * 1000
@@ -106,10 +107,3 @@ def request_vectors(time_ms: TimeArray) -> FloatArray:
     # A moment of 0 means "no time", as in `request_vector`.
     vectors[moments <= 0] = request_vector(RequestContext())
     return vectors
-
-
-def unit_rows(rows: FloatArray) -> FloatArray:
-    """Each row to unit length; rows of zeros stay zeros. [n, d] float32."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: FloatArray = np.where(norms > 1e-12, rows / np.maximum(norms, 1e-12), 0.0).astype(np.float32)
-    return scaled

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from services.training.asof import request_vectors, social_profiles, standing_rows, unit_rows
+from services.training.asof import request_vectors, social_profiles, standing_rows
 from services.training.data import Int64Array, TrainingData, offsets_of
 from services.training.windows import Batch, Cuts, event_inputs, places, rated, vary_actions
 from shared.context.labels import signed_labels
 from shared.context.profiles import PROFILE_HALF_LIFE_S
 from shared.domain import FloatArray, IntArray, TimeArray
+from shared.vectors import unit_rows
 
 # The few-shot protocol of the evaluation: query = a person's events 21..30.
 PROTOCOL_EVENTS_BEFORE = 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.training.asof import social_profiles, unit_rows
+from services.training.asof import social_profiles
 from services.training.data import TrainingData
 from services.training.evaluation.metrics import (
     Float64Array,
@@ -24,6 +24,7 @@ from services.training.evaluation.protocol import Past, Questions, context_of
 from services.training.evaluation.served import ServedArtifact
 from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, IntArray
+from shared.vectors import unit_rows
 
 NEAREST = 20
 _TOP = 10

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.training.asof import unit_rows
 from services.training.data import BoolArray, HeldOutItems, TrainingData
 from services.training.evaluation.metrics import Float64Array
 from services.training.evaluation.protocol import Questions, ask, contexts, fitting_protocol
@@ -19,6 +18,7 @@ from services.training.evaluation.served import ServedArtifact
 from services.training.roles import choose_by_hash
 from shared.domain import FloatArray, IntArray, TimeArray
 from shared.holdout import Role
+from shared.vectors import unit_rows
 
 LIKED = 0.8
 _FITTING_SHARE = 0.1

@@ -16,6 +16,8 @@ from shared.domain import FloatArray, IntArray, TaskInfo, Trail, UserContext
 from shared.errors import InvalidInput
 from shared.inference.model import ADAPT_BATCHES, ServedModel
 from shared.items import ItemRows, LiveItems
+from shared.neighbours import Neighbours
+from shared.transitions import Transitions
 
 # People adapted in one call: the largest batch that servers use.
 _BATCH = ADAPT_BATCHES[-1]
@@ -24,13 +26,25 @@ _BATCH = ADAPT_BATCHES[-1]
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedRows:
     """Items to be scored: output [N, output_dim] float32, NaN for items without rows; trained [N] int32,
-    their rows in the artifact, −1 where they have none."""
+    their rows in the artifact, −1 where they have none; alike [N, n] int32, the artifact's rows that such
+    ones are most like."""
 
     output: FloatArray
     trained: IntArray
+    alike: IntArray
 
     def __getitem__(self, places: IntArray) -> ServedRows:
-        return ServedRows(self.output[places], self.trained[places])
+        return ServedRows(self.output[places], self.trained[places], self.alike[places])
+
+    def following(self, transitions: Transitions, items: IntArray, values: FloatArray) -> FloatArray:
+        """What follows a person's events into each, from what `Transitions.following` found. [N]."""
+        dense = np.zeros(len(transitions.items) + 1, np.float32)  # the last of items without
+        dense[items] = values
+        found: FloatArray = dense[self.trained]
+        new = np.flatnonzero((self.trained < 0) & (self.alike >= 0).all(axis=1))
+        if len(new):
+            found[new] = transitions.into_others(items, values, self.alike[new])
+        return found
 
     def __len__(self) -> int:
         return len(self.output)
@@ -52,7 +66,7 @@ class ServedArtifact:
     def load(cls, artifact: Artifact, *, threads: int = 1) -> ServedArtifact:
         """Raises ArtifactError where the artifact does not fit its manifest."""
         model = ServedModel.load(artifact, intra_op_threads=threads)
-        return cls(artifact, model, LiveItems(artifact, model, _all_columns))
+        return cls(artifact, model, LiveItems(artifact, model, _all_columns, Neighbours.of(artifact)))
 
     def add_items(self, item_ids: Sequence[str], content: FloatArray) -> None:
         """Makes rows from content for items that the artifact does not have. content: [n, content_dim]."""
@@ -99,10 +113,8 @@ class ServedArtifact:
             for place, (own, raw) in enumerate(zip(of_each, raws, strict=True)):
                 trail = trail_of(inputs.item_ids[place], adapted.trail[place])
                 if trail is not None and self.follows:
-                    following = np.zeros(len(transitions.items) + 1, np.float32)  # the last of items without
-                    items, values = self.following(trail)
-                    following[items] = values
-                    raw += following[own.trained][:, None] * adapted.queries[place, :, dims.transition]
+                    following = own.following(transitions, *self.following(trail))
+                    raw += following[:, None] * adapted.queries[place, :, dims.transition]
                 yield raw, int(inputs.shots[place])
 
     def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
@@ -115,7 +127,7 @@ class ServedArtifact:
         slots = view.slots_of(item_ids)
         rows = view.columns["output"][slots]
         rows[slots < 0] = np.nan
-        return ServedRows(rows, self.items.trained_rows(item_ids))
+        return ServedRows(rows, self.items.trained_rows(item_ids), view.alike[slots])
 
     def task_number(self, task: str) -> int:
         """Its place among the tasks. Raises InvalidInput where the model has none of that name."""

@@ -16,13 +16,16 @@ from warmstart.scoring.v1 import scoring_service_pb2_grpc as rpc
 
 from services.scoring.app import build
 from services.scoring.settings import ScoringSettings
+from services.training.evaluation.served import ServedArtifact
 from shared.artifacts import Artifact, Registry
-from shared.domain import FloatArray
+from shared.domain import FloatArray, Trail
 from shared.errors import InvalidInput, ModelNotHeld, NoModel, TooLarge
+from shared.neighbours import NEIGHBOURS
 from shared.rpc.channels import call, connect
-from shared.rpc.codec import decode_floats, encode_tensor
+from shared.rpc.codec import decode_floats, encode_tensor, encode_trail
 from shared.rpc.server import running
 from shared.transitions import CHANCE, Transitions
+from shared.vectors import unit_rows
 from tests.artifacts import content_of, item_ids
 from tests.item_stream import ItemStream
 from tests.model_servers import Models, until
@@ -169,6 +172,35 @@ async def test_what_follows_a_persons_events_scores_higher(models: Models, regis
         np.testing.assert_allclose(values[:, 0], wanted[[4, 9]], atol=1e-5)
         with pytest.raises(InvalidInput, match=r"trail\.weights must have the length of item_ids, 1"):
             await client.retrieve(vector_query(query, 3), trail=model_pb2.Trail(item_ids=["a"]))
+
+
+async def test_into_a_new_item_follows_what_does_into_its_like(models: Models, registry: Registry) -> None:
+    """The same in serving and in evaluation, and the mean over the nearest of the artifact's items."""
+    ref = models.ref("chained", prepare=chained, successors=2)
+    models.copy_to(registry, ref)
+    registry.promote("default", ref.version)
+    artifact = registry.open(ref)
+    dims = artifact.manifest.dims
+    query = np.zeros(dims.output, np.float32)
+    query[dims.transition] = 0.5
+    ids = item_ids(40)
+    trail = Trail(tuple(ids[4:34]), np.full(30, 1.0 / 30.0, np.float32))
+    evaluated = ServedArtifact.load(artifact)
+    evaluated.add_items(["newer"], content_of("newer")[None])
+    rows = evaluated.rows([*ids, "newer"])
+    wanted = 0.5 * rows.following(artifact.transitions, *evaluated.following(trail))
+    unit = unit_rows(rows.output[:, : dims.taste])
+    # Nothing leads to the first item of the chain.
+    nearest = np.argsort(-(unit[1:40] @ unit[40]))[:NEIGHBOURS] + 1
+    assert wanted[40] == pytest.approx(wanted[nearest].mean(), abs=1e-5)
+    assert wanted[40] > 0.0
+    stream = ItemStream({i: content_of(i) for i in [*ids, "newer"]})
+    async with running(stream, ScoringSettings(port=0)) as features, served(registry, features) as client:
+        await until(lambda: _held_ids(client, "newer", "older"))
+        task = model_pb2.TaskQuery(task="next", vector=encode_tensor(query))
+        scored = await client.score([*ids, "newer"], queries=[task], trail=encode_trail(trail))
+        values = decode_floats(scored.scores, field="scores", shape=(41, 1))
+        np.testing.assert_allclose(values[:, 0], wanted, atol=1e-5)
 
 
 async def test_scores_and_sketches_of_given_items(artifact: Artifact, registry: Registry) -> None:

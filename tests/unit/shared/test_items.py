@@ -12,6 +12,7 @@ from shared.artifacts import Artifact, Registry
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray
 from shared.items import NO_CONTENT, Content, ItemRows, LiveItems
+from shared.neighbours import Neighbours
 from tests.artifacts import DIMS, DRAFT, content_of, item_ids, plain_build, rows_of
 from tests.model_servers import context_of
 
@@ -53,6 +54,32 @@ def contents(*ids: str) -> Mapping[str, Content]:
 def row(items: LiveItems, item_id: str, kind: str = "output") -> FloatArray:
     found: FloatArray = items.view.columns[kind][items.view.index[item_id]]
     return found
+
+
+def test_a_view_knows_what_new_items_are_like(artifact: Artifact, tower: PlainTower) -> None:
+    """Only of new ones, also after deletions and squeezes; an item of the artifact whose text changes is not
+    new."""
+    taste = DIMS.taste
+    directions = np.zeros((2, taste), np.float32)
+    directions[:, 0] = 1.0, -1.0  # by what `PlainTower` says first: the content's first entry
+    items = LiveItems(artifact, tower, neighbours=Neighbours(np.array([3, 1], np.int32), directions))
+    assert (items.view.new.tolist(), items.view.alike.tolist()) == ([], [[-1, -1]] * 5)
+
+    def new() -> dict[str, list[int]]:
+        view = items.view
+        return {view.ids[slot]: sorted(view.alike[slot].tolist()) for slot in view.new.tolist()}
+
+    items.apply({**contents("x", "y"), **other_content("item-0003")})
+    assert new() == {"x": [1, 3], "y": [1, 3]}
+    for turn in range(400):  # past what is squeezed
+        items.apply({"y": content_of(f"y{turn}").astype(np.float16), "x": None})
+    assert new() == {"y": [1, 3]}
+    items.apply({"y": None})
+    assert new() == {}
+    nobody_asks = LiveItems(artifact, tower)
+    nobody_asks.apply(contents("x"))
+    assert nobody_asks.view.alike.shape[1] == 0
+    assert [nobody_asks.view.ids[slot] for slot in nobody_asks.view.new.tolist()] == ["x"]
 
 
 def test_a_view_knows_where_the_artifacts_items_are(items: LiveItems) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.scoring.columns import SKETCH_DIM, ScoringColumns, unit_rows
+from services.scoring.columns import SKETCH_DIM, ScoringColumns
 from shared.domain import FloatArray
 from shared.items import ItemRows
 
@@ -56,7 +56,3 @@ def test_narrow_rows_and_empty_catalogues_have_sketches_too() -> None:
     assert columns_of(ScoringColumns.fitted(OUTPUT[:, :7], 5), OUTPUT[:, :7])["sketch"].shape == (300, 5)
     none = np.zeros((0, 52), np.float32)
     assert columns_of(ScoringColumns.fitted(none, 50), none)["sketch"].shape == (0, SKETCH_DIM)
-
-
-def test_unit_rows_leaves_zeros() -> None:
-    np.testing.assert_allclose(unit_rows(np.array([[0.0, 0.0], [0.0, -2.0]], np.float32)), [[0, 0], [0, -1]])

@@ -58,7 +58,7 @@ class ContentModel:
 
     def rows(self, item_ids: Sequence[str]) -> ServedRows:
         rows = np.stack([self.known[i] for i in item_ids])
-        return ServedRows(rows, np.full(len(rows), -1, np.int32))
+        return ServedRows(rows, np.full(len(rows), -1, np.int32), np.zeros((len(rows), 0), np.int32))
 
     def scores(
         self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, adapt: bool = True

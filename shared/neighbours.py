@@ -1,0 +1,51 @@
+"""Of an item that training did not know, the trained items that it is most like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.artifacts import Artifact
+from shared.domain import FloatArray, IntArray
+from shared.vectors import unit_rows
+
+# Of 5, 20, 50 and 200 the best for new items of MovieLens-100K: those that people later like are 14.2% from
+# the top in the median, 15.8% with 200, 18.1% where nothing follows into a new item.
+NEIGHBOURS = 5
+# Trained items to choose from, those that most leads to: bounds the time of many new items.
+_MOST = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """Finds them by cosine. rows: [C] int32, the artifact's, of the items to choose from; directions:
+    [C, taste] float32, their [v ; φ] to unit length."""
+
+    rows: IntArray
+    directions: FloatArray
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Neighbours | None:
+        """None where the artifact has no transitions."""
+        table = artifact.transitions
+        there = table.items >= 0
+        strength = np.bincount(table.items[there], table.weights[there], minlength=len(table.items))
+        rows = np.sort(np.argsort(-strength, kind="stable")[: min(_MOST, np.count_nonzero(strength))])
+        if not len(rows):
+            return None
+        taste = np.asarray(artifact.rows.output[rows, : artifact.manifest.dims.taste], np.float32)
+        return cls(rows.astype(np.int32), unit_rows(taste))
+
+    @property
+    def count(self) -> int:
+        """How many an item gets."""
+        return min(NEIGHBOURS, len(self.rows))
+
+    def __call__(self, output: FloatArray) -> IntArray:
+        """The artifact's rows that each of these is most like, in no order. [n, output_dim] → [n, count]
+        int32."""
+        cosines = unit_rows(output[:, : self.directions.shape[1]]) @ self.directions.T
+        nearest = np.argpartition(-cosines, self.count - 1, axis=1)[:, : self.count]
+        found: IntArray = self.rows[nearest]
+        return found
