@@ -22,6 +22,7 @@ from services.training.episodes import EpisodeShape, protocol_episodes
 from services.training.evaluation.protocol import ask, contexts, fitting_protocol
 from services.training.evaluation.whole_body import WholeBody
 from services.training.jobs import BODY_FILE, Arm, Job, Plan
+from services.training.loop import TrainState
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
@@ -142,6 +143,9 @@ def test_a_job_keeps_such_an_arm_beside_the_exports(data: TrainingData, tmp_path
     tune, off = Arm("fine-tuned", "finetune", {"steps": 1, "rate": 0.01}), Arm("off", "none")
     job = Job("model", tmp_path / "job", 0, "tiny", (off, tune), pretrain_steps=2, meta_steps=2)
     plan = Plan((job,), tmp_path / "progress", tmp_path / "stop", tmp_path / "tensorboard", 1)
+    job.directory.mkdir()
+    for stage in ("pretrain", "meta-train"):  # a body that is finished already
+        TrainState(stage, 2, model_of(data).state_arrays()).save(job.done(stage))
     with Reporter(plan, writes=True) as reporter:
         do_job(job, data.without_held_out(), None, reporter)
     assert is_exported(job, off)
