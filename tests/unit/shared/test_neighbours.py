@@ -58,6 +58,7 @@ def test_of_very_many_items_those_that_most_leads_to_are_asked(
     successors = np.array([[1, -1], [0, -1], [1, -1], [2, -1]], np.int32)
     follows = np.array([[0.3, 0.0], [0.2, 0.0], [0.3, 0.0], [0.4, 0.0]], np.float32)
     monkeypatch.setattr("shared.neighbours._MOST", 2)
+    monkeypatch.setattr("shared.neighbours._ROWS_AT_ONCE", 3)
     neighbours = Neighbours.of(artifact_of(tmp_path, successors, follows))
     assert neighbours is not None
     assert (neighbours.rows.tolist(), neighbours.count) == ([1, 2], 2)
