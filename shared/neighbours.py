@@ -53,7 +53,8 @@ class Neighbours:
 
 
 def _strength(table: Transitions) -> NDArray[np.float64]:
-    """How strongly things lead to each item, in all. [N]. The table lies on disk and may be large: in parts."""
+    """How strongly things lead to each item, in all. [N]. The table lies on disk and may be large: in
+    parts."""
     strength = np.zeros(len(table.items))
     for start in range(0, len(table.items), _ROWS_AT_ONCE):
         items, weights = (part[start : start + _ROWS_AT_ONCE] for part in (table.items, table.weights))
