@@ -17,7 +17,9 @@ from shared.vectors import unit_rows
 NEIGHBOURS = 5
 # Trained items to choose from, those that most leads to: bounds the time of many new items.
 _MOST = 20_000
+# What bounds memory: of the table, and of new items, whose cosines are 80 MB.
 _ROWS_AT_ONCE = 20_000
+_NEW_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +48,12 @@ class Neighbours:
     def __call__(self, output: FloatArray) -> IntArray:
         """The artifact's rows that each of these is most like, in no order. [n, output_dim] → [n, count]
         int32."""
-        cosines = unit_rows(output[:, : self.directions.shape[1]]) @ self.directions.T
-        nearest = np.argpartition(-cosines, self.count - 1, axis=1)[:, : self.count]
-        found: IntArray = self.rows[nearest]
+        found = np.zeros((len(output), self.count), np.int32)
+        for start in range(0, len(output), _NEW_AT_ONCE):
+            part = slice(start, start + _NEW_AT_ONCE)
+            cosines = unit_rows(output[part, : self.directions.shape[1]]) @ self.directions.T
+            nearest = np.argpartition(-cosines, self.count - 1, axis=1)[:, : self.count]
+            found[part] = self.rows[nearest]
         return found
 
 

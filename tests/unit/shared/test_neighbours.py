@@ -32,11 +32,12 @@ def chain(size: int) -> tuple[IntArray, FloatArray]:
     return successors, np.where(successors < 0, 0.0, 0.5).astype(np.float32)
 
 
-def test_neighbours_are_those_of_the_largest_cosines(tmp_path: Path) -> None:
+def test_neighbours_are_those_of_the_largest_cosines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the plain way, among items that anything leads to; the length of a row does not matter."""
     artifact = artifact_of(tmp_path, *chain(40))
     neighbours = Neighbours.of(artifact)
     assert neighbours is not None
+    monkeypatch.setattr("shared.neighbours._NEW_AT_ONCE", 4)
     taste = np.asarray(artifact.rows.output[:, : FOLLOWED.taste], np.float64)
     asked = np.random.default_rng(1).normal(size=(6, FOLLOWED.output)).astype(np.float32)
     found = neighbours(asked)
