@@ -27,13 +27,22 @@ def top_items(scores: FloatArray, masked: Sequence[IntArray], n: int) -> IntArra
     """The n best items of each person, best first; masked items and non-finite scores come last.
 
     scores: [B, N]; masked: B arrays of item numbers. Ties go to the smaller number.
-    Returns [B, n] int32, −1 in places that only masked items could fill.
+    Returns [B, n] int32 (or [B, N] where that is less), −1 in places that only masked items could fill.
     """
     cleaned = np.where(np.isfinite(scores), scores, -np.inf).astype(np.float32)
     for row, items in enumerate(masked):
         cleaned[row, items] = -np.inf
-    order = np.argsort(-cleaned, axis=1, kind="stable")[:, :n].astype(np.int32)
+    order = np.zeros((len(cleaned), min(n, cleaned.shape[1])), np.int32)
+    for row, of_one in enumerate(cleaned):
+        order[row] = _top(of_one, order.shape[1])
     return np.where(np.isneginf(np.take_along_axis(cleaned, order, axis=1)), np.int32(-1), order)
+
+
+def _top(scores: FloatArray, n: int) -> NDArray[np.int64]:
+    """The numbers of the n ≤ N best of [N] scores, without sorting all of them."""
+    least = np.partition(scores, len(scores) - n)[len(scores) - n] if n else np.inf
+    found = np.flatnonzero(scores >= least)  # all that tie for the last place, too
+    return found[np.argsort(-scores[found], kind="stable")][:n]
 
 
 def ranks_of(scores: FloatArray, items: IntArray) -> IntArray:

@@ -6,6 +6,8 @@ from math import log2
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.training.evaluation.metrics import hr_at, ndcg_at, paired_bootstrap, ranks_of, top_items
 
@@ -51,6 +53,20 @@ def test_top_items_masks_seen_items_and_puts_bad_scores_last() -> None:
 def test_ties_go_to_the_smaller_number() -> None:
     scores = np.array([[1.0, 2.0, 2.0, 1.0]], np.float32)
     assert top_items(scores, [items()], 4).tolist() == [[1, 2, 0, 3]]
+
+
+@given(st.data())
+def test_top_items_are_those_of_a_whole_sort(data: st.DataObject) -> None:
+    people, size, n = (data.draw(st.integers(low, 9)) for low in (0, 1, 0))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    scores = rng.choice([0.0, 1.0, 2.0, np.nan, -np.inf], (people, size)).astype(np.float32)
+    masked = [np.flatnonzero(rng.random(size) < 0.3).astype(np.int32) for _ in range(people)]
+    found = top_items(scores, masked, n)
+    assert found.shape == (people, min(n, size))
+    for row, hidden, ranked in zip(scores, masked, found.tolist(), strict=True):
+        shown = [i for i in range(size) if np.isfinite(row[i]) and i not in hidden]
+        wanted = sorted(shown, key=lambda i: (-row[i], i))[: len(ranked)]
+        assert ranked == wanted + [-1] * (len(ranked) - len(wanted))
 
 
 def test_a_rank_counts_the_items_above() -> None:
