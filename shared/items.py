@@ -75,7 +75,8 @@ class ItemView:
     alive: [slots] bool; slots that no item has any more are False. number: counts the states.
     trained: [N] int64, the slot of each row of the artifact; −1 where its item is gone.
     new: [M] int64, the slots of items that the artifact does not have. alike: [slots, n] int32, the
-    artifact's rows that each of these is most like; −1 in other slots, n = 0 where nobody asked for them.
+    artifact's rows that each of these is most like; −1 where nothing is or nothing says so, and in other
+    slots; n = 0 where nobody asked for them.
     """
 
     index: Mapping[str, int]
@@ -157,10 +158,10 @@ class LiveItems:
             nothing = np.zeros(self._dims.content, np.float16)
             wanted = {i: c if c.size else nothing for i, c in changes.items() if c is not None}
             as_trained, to_make = self._sorted_out(wanted)
-            made_ids, made = self._make(to_make)
+            made_ids, made, alike = self._make(to_make)
             failed = to_make.keys() - set(made_ids)
             self._remade = (self._remade | (to_make.keys() & self._trained.keys())) - set(as_trained) - gone
-            fresh = self._columns_of(as_trained, made)
+            fresh = self._columns_of(as_trained, made, alike)
             self._publish([*as_trained, *made_ids], fresh, (gone | failed) & self._view.index.keys())
 
     def _sorted_out(self, wanted: Mapping[str, Content]) -> tuple[list[str], dict[str, Content]]:
@@ -184,10 +185,10 @@ class LiveItems:
             _log.error("content_does_not_fit", items=len(misfits), first=misfits[0], **shapes)
         return as_trained, to_make
 
-    def _make(self, wanted: Mapping[str, Content]) -> tuple[list[str], ItemRows]:
-        """Ids and rows of the items whose rows came out finite."""
+    def _make(self, wanted: Mapping[str, Content]) -> tuple[list[str], ItemRows, IntArray]:
+        """Ids and rows of the items whose rows came out finite, and what they are like."""
         if not wanted:
-            return [], ItemRows.empty(self._dims)
+            return [], ItemRows.empty(self._dims), self._unlike(0)
         ids = list(wanted)
         id_rows = np.zeros((len(ids), self._dims.id), np.float32)
         id_present = np.zeros(len(ids), np.float32)
@@ -200,11 +201,16 @@ class LiveItems:
         ok = rows.finite
         for place in np.flatnonzero(~ok).tolist():
             _log.error("item_rows_not_finite", item_id=ids[place])
-        return [i for i, fine in zip(ids, ok, strict=True) if fine], ItemRows(
-            rows.input[ok], rows.support[ok], rows.output[ok]
-        )
+        made = ItemRows(rows.input[ok], rows.support[ok], rows.output[ok])
+        alike = self._unlike(len(made.output))
+        if self._neighbours:
+            told = content[ok].any(axis=1)  # of others nothing says what they are like
+            alike[told] = self._neighbours(made.output[told])
+        return [i for i, fine in zip(ids, ok, strict=True) if fine], made, alike
 
-    def _columns_of(self, as_trained: Sequence[str], made: ItemRows) -> Mapping[str, NDArray[Any]]:
+    def _columns_of(
+        self, as_trained: Sequence[str], made: ItemRows, alike: IntArray
+    ) -> Mapping[str, NDArray[Any]]:
         places = [self._trained[i] for i in as_trained]
         old, new = self._rows, made
         rows = ItemRows(
@@ -212,7 +218,6 @@ class LiveItems:
             np.concatenate([old.support[places], new.support]),
             np.concatenate([old.output[places], new.output]),
         )
-        alike = self._neighbours(new.output) if self._neighbours else self._unlike(len(new.output))
         return {**self._columns(rows), _ALIKE: np.concatenate([self._unlike(len(places)), alike])}
 
     def _unlike(self, count: int) -> IntArray:

@@ -46,14 +46,15 @@ class Neighbours:
         return min(NEIGHBOURS, len(self.rows))
 
     def __call__(self, output: FloatArray) -> IntArray:
-        """The artifact's rows that each of these is most like, in no order. [n, output_dim] → [n, count]
-        int32."""
+        """The artifact's rows that each of these is most like, in no order; −1 for those that it is not like
+        at all (a cosine of 0 or less). [n, output_dim] → [n, count] int32."""
         found = np.zeros((len(output), self.count), np.int32)
         for start in range(0, len(output), _NEW_AT_ONCE):
             part = slice(start, start + _NEW_AT_ONCE)
             cosines = unit_rows(output[part, : self.directions.shape[1]]) @ self.directions.T
             nearest = np.argpartition(-cosines, self.count - 1, axis=1)[:, : self.count]
-            found[part] = self.rows[nearest]
+            like = np.take_along_axis(cosines, nearest, axis=1) > 0.0
+            found[part] = np.where(like, self.rows[nearest], -1)
         return found
 
 

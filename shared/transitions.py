@@ -61,13 +61,15 @@ class Transitions:
         return found.astype(np.int32), np.log1p(sums[found] / CHANCE).astype(np.float32)
 
     def into_others(self, items: IntArray, values: FloatArray, alike: IntArray) -> FloatArray:
-        """What follows into items that the table does not know: the mean f of the known items most like each.
+        """What follows into items that the table does not know: the mean f of the known items most like each,
+        0 where nothing is.
 
-        items, values: what `following` returns; alike: [n, m], row numbers. Returns [n] float32.
+        items, values: what `following` returns; alike: [n, m], row numbers, −1 = none. Returns [n] float32.
         """
-        f = np.zeros(len(self.items), np.float32)
+        f = np.zeros(len(self.items) + 1, np.float32)  # the last of none
         f[items] = values
-        found: FloatArray = f[alike].mean(axis=1)
+        counts = np.maximum((alike >= 0).sum(axis=1), 1)
+        found: FloatArray = f[alike].sum(axis=1) / counts.astype(np.float32)
         return found
 
     def following_all(self, rows: IntArray, weights: FloatArray) -> FloatArray:

@@ -41,7 +41,7 @@ class ServedRows:
         dense = np.zeros(len(transitions.items) + 1, np.float32)  # the last of items without
         dense[items] = values
         found: FloatArray = dense[self.trained]
-        new = np.flatnonzero((self.trained < 0) & (self.alike >= 0).all(axis=1))
+        new = np.flatnonzero(self.trained < 0)
         if len(new):
             found[new] = transitions.into_others(items, values, self.alike[new])
         return found

@@ -50,6 +50,14 @@ def test_neighbours_are_those_of_the_largest_cosines(tmp_path: Path, monkeypatch
         tuple(sorted(r)) for r in found.tolist()
     }
     assert neighbours(asked[:0]).shape == (0, NEIGHBOURS)
+    assert neighbours(0.0 * asked[:1]).tolist() == [[-1] * NEIGHBOURS]
+
+
+def test_what_points_away_is_no_neighbour() -> None:
+    """Of three directions one is like (1, 1)."""
+    directions = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]], np.float32)
+    neighbours = Neighbours(np.array([7, 8, 9], np.int32), directions)
+    assert sorted(neighbours(np.array([[2.0, 2.0, 5.0]], np.float32))[0].tolist()) == [-1, -1, 7]
 
 
 def test_of_very_many_items_those_that_most_leads_to_are_asked(

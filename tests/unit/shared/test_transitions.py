@@ -61,9 +61,11 @@ def test_it_is_the_plain_way(data: st.DataObject) -> None:
 
 
 def test_into_items_that_the_table_does_not_know_follows_what_does_into_their_like() -> None:
-    """After item 0: f of 1 is a, f of 2 is b, f of 0 is 0. Like 1 and 2: (a + b) / 2; like 0 and 1: a / 2."""
+    """After item 0: f of 1 is a, f of 2 is b, f of 0 is 0. Like 1 and 2: (a + b) / 2; like 0 and 1: a / 2;
+    like 1 and nothing else: a; like nothing: 0."""
     items, values = HAND.following(np.array([0], np.int32), np.ones(1, np.float32))
     a, b = values.tolist()
-    found = HAND.into_others(items, values, np.array([[1, 2], [0, 1], [0, 0]], np.int32))
-    np.testing.assert_allclose(found, [(a + b) / 2, a / 2, 0.0], rtol=1e-6)
+    found = HAND.into_others(items, values, np.array([[1, 2], [0, 1], [1, -1], [-1, -1]], np.int32))
+    np.testing.assert_allclose(found, [(a + b) / 2, a / 2, a, 0.0], rtol=1e-6)
+    assert HAND.into_others(items, values, np.zeros((2, 0), np.int32)).tolist() == [0.0, 0.0]
     assert HAND.into_others(items, values, np.zeros((0, 2), np.int32)).shape == (0,)
