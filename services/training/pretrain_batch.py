@@ -48,8 +48,8 @@ class PretrainConfig:
     the target; past_known: whether START has the profile of what came before a window; action_share: share
     of windows whose ratings are said as other actions; pool_items: columns of the softmax where the catalogue
     is too large for a full one; like_weight, rating_weight: of these tasks' losses, where that of `next` has
-    1; average: momentum, by five steps, of the moving average of the weights, which is what is kept (0 = the
-    last weights).
+    1; distil_weight: of the loss by which content rows learn what ids give; average: momentum, by five steps,
+    of the moving average of the weights, which is what is kept (0 = the last weights).
     """
 
     steps: int = 800

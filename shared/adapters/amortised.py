@@ -22,6 +22,8 @@ _MAX_WIDTH = 4096
 class AmortisedAdapter(EvidenceAdapter):
     """δ_t = Σ_s w_s y_{s,t} (ψ_s + g(ψ_s, y_s)) / (λ + Σ_s w_s): a mean of signed rows, each bent by a
     network g of one hidden layer, which starts at 0. Targets y and weights w as in `EvidenceAdapter`.
+    Of one person and events s: ψ_s [adapt_dim], y_s [2] by choice t, g: [adapt_dim + 2] → [adapt_dim].
+    Returns `Adapted`: fast weights [B, 2, adapt_dim], factor [B, rank, adapt_dim], scale [B].
 
     What events have in common is not taken apart, as the ridge does; g can learn to, given people enough: on
     the 680 of MovieLens-100K it learns them by heart (on − off on three development splits +.0016 ± .0027

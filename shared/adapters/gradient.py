@@ -27,7 +27,11 @@ class GradientAdapter(EvidenceAdapter):
 
     size = λ + the largest row sum of |W^½ΨΨᵀW^½|, a bound of the loss's curvature (Gershgorin), and rates η
     lie in (0, 2): a step never diverges, whatever a history holds. The start is 0 because the body's own
-    query is the meta-learned start of the head.
+    query, learned without this loop, is what the head starts from.
+
+    Of one person and n events: Ψ [n, adapt_dim], W [n, n] diagonal, y [n, 2] by choice, δ [adapt_dim, 2], η a
+    number or [adapt_dim]. Returns `Adapted`: fast weights [B, 2, adapt_dim], factor [B, rank, adapt_dim],
+    scale [B].
 
     The posterior is Laplace's at the minimum that the steps head for, which is the ridge's.
     """

@@ -1,4 +1,5 @@
-"""No adaptation: the encoder alone. The arm that every other adapter is compared with."""
+"""No adaptation: the encoder alone, as a sequence model reads a new history (SASRec, Kang and McAuley, 2018,
+"Self-attentive sequential recommendation"). The arm that every other adapter is compared with."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Tensor = Any
 
 
 class NoAdapter(Adapter):
-    """Fast weights of zero, and no uncertainty."""
+    """δ = 0, and no uncertainty: fast weights [B, 2, adapt_dim] of choices and [B, R + 2] of ratings, a
+    factor [B, rank, adapt_dim] and a scale [B], all of zeros."""
 
     learns_rows = False
 

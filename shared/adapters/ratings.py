@@ -1,4 +1,9 @@
-"""What a person's ratings say of their other ratings: matrix factorisation's fold-in, in closed form."""
+"""What a person's ratings say of their other ratings: matrix factorisation's fold-in, in closed form.
+
+A step of alternating least squares for one new person (Zhou et al., 2008, "Large-scale parallel collaborative
+filtering for the Netflix prize"), as the posterior mean that probabilistic matrix factorisation makes of it
+(Salakhutdinov and Mnih, 2007).
+"""
 
 from __future__ import annotations
 

@@ -22,6 +22,9 @@ class RidgeAdapter(EvidenceAdapter):
 
     With C Cᵀ = ΨΨᵀ + λW⁻¹ (newest event first), F = C⁻¹Ψ gives δ = Fᵀ(C⁻¹y) and the covariance
     s²(I − FᵀF). Targets y and weights W as in `EvidenceAdapter`.
+
+    Of one person and n events: Ψ and F [n, adapt_dim], W [n, n] diagonal, y [n, 2] by choice, δ
+    [adapt_dim, 2]. Returns `Adapted`: fast weights [B, 2, adapt_dim], of F the newest `rank` rows, s [B].
     """
 
     kind = "ridge"
