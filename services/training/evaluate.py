@@ -20,6 +20,7 @@ from services.training.pipeline import (
     TooFewPeople,
     candidate,
     cluster_of,
+    data_name,
     everybody,
     fit_jobs,
     job_of,
@@ -53,6 +54,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     by_protocol = {LEAVE_ONE_OUT: sequence_report, RATING: rating_report}
     measure = by_protocol.get(settings.protocol, stranger_report)
     report = {
+        "data": data_name(settings),
         "domain": settings.domain,
         "preset": settings.preset,
         **measure(settings, run, cluster, lines, stop),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
-from services.training.runs import Run
+from services.training.runs import Run, open_run
 from services.training.settings import TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
@@ -218,6 +218,15 @@ def cluster_of(settings: TrainSettings) -> ClusterSettings:
     return replace(alone, side_by_side=settings.side_by_side or at_most)
 
 
+def data_name(settings: TrainSettings) -> str:
+    """What people call the data; nothing where they are of a feature service."""
+    source = asdict(settings.source)
+    if settings.data_run:
+        _, options = open_run(Path(settings.data_run))
+        source = options["source"]
+    return str(source["dataset"] or Path(source["events"]).name)
+
+
 def data_run(settings: TrainSettings, run: Run) -> Run:
     """The run whose snapshot is read."""
     return Run(Path(settings.data_run).resolve()) if settings.data_run else run
@@ -284,5 +293,9 @@ def write_few_shot_report(settings: TrainSettings, run: Run, table: FewShot) -> 
     from services.training.evaluation.few_shot_report import few_shot_dict
     from services.training.evaluation.report import write_report
 
-    report = {"domain": settings.domain, "few_shot": few_shot_dict(table, settings.task)}
+    report = {
+        "data": data_name(settings),
+        "domain": settings.domain,
+        "few_shot": few_shot_dict(table, settings.task),
+    }
     return write_report(run.evaluation, report)

@@ -20,7 +20,7 @@ from services.training.evaluation.rating_report import PLOT as RATING_PLOT
 from services.training.evaluation.rating_report import plot_rating, rating_markdown
 from services.training.evaluation.reliability_report import PLOT as RELIABILITY_PLOT
 from services.training.evaluation.reliability_report import plot_reliability, reliability_markdown
-from services.training.evaluation.words import interval
+from services.training.evaluation.words import glossary, interval
 
 REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
 TRAINING_CURVES = "training.png"
@@ -35,8 +35,9 @@ def feedback_dict(results: Sequence[Moved]) -> dict[str, Any]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The whole report for people."""
-    parts = [f"# Evaluation of domain {report['domain']}", ""]
+    """The whole report for people, without its plots."""
+    data = f" on {report['data']}" if report.get("data") else ""
+    parts = [f"# Evaluation{data}, domain {report['domain']}", ""]
     if "leave_one_out" in report:
         parts += leave_one_out_markdown(report["leave_one_out"])
     if "few_shot" in report:
@@ -59,14 +60,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += _feedback_markdown(report["feedback"])
     if report.get("cost"):
         parts += _cost_markdown(report)
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *glossary("\n".join(parts))])
 
 
 def write_report(directory: Path, report: Mapping[str, Any], progress: Path | None = None) -> dict[str, str]:
     """Writes all files; returns their paths by kind. progress: what the workers told, for training curves."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / REPORT_JSON).write_text(json.dumps(_finite(report), indent=2, ensure_ascii=False))
-    (directory / REPORT_MARKDOWN).write_text(markdown(report), encoding="utf-8")
     files = {"json": str(directory / REPORT_JSON), "markdown": str(directory / REPORT_MARKDOWN)}
     if report.get("few_shot", {}).get("people"):
         plot_shots(report["few_shot"], directory / CURVE)
@@ -79,6 +79,9 @@ def write_report(directory: Path, report: Mapping[str, Any], progress: Path | No
         files["rating"] = str(directory / RATING_PLOT)
     if progress is not None and plot_training(progress, directory / TRAINING_CURVES):
         files["training"] = str(directory / TRAINING_CURVES)
+    plots = [f"![{kind}]({Path(path).name})" for kind, path in files.items() if path.endswith(".png")]
+    text = markdown(report) + "\n".join(["", *plots, ""] if plots else [])
+    (directory / REPORT_MARKDOWN).write_text(text, encoding="utf-8")
     return files
 
 
@@ -90,7 +93,7 @@ def _cost_markdown(report: Mapping[str, Any]) -> list[str]:
     parts += [f"at most {memory:.0f} MB in a worker"] if memory else []
     return [
         f"A training with preset `{report['preset']}`: {', '.join(parts)}; "
-        f"the whole evaluation {report['seconds']:.0f} s.",
+        f"the evaluation, from its last start on, {report['seconds']:.0f} s.",
         "",
     ]
 

@@ -8,6 +8,49 @@ from dataclasses import asdict
 from services.training.evaluation.metrics import Interval
 from services.training.settings import MIX
 
+# What a reader may not know, by the words as reports have them (`_AS_COLUMNS`: as the heads of columns).
+_GLOSSARY = (
+    ("k", "support events: how many events of a person the model is told before it is asked"),
+    (
+        "NDCG@10",
+        "how far in front the wanted items stand among the first ten: 1 = all in front, 0 = none among them "
+        "(normalised discounted cumulative gain)",
+    ),
+    ("HR@10", "share of people with a wanted item among the first ten (hit rate)"),
+    ("popularity", "what training people chose most, for everybody alike"),
+    (
+        "item-kNN",
+        "items that people chose together with those of the support, settings tuned on validation people",
+    ),
+    ("sequential rules", "items that training people chose soon after those of the support"),
+    (
+        "re-encoding",
+        "the pre-trained sequence model alone reads the support; no meta-training, no adaptation",
+    ),
+    ("+ 0.3 kNN", "standardised scores, with three tenths of item-kNN's added"),
+    ("adaptation off", "the meta-trained model reads the support, and nothing else is made of it"),
+    ("adaptation on", "the same model with the person's fast weights and what follows their events"),
+    ("fast weights alone", "the same without what follows their events"),
+    ("worse", "share of people whose NDCG@10, the mean over seeds, is lower with adaptation than without"),
+    ("labels hidden", "the model as it is, told of every event as of a view"),
+    ("blind to labels", "a model that was never told in training what people said of what they chose"),
+    ("Brier", "mean squared error of probabilities"),
+    ("[", "a 95% interval: paired bootstrap over people"),
+)
+
+_AS_COLUMNS = ("k", "worse")
+
+
+def glossary(text: str) -> list[str]:
+    """The words of a report that need it, explained."""
+    found = [
+        f"- **{word}**: {meaning}"
+        for word, meaning in _GLOSSARY[:-1]
+        if (f"| {word} |" if word in _AS_COLUMNS else word) in text
+    ]
+    found += [f"- **[…, …]**: {_GLOSSARY[-1][1]}"] if "[" in text else []
+    return ["## Words", "", *found, ""] if found else []
+
 
 def seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"

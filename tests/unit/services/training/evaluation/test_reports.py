@@ -181,6 +181,7 @@ def test_the_report_is_written_for_programs_and_people(
     rest, taken = data.hold_out_items(choose_new_items(data, 8))
     cold: Any = ContentModel(rest)
     report = {
+        "data": "a world",
         "domain": "default",
         "few_shot": few_shot_dict(table, "next"),
         "few_shot_as_ranked": few_shot_dict(table, "mix"),
@@ -190,7 +191,11 @@ def test_the_report_is_written_for_programs_and_people(
     files = write_report(tmp_path, report)
     assert json.loads(Path(files["json"]).read_text())["few_shot"]["people"] == len(table.questions)
     text = Path(files["markdown"]).read_text()
-    assert text == markdown(report)
+    assert text.startswith(markdown(report))
+    assert text.startswith("# Evaluation on a world, domain default\n")
+    assert text.endswith("\n![plot](shots.png)\n")
+    assert "- **item-kNN**: items that people chose" in text
+    assert "- **labels hidden**" not in text  # words that it does not have
     assert f"| 5 | {table.ndcg(POPULARITY, 5):.4f} /" in text
     assert text.index("ranked by task `next`") < text.index("ranked by the mix of tasks that is served")
     assert "| dislike |" in text
@@ -237,5 +242,6 @@ def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: Tr
     alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
     text = markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
     assert f"| k | {POPULARITY} | {KNN} | {RULES} | {ON} |\n|---|---|---|---|---|\n" in text
-    assert "worse" not in text
+    assert "| worse |" not in text
+    assert "**worse**" not in text
     assert "; 1 seed. " in text
