@@ -39,6 +39,9 @@ _BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
 PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all")
 # Those that ask for the next liked items too.
 _LIKED = ("few-shot", "all")
+# What the sequence model of this protocol has no use for: pre-trained alone, it is asked of everybody.
+_OF_EVERYBODY = "leave-one-out"
+_OF_STRANGERS = ("adapter", "adapter_settings", "meta_steps", "held_out_users")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -141,6 +144,19 @@ class TrainSettings:
                 f"must be few-shot with adapter {self.adapter}: it adapts whole bodies, which are not served"
             )
             found.append(violation("--protocol", rule, self.protocol))
+        if self.query_last and self.protocol not in _LIKED:
+            rule = f"must come with --protocol {' or '.join(_LIKED)}: others have queries of their own"
+            found.append(violation("--query-last", rule, self.query_last))
+        if self.protocol == _OF_EVERYBODY:
+            defaults = {field.name: field.default for field in fields(self)} | {"adapter_settings": {}}
+            rule = (
+                f"must not come with --protocol {_OF_EVERYBODY}, which asks a pre-trained model of everybody"
+            )
+            found += [
+                violation(_flag(name), rule, getattr(self, name))
+                for name in _OF_STRANGERS
+                if getattr(self, name) != defaults[name]
+            ]
         if self.blind and (self.protocol not in _LIKED or self.query_last or self.adapts_body):
             rule = (
                 f"must come with --protocol {' or '.join(_LIKED)}, without --query-last and with an adapter "

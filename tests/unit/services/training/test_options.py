@@ -61,6 +61,22 @@ def test_a_bad_option_is_named(tmp_path: Path, options: list[str], message: str)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("protocol", ["rating", "adaptation", "leave-one-out", "new-items", "feedback"])
+def test_the_last_events_are_asked_of_strangers_few_shots_alone(tmp_path: Path, protocol: str) -> None:
+    with pytest.raises(InvalidInput, match="--query-last must come with --protocol few-shot or all: others"):
+        parse(["evaluate", *train(tmp_path, "--protocol", protocol, "--query-last", "5")[1:]])
+    assert parse(["evaluate", *train(tmp_path, "--query-last", "5")[1:]]).settings.query_last == 5
+
+
+@pytest.mark.parametrize(
+    "option", [["--adapter", "none"], ["--adapter-settings", '{"noise": 2}'], ["--meta-steps", "5"]]
+)
+def test_leaving_one_out_takes_nothing_that_is_for_strangers(tmp_path: Path, option: list[str]) -> None:
+    with pytest.raises(InvalidInput, match=f"{option[0]} must not come with --protocol leave-one-out"):
+        parse(["evaluate", *train(tmp_path, "--protocol", "leave-one-out", *option)[1:]])
+    assert parse(["evaluate", *train(tmp_path, "--protocol", "leave-one-out")[1:]]).settings.adapter
+
+
 @pytest.mark.parametrize(
     "others", [["--protocol", "rating"], ["--query-last", "5"], ["--adapter", "reptile"]]
 )
