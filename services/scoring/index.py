@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain import FloatArray
+from shared.vectors import leading
 
 Slots = NDArray[np.int64]
 
@@ -95,11 +96,8 @@ class ExactIndex:
         return [self._best(row, limit) for row, limit in zip(scores, limits, strict=True)]
 
     def _best(self, scores: FloatArray, limit: int) -> Hits:
-        found = np.flatnonzero(scores > -np.inf)
-        if len(found) > limit:
-            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-            found = np.flatnonzero(scores >= least)  # all that tie for the last place, too
-        found = found[np.argsort(-scores[found], kind="stable")]
+        found = leading(scores, limit)  # all that tie for the last place, too
+        found = found[scores[found] > -np.inf]
         found = self._ties_by_id(found, scores[found])[:limit]
         return Hits(tuple(self.ids[s] for s in found.tolist()), scores[found])
 

@@ -156,11 +156,12 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
                 export(job, arm, model, data, metrics)
     if job.meta_trained:
         metrics |= trained("meta-train", meta_train, meta_training)
+    if not all(arm.pretrained for arm in missing):
+        scale_prior(body, data)  # for all of them, whose state at no shots is the same
     for arm in missing:
         if arm.pretrained:
             continue
         model = copy_of_body(arm)
-        scale_prior(model, data)
         if _adapts_body(arm):
             _do_body_arm(job, arm, model, data, strategy, reporter)
             continue

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain import FloatArray, IntArray
+from shared.vectors import leading
 
 T = TypeVar("T")
 Float64Array = NDArray[np.float64]
@@ -34,15 +35,8 @@ def top_items(scores: FloatArray, masked: Sequence[IntArray], n: int) -> IntArra
         cleaned[row, items] = -np.inf
     order = np.zeros((len(cleaned), min(n, cleaned.shape[1])), np.int32)
     for row, of_one in enumerate(cleaned):
-        order[row] = _top(of_one, order.shape[1])
+        order[row] = leading(of_one, n)[:n]
     return np.where(np.isneginf(np.take_along_axis(cleaned, order, axis=1)), np.int32(-1), order)
-
-
-def _top(scores: FloatArray, n: int) -> NDArray[np.int64]:
-    """The numbers of the n ≤ N best of [N] scores, without sorting all of them."""
-    least = np.partition(scores, len(scores) - n)[len(scores) - n] if n else np.inf
-    found = np.flatnonzero(scores >= least)  # all that tie for the last place, too
-    return found[np.argsort(-scores[found], kind="stable")][:n]
 
 
 def ranks_of(scores: FloatArray, items: IntArray) -> IntArray:
