@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
@@ -14,7 +15,7 @@ from services.cli.failures import CommandError
 HOST = "127.0.0.1"
 # Below the ports that kernels give to outgoing connections (Linux: from 32768 on) and to whoever binds port
 # 0: such a connection, also one of our own, would keep a server from binding for a minute. Above Ray's.
-_OURS = range(20_000, 32_768)
+FREE_PORTS = range(20_000, 32_768)
 DEFAULT_BASE_PORT = 20051
 _VALKEY_OFFSET = 9
 _MAX_PORT = 65535
@@ -64,14 +65,16 @@ def free_ports() -> Ports:
     return Ports(*draw_ports(len(fields(Ports))))
 
 
-def draw_ports(count: int) -> list[int]:
+def draw_ports(count: int, among: Sequence[int] = FREE_PORTS) -> list[int]:
     """`count` different free ports, by chance, so that two who draw at once hardly meet.
 
-    Held together while they are drawn. Not the kernel's choice (port 0), see `_OURS`.
+    Held together while they are drawn. Not the kernel's choice (port 0), see `FREE_PORTS`.
     """
     drawn: list[int] = []
+    # not Python's common generator: who seeds it (Keras does) would draw what others with that seed draw
+    chance = random.SystemRandom()
     with ExitStack() as held:
-        for port in random.sample(_OURS, len(_OURS)):
+        for port in chance.sample(among, len(among)):
             if len(drawn) == count:
                 return drawn
             probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
@@ -80,7 +83,7 @@ def draw_ports(count: int) -> list[int]:
             except OSError:
                 continue
             drawn.append(port)
-    raise CommandError(f"fewer than {count} ports of {_OURS.start}..{_OURS.stop - 1} are free on {HOST}")
+    raise CommandError(f"fewer than {count} ports of {among[0]}..{among[-1]} are free on {HOST}")
 
 
 def _is_free(port: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -59,13 +60,20 @@ def test_free_ports_are_six_different_ones_that_no_outgoing_connection_is_given(
     assert max(ports) < 32_768  # where Linux begins by default
 
 
-def test_a_taken_port_is_never_drawn(monkeypatch):
+def test_a_taken_port_is_never_drawn():
     with socket.socket() as held:
         [port] = draw_ports(1)
         held.bind(("127.0.0.1", port))
-        monkeypatch.setattr("services.cli.cluster.ports._OURS", range(port, port + 1))
         with pytest.raises(CommandError, match=rf"fewer than 1 ports of {port}\.\.{port} are free on 127"):
-            draw_ports(1)
+            draw_ports(1, range(port, port + 1))
+
+
+def test_who_seeds_pythons_generator_does_not_draw_the_ports_of_others_with_that_seed():
+    drawn = []
+    for _ in range(2):
+        random.seed(0)
+        drawn.append(draw_ports(3))
+    assert drawn[0] != drawn[1]
 
 
 def test_a_data_directory_has_one_holder(tmp_path):
