@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,17 @@ from services.training.data import TrainingData
 from services.training.episode_batch import episode_batch, score_episodes
 from services.training.episodes import EpisodeShape, draw_episodes
 from services.training.follow import follow
-from services.training.loop import Hooks, Objective, Rates, Trainer, Worker, ahead, numbers
+from services.training.loop import (
+    Best,
+    Hooks,
+    Objective,
+    Rates,
+    Trainer,
+    TrainState,
+    Worker,
+    ahead,
+    numbers,
+)
 from services.training.validate import Chosen, choose_gamma
 from services.training.windows import Batch, generator
 from shared.holdout import Role
@@ -89,24 +100,36 @@ def fit_adapter(
             batch |= {prefix + name: column for name, column in part.items()}
         return batch
 
-    best, best_arrays = -1.0, model.state_arrays()
-    for step, batch in ahead(make, range(config.steps)):
+    best, first = Best(model), 0
+    if hooks.resume is not None:
+        trainer.load(hooks.resume.arrays)
+        best.load(hooks.resume.arrays)
+        first = hooks.resume.step
+    for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
         report: dict[str, float] = {}
         if done % config.validate_every == 0 or done == config.steps:
             seen = choose_gamma(model, data, judges, config.validation_shots)
-            if seen.ndcg > best:
-                best, best_arrays = seen.ndcg, _with_gamma(model, seen)
+            best.offer(seen.ndcg, partial(_with_gamma, model, seen))
             report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
         elif done % hooks.report_every == 0:
             report = numbers(metrics)
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
-        hooks.after_step(done)
-    model.load_arrays(best_arrays)
+        hooks.after_step(done, partial(_state, done, trainer, best))
+    model.load_arrays(best.arrays)
     found = follow(model, data, config.validation_shots)
-    return {**numbers(metrics), "validation_ndcg_of_fast_weights": best, "validation_ndcg": max(best, found)}
+    return {
+        **numbers(metrics),
+        "validation_ndcg_of_fast_weights": best.ndcg,
+        "validation_ndcg": max(best.ndcg, found),
+    }
+
+
+def _state(done: int, trainer: Trainer, best: Best) -> TrainState:
+    """All that the stage needs to go on."""
+    return TrainState("adapt", done, trainer.arrays() | best.marked())
 
 
 def _with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from services.training.body import Body
 from services.training.body_scores import OwnScores, ndcg_of_next
 from services.training.data import TrainingData
 from services.training.episode_batch import episode_batch
 from services.training.episodes import EpisodeShape, draw_episodes
-from services.training.loop import Hooks, Objective, Rates, Trainer, Worker, ahead, numbers
+from services.training.loop import (
+    Best,
+    Hooks,
+    Objective,
+    Rates,
+    Trainer,
+    TrainState,
+    Worker,
+    ahead,
+    numbers,
+)
 from services.training.windows import Batch, generator
 from shared.adapters.body import BodyAdapter, Pace
 from shared.holdout import Role
@@ -30,6 +42,8 @@ Tensor = Any
 _STAGE = 4
 # Fields of a batch that all its episodes share.
 _SHARED = ("log_q", "pool")
+# What a checkpoint keeps beside the weights: the inner rates' logarithms, the best rates, NDCG at the start.
+_RATES, _BEST_RATES, _BEFORE = "log_rates", "best_rates", "ndcg_before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +88,7 @@ def fit_body(
 ) -> FittedBody:
     """Trains encoder and heads of a meta-trained model for the adapter, in place, or chooses its pace.
 
-    It is short and not resumed. `batch_episodes` must divide by the number of workers.
+    Choosing is short and not resumed. `batch_episodes` must divide by the number of workers.
     """
     body = Body(model, rows=adapter.rows)
     if adapter.meta_learned:
@@ -123,27 +137,40 @@ def _meta_learn(
         cuts = draw_episodes(data, users, config.batch_episodes, config.shape, rng)
         return episode_batch(data, cuts.part(worker.number, worker.count), config.shape, rng)
 
-    best = _Best(body, adapter, start.steps, log_rates, data, config)
-    before = best.look()
+    judged = _Judged(body, adapter, start.steps, log_rates, data, config)
+    first = 0
+    if hooks.resume is None:
+        judged.before = judged.look()
+    else:
+        trainer.load(hooks.resume.arrays)
+        judged.load(hooks.resume.arrays)
+        first = hooks.resume.step
     metrics: Mapping[str, Tensor] = {}
-    for step, batch in ahead(make, range(config.steps)):
+    for step, batch in ahead(make, range(first, config.steps)):
         metrics = trainer.step(batch, seed, step)
         done = step + 1
         report: dict[str, float] = {}
         if done % config.validate_every == 0 or done == config.steps:
-            report = {**numbers(metrics), "validation_ndcg": best.look()}
+            report = {**numbers(metrics), "validation_ndcg": judged.look()}
         elif done % hooks.report_every == 0:
             report = numbers(metrics)
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
-        hooks.after_step(done)
+        hooks.after_step(done, partial(judged.state, done, trainer))
+    best = judged.best
     body.model.load_arrays(best.arrays)
-    figures = {**numbers(metrics), "validation_ndcg": best.ndcg, "validation_ndcg_at_start": before}
-    return FittedBody(adapter, best.pace, figures, ((adapter.settings, best.ndcg),))
+    figures = {
+        **numbers(metrics),
+        "validation_ndcg": best.ndcg,
+        "validation_ndcg_at_start": judged.before,
+    }
+    return FittedBody(adapter, judged.pace, figures, ((adapter.settings, best.ndcg),))
 
 
-class _Best:
-    """The best validated weights and rates so far."""
+class _Judged:
+    """The best validated weights and rates so far, and what validation people said before any step."""
+
+    before = -1.0
 
     def __init__(
         self,
@@ -156,16 +183,31 @@ class _Best:
     ) -> None:
         self._body, self._own, self._data = body, OwnScores(body, adapter), data
         self._steps, self._log_rates, self._shots = steps, log_rates, config.validation_shots
-        self.ndcg, self.arrays, self.pace = -1.0, body.model.state_arrays(), adapter.pace(body.num_weights)
+        self.best, self.pace = Best(body.model), adapter.pace(body.num_weights)
 
     def look(self) -> float:
         """NDCG@10 of validation people now; keeps what is better than all before."""
         pace = Pace(self._steps, np.exp(self._log_rates.numpy()))
         scores = self._own.of_episodes(self._data, self._body.start(), pace)
         seen = ndcg_of_next(scores, self._data, self._data.users_of(Role.VALIDATION), self._shots)
-        if seen > self.ndcg:
-            self.ndcg, self.arrays, self.pace = seen, self._body.model.state_arrays(), pace
+        if self.best.offer(seen, self._body.model.state_arrays):
+            self.pace = pace
         return seen
+
+    def state(self, done: int, trainer: Trainer) -> TrainState:
+        """All that the stage needs to go on."""
+        own = {
+            _RATES: self._log_rates.numpy(),
+            _BEST_RATES: np.asarray(self.pace.rates),
+            _BEFORE: np.array(self.before),
+        }
+        return TrainState("adapt", done, trainer.arrays() | self.best.marked() | own)
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Goes on from a checkpoint's."""
+        self.best.load(arrays)
+        self._log_rates.assign(arrays[_RATES])
+        self.pace, self.before = Pace(self._steps, arrays[_BEST_RATES]), float(arrays[_BEFORE])
 
 
 def _loss(body: Body, adapter: BodyAdapter, steps: Tensor, log_rates: Any) -> Any:

@@ -36,7 +36,16 @@ from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
 FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-items", "feedback", "all"
-LEAVE_ONE_OUT, RATING = "leave-one-out", "rating"
+LEAVE_ONE_OUT, RATING, ADAPTERS = "leave-one-out", "rating", "adapters"
+# What `adapters` compares: each that can be served, and the variants of `gradient` (ANIL; first order;
+# Meta-SGD).
+_COMPARED = (
+    Arm("ridge", "ridge"),
+    Arm("gradient", "gradient"),
+    Arm("gradient-first-order", "gradient", {"first_order": True}),
+    Arm("gradient-learned-rates", "gradient", {"learned_rates": True}),
+    Arm("amortised", "amortised"),
+)
 _NEW_ITEMS_JOB = "new-items"
 
 
@@ -51,7 +60,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     began_s = time.monotonic()
     cluster = cluster_of(settings)
     snapshot(settings, run, cluster, lines)
-    by_protocol = {LEAVE_ONE_OUT: sequence_report, RATING: rating_report}
+    by_protocol = {LEAVE_ONE_OUT: sequence_report, RATING: rating_report, ADAPTERS: adapters_report}
     measure = by_protocol.get(settings.protocol, stranger_report)
     report = {
         "data": data_name(settings),
@@ -141,10 +150,40 @@ def rating_report(
     }
 
 
-def cost(jobs: Sequence[Job]) -> dict[str, float]:
-    """What a training took, the mean over seeds: seconds by stage of the body, and a worker's peak memory.
+def adapters_report(
+    settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines, stop: threading.Event
+) -> dict[str, Any]:
+    """Every adapter that can be served, on the same bodies, by validation people."""
+    from services.training.evaluation.adapters_report import adapters_dict, alone
+    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.protocol import ask, fitting_protocol
 
-    Told by the export of one arm each; whole-body arms have none.
+    off = Arm("off", NO_ADAPTER)
+    with session(cluster, run):
+        data = prepared_data(settings, run, lines)
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        jobs = [job_of(settings, run, f"seed-{seed}", seed, (off, *_COMPARED)) for seed in seeds]
+        fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
+    lines.stage("evaluate")
+    models: dict[str, list[Any]] = {OFF: [candidate(run, job, off, settings) for job in jobs]}
+    for arm in _COMPARED:
+        models[arm.name] = [candidate(run, job, arm, settings) for job in jobs]
+        models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
+    people = data.users_of(Role.VALIDATION)
+    questions = ask(data, people, fitting_protocol(data, people))
+    table = few_shot(data, questions, models, task=NEXT_TASK, progress=telling(lines))
+    costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in _COMPARED}
+    return {
+        "seeds": len(jobs),
+        "cost": cost(jobs),
+        "adapters": adapters_dict(table, costs, NEXT_TASK),
+    }
+
+
+def cost(jobs: Sequence[Job]) -> dict[str, float]:
+    """What a training took, the mean over seeds: seconds by stage, and a worker's peak memory.
+
+    Told by the export of one arm each, the first; whole-body arms have none.
     """
     drafts = [job.export(arm) / DRAFT_FILE for job in jobs for arm in job.arms if not arm.pretrained]
     by_job = {path.parent.parent: path for path in reversed(drafts) if path.is_file()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,15 +33,23 @@ class OnStep(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainState:
-    """All that a stage needs to go on from after `step` steps: variables by path, optimisers included."""
+    """All that a stage needs to go on from after `step` steps: variables by path, optimisers included.
+
+    figures: what is told of the stage so far: metrics, and what it cost before an interruption.
+    """
 
     stage: str
     step: int
     arrays: Mapping[str, NDArray[Any]]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
         """As .npz, without pickle."""
-        meta = {"__stage__": np.array(self.stage), "__step__": np.array(self.step)}
+        meta = {
+            "__stage__": np.array(self.stage),
+            "__step__": np.array(self.step),
+            "__figures__": np.array(json.dumps(dict(self.figures))),
+        }
         with Path(path).open("wb") as file:
             np.savez(file, allow_pickle=False, **meta, **self.arrays)
 
@@ -48,7 +57,9 @@ class TrainState:
     def load(cls, path: str | Path) -> TrainState:
         with np.load(Path(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("__")}
-            return cls(str(file["__stage__"]), int(file["__step__"]), arrays)
+            # earlier versions noted none
+            figures = json.loads(str(file["__figures__"])) if "__figures__" in file.files else {}
+            return cls(str(file["__stage__"]), int(file["__step__"]), arrays, figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Hooks:
     def after_step(self, done: int, state: Callable[[], TrainState] | None = None) -> None:
         """Keeps the state where it is time to, or where the run is to end: then raises StopRequested.
 
-        state: None where a stage is short enough to be done again.
+        state: None where a stage has no steps to go on from.
         """
         ends = self.stopping is not None and done % self.report_every == 0 and self.stopping()
         due = self.checkpoint_every > 0 and done % self.checkpoint_every == 0
@@ -228,8 +239,8 @@ class Trainer:
                 variable.assign(arrays[f"{optimiser.name}/{variable.path}"])
 
 
-# Where a checkpoint keeps the average of the weights beside the weights themselves.
-AVERAGE = "average"
+# Where a checkpoint keeps the average of the weights, and the best so far, beside the weights themselves.
+AVERAGE, _BEST = "average", "best"
 # Steps from one look at the weights to be averaged to the next.
 FOLLOW_EVERY = 5
 
@@ -274,6 +285,31 @@ class Average:
         self._model.load_arrays(self.arrays)
         yield
         self._model.load_arrays(now)
+
+
+class Best:
+    """The weights that validation people like best so far, at first those of the start.
+
+    ndcg: validation people's NDCG@10; arrays: the model's variables by path.
+    """
+
+    def __init__(self, model: WarmstartModel) -> None:
+        self.ndcg, self.arrays = -1.0, model.state_arrays()
+
+    def offer(self, ndcg: float, arrays: Callable[[], dict[str, NDArray[Any]]]) -> bool:
+        """Whether these are better; then they are kept."""
+        better = ndcg > self.ndcg
+        if better:
+            self.ndcg, self.arrays = ndcg, arrays()
+        return better
+
+    def marked(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint."""
+        return marked(self.arrays, _BEST) | {_BEST: np.array(self.ndcg)}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Goes on from a checkpoint's."""
+        self.ndcg, self.arrays = float(arrays[_BEST]), unmarked(arrays, _BEST)
 
 
 def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:

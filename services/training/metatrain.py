@@ -22,6 +22,7 @@ from services.training.loop import (
     AVERAGE,
     FOLLOW_EVERY,
     Average,
+    Best,
     Hooks,
     Objective,
     Rates,
@@ -48,8 +49,6 @@ Tensor = Any
 _STAGE = 2
 # Prefix of the fields and metrics of the scales' objective.
 _SCALES = "scales_"
-# Where a checkpoint keeps the best validated weights so far.
-_BEST = "best"
 _OFFSET_EPISODES = 64
 
 
@@ -109,14 +108,13 @@ def meta_train(
     scale_users = judges if np.any(data.lengths[judges] > 1) else users
     if hooks.resume is None:
         _start_offset(model, data, scale_users, config.shape, generator(seed, _STAGE, config.steps))
-    average = Average(model, config.average)
+    average, best = Average(model, config.average), Best(model)
     first = 0
-    best, best_arrays = -1.0, model.state_arrays()
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         first = hooks.resume.step
         average.load(unmarked(hooks.resume.arrays, AVERAGE))
-        best, best_arrays = float(hooks.resume.arrays[_BEST]), unmarked(hooks.resume.arrays, _BEST)
+        best.load(hooks.resume.arrays)
     metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
@@ -137,15 +135,13 @@ def meta_train(
         if done % config.validate_every == 0 or done == config.steps:
             with average.in_place():
                 seen = look(model, data, judges, config.validation_shots)
-                if seen > best:
-                    best, best_arrays = seen, model.state_arrays()
+                best.offer(seen, model.state_arrays)
             report = {**numbers(metrics), "validation_ndcg": seen}
         if hooks.on_step and report:
             hooks.on_step(done, config.steps, report)
-        kept = partial(_state, done, trainer, average, best, best_arrays)
-        hooks.after_step(done, kept)
-    model.load_arrays(best_arrays)
-    return {**numbers(metrics), "validation_ndcg": best}
+        hooks.after_step(done, partial(_state, done, trainer, average, best))
+    model.load_arrays(best.arrays)
+    return {**numbers(metrics), "validation_ndcg": best.ndcg}
 
 
 def _start_offset(
@@ -164,12 +160,10 @@ def _start_offset(
     model.heads.offsets.assign(offsets)
 
 
-def _state(
-    done: int, trainer: Trainer, average: Average, best: float, best_arrays: Mapping[str, Any]
-) -> TrainState:
+def _state(done: int, trainer: Trainer, average: Average, best: Best) -> TrainState:
     """All that the stage needs to go on."""
-    kept = marked(best_arrays, _BEST) | marked(average.arrays, AVERAGE)
-    return TrainState("meta-train", done, {**trainer.arrays(), **kept, _BEST: np.array(best)})
+    kept = best.marked() | marked(average.arrays, AVERAGE)
+    return TrainState("meta-train", done, trainer.arrays() | kept)
 
 
 def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:

@@ -36,12 +36,26 @@ PRESET_NAMES = ("tiny", "small", "base", "large")
 ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
 # Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
 _BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
-PROTOCOLS = ("few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all")
+PROTOCOLS = (
+    "few-shot",
+    "adaptation",
+    "adapters",
+    "new-items",
+    "feedback",
+    "leave-one-out",
+    "rating",
+    "all",
+)
 # Those that ask for the next liked items too.
 _LIKED = ("few-shot", "all")
-# What the sequence model of this protocol has no use for: pre-trained alone, it is asked of everybody.
-_OF_EVERYBODY = "leave-one-out"
-_OF_STRANGERS = ("adapter", "adapter_settings", "meta_steps", "held_out_users")
+# What a protocol would pass over, and why.
+_NO_USE = {
+    "leave-one-out": (
+        ("adapter", "adapter_settings", "meta_steps", "held_out_users"),
+        "which asks a pre-trained model of everybody",
+    ),
+    "adapters": (("adapter", "adapter_settings"), "which compares all that can be served"),
+}
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -147,16 +161,15 @@ class TrainSettings:
         if self.query_last and self.protocol not in _LIKED:
             rule = f"must come with --protocol {' or '.join(_LIKED)}: others have queries of their own"
             found.append(violation("--query-last", rule, self.query_last))
-        if self.protocol == _OF_EVERYBODY:
-            defaults = {field.name: field.default for field in fields(self)} | {"adapter_settings": {}}
-            rule = (
-                f"must not come with --protocol {_OF_EVERYBODY}, which asks a pre-trained model of everybody"
+        passed_over, why = _NO_USE.get(self.protocol, ((), ""))
+        defaults = {field.name: field.default for field in fields(self)} | {"adapter_settings": {}}
+        found += [
+            violation(
+                _flag(name), f"must not come with --protocol {self.protocol}, {why}", getattr(self, name)
             )
-            found += [
-                violation(_flag(name), rule, getattr(self, name))
-                for name in _OF_STRANGERS
-                if getattr(self, name) != defaults[name]
-            ]
+            for name in passed_over
+            if getattr(self, name) != defaults[name]
+        ]
         if self.blind and (self.protocol not in _LIKED or self.query_last or self.adapts_body):
             rule = (
                 f"must come with --protocol {' or '.join(_LIKED)}, without --query-last and with an adapter "

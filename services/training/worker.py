@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from services.training.agreement import FirstSays, agreed, alone
+from services.training.cost import Cost, together
 from services.training.data import TrainingData
 from services.training.jobs import BODY_FILE, NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
@@ -129,33 +129,33 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     body = new_model(_unadapted(sizes), data, seed=job.seed, strategy=strategy)
 
-    def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> dict[str, float]:
-        """One stage of the body, unless it is done already."""
+    def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> Mapping[str, float]:
+        """One stage of the body, unless it is done already. Returns its figures."""
         done = _state_at(job.done(stage), reporter)
         if done is not None:
             body.load_arrays(done.arrays)
-            return {}
-        hooks = _hooks(job, stage, config.steps, reporter)
-        began_s = time.monotonic()
+            figures: Mapping[str, float] = done.figures
+            return figures
+        hooks, cost = _hooks(job, stage, config.steps, reporter)
         last = train(body, data, config, seed=job.seed, strategy=strategy, hooks=hooks)
-        last["seconds"] = time.monotonic() - began_s
-        _save(TrainState(stage, config.steps, body.state_arrays()), job.done(stage), writes=reporter.writes)
-        return {f"{stage}_{name}": value for name, value in last.items()}
+        done = TrainState(stage, config.steps, body.state_arrays(), {**last, **cost.figures()})
+        _save(done, job.done(stage), writes=reporter.writes)
+        return done.figures
 
     def copy_of_body(arm: Arm) -> Any:
         model = empty_model(_with_adapter(sizes, arm), data, seed=job.seed, strategy=strategy)
         model.load_arrays(body.state_arrays())
         return model
 
-    metrics = trained("pretrain", partial(pretrain, stored=_stored(job, data)), pretraining)
+    stages = {"pretrain": trained("pretrain", partial(pretrain, stored=_stored(job, data)), pretraining)}
     for arm in missing:
         if arm.pretrained:
             model = copy_of_body(arm)
             scale_prior(model, data)
             if reporter.writes:
-                export(job, arm, model, data, metrics)
+                export(job, arm, model, data, together(stages))
     if job.meta_trained:
-        metrics |= trained("meta-train", meta_train, meta_training)
+        stages["meta-train"] = trained("meta-train", meta_train, meta_training)
     if not all(arm.pretrained for arm in missing):
         scale_prior(body, data)  # for all of them, whose state at no shots is the same
     for arm in missing:
@@ -165,12 +165,12 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         if _adapts_body(arm):
             _do_body_arm(job, arm, model, data, strategy, reporter)
             continue
-        hooks = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
+        hooks, cost = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         fitted |= fit_ratings(model, data, seed=job.seed)
         share_stars(model, data, chosen.adapt.validation_shots)
         if reporter.writes:
-            export(job, arm, model, data, {**metrics, **fitted, "peak_memory_mb": _peak_memory_mb()})
+            export(job, arm, model, data, together({**stages, "adapt": {**fitted, **cost.figures()}}))
 
 
 def _stored(job: Job, data: TrainingData) -> Any:
@@ -224,11 +224,6 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     fresh.rename(job.export(arm))
 
 
-def _peak_memory_mb() -> float:
-    """The most memory that this process has held, in 2^20 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0  # kilobytes on Linux
-
-
 def _hosts() -> list[str]:
     """Of all workers, as the backend has told them to each other."""
     addresses = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", [])
@@ -258,7 +253,7 @@ def _do_body_arm(
     from services.training.presets import preset
 
     config = preset(job.preset).body
-    hooks = _hooks(job, f"adapt-{arm.name}", config.steps, reporter)
+    hooks, _ = _hooks(job, f"adapt-{arm.name}", config.steps, reporter)
     do_body_arm(job, arm, model, data, config, strategy=strategy, hooks=hooks, writes=reporter.writes)
 
 
@@ -273,26 +268,29 @@ def _unadapted(sizes: Any) -> Any:
     return replace(sizes, adapter=NO_ADAPTER, successors=0)
 
 
-def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> Any:
-    """Progress and checkpoints of a stage, and where to go on from if it was interrupted."""
+def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, Cost]:
+    """Progress and checkpoints of a stage, where to go on from if it was interrupted, and what it costs."""
     from services.training.loop import Hooks, TrainState
 
     path = job.checkpoint(stage)
+    resume = _state_at(path, reporter)
+    cost = Cost(resume.figures if resume else {})
 
     def on_step(step: int, total: int, metrics: Mapping[str, float]) -> None:
         reporter.progress(job, stage, step, total, metrics)
 
     def on_checkpoint(state: TrainState) -> None:
-        _save(state, path, writes=reporter.writes)
+        _save(replace(state, figures=cost.figures()), path, writes=reporter.writes)
 
-    return Hooks(
+    hooks = Hooks(
         on_step=on_step,
         report_every=_REPORT_EVERY_STEPS,
         on_checkpoint=on_checkpoint,
         checkpoint_every=max(1, steps // _CHECKPOINTS_A_STAGE),
-        resume=_state_at(path, reporter),
+        resume=resume,
         stopping=reporter.stopping,
     )
+    return hooks, cost
 
 
 def _missing(job: Job, reporter: Reporter) -> list[Arm]:

@@ -67,6 +67,7 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --protocol rating",
     "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
     "warmstart evaluate --protocol adaptation --seeds 1",
+    "warmstart evaluate --protocol adapters --seeds 1",
     "warmstart evaluate --adapter reptile --seeds 1",
 )
 
@@ -144,10 +145,19 @@ def train(
 
 def evaluate(
     protocol: Annotated[
-        Literal["few-shot", "adaptation", "new-items", "feedback", "leave-one-out", "rating", "all"],
+        Literal[
+            "few-shot",
+            "adaptation",
+            "adapters",
+            "new-items",
+            "feedback",
+            "leave-one-out",
+            "rating",
+            "all",
+        ],
         typer.Option(
-            help="What to measure; adaptation: as served against fine-tuning the whole body; rating: stars; "
-            "all: all but leave-one-out and rating."
+            help="What to measure; adaptation: as served against fine-tuning the whole body; adapters: which "
+            "wins on validation people; rating: stars; all: all but adapters, leave-one-out and rating."
         ),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,

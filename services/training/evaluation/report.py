@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.evaluation.adaptation_report import adaptation_markdown
+from services.training.evaluation.adapters_report import adapters_markdown
 from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot_report import few_shot_markdown
 from services.training.evaluation.leave_one_out_report import leave_one_out_markdown
@@ -54,6 +55,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += rating_markdown(report["rating"])
     if "adaptation" in report:
         parts += adaptation_markdown(report["adaptation"])
+    if "adapters" in report:
+        parts += adapters_markdown(report["adapters"])
     if "new_items" in report:
         parts += _new_items_markdown(report["new_items"])
     if "feedback" in report:

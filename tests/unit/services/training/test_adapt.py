@@ -13,6 +13,7 @@ from services.training.adapt import fit_adapter
 from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.episodes import EpisodeShape
+from services.training.loop import Hooks, TrainState
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
@@ -38,11 +39,18 @@ def model_of(data: TrainingData, adapter: str = "ridge") -> Any:
 
 
 @pytest.fixture(scope="module")
-def fitted(data: TrainingData) -> tuple[dict[str, Any], Any, dict[str, float]]:
+def checkpoints() -> list[TrainState]:
+    """What `fitted` kept on its way."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def fitted(data: TrainingData, checkpoints: list[TrainState]) -> tuple[dict[str, Any], Any, dict[str, float]]:
     """Arrays before, the model after, what fit_adapter returned."""
     model = model_of(data)
     before = model.state_arrays()
-    return before, model, fit_adapter(model, data, CONFIG, seed=0)
+    hooks = Hooks(on_checkpoint=checkpoints.append, checkpoint_every=CONFIG.steps // 2 + 2)
+    return before, model, fit_adapter(model, data, CONFIG, seed=0, hooks=hooks)
 
 
 def test_the_body_stays_as_it_is(fitted: tuple[dict[str, Any], Any, dict[str, float]]) -> None:
@@ -84,6 +92,19 @@ def test_the_same_seed_gives_the_same_adapter(
     again = model_of(data)
     assert fit_adapter(again, data, CONFIG, seed=0) == final
     for name, array in again.state_arrays().items():
+        np.testing.assert_array_equal(array, model.state_arrays()[name], err_msg=name)
+
+
+def test_a_resumed_adapter_is_the_one_that_never_stopped(
+    fitted: tuple[dict[str, Any], Any, dict[str, float]], checkpoints: list[TrainState], data: TrainingData
+) -> None:
+    """Stopped after the first look at validation people: what was best then is not forgotten."""
+    _, model, final = fitted
+    (kept,) = checkpoints
+    assert CONFIG.validate_every < kept.step < CONFIG.steps
+    resumed = model_of(data)
+    assert fit_adapter(resumed, data, CONFIG, seed=0, hooks=Hooks(resume=kept)) == final
+    for name, array in resumed.state_arrays().items():
         np.testing.assert_array_equal(array, model.state_arrays()[name], err_msg=name)
 
 

@@ -22,7 +22,7 @@ from services.training.episodes import EpisodeShape, protocol_episodes
 from services.training.evaluation.protocol import ask, contexts, fitting_protocol
 from services.training.evaluation.whole_body import WholeBody
 from services.training.jobs import BODY_FILE, Arm, Job, Plan
-from services.training.loop import TrainState
+from services.training.loop import Hooks, TrainState
 from services.training.presets import preset
 from services.training.pretrain import new_model
 from services.training.roles import RoleSettings
@@ -94,7 +94,9 @@ def test_meta_training_moves_encoder_and_heads_and_keeps_the_best(
     before = model.state_arrays()
     adapter = make_body_adapter(name, **settings)
     config = replace(CONFIG, rates=replace(CONFIG.rates, rate=1e-2, warmup=1))
-    fitted = fit_body(model, adapter, rest, config, seed=0)
+    kept: list[TrainState] = []
+    hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=3)
+    fitted = fit_body(model, adapter, rest, config, seed=0, hooks=hooks)
     assert np.isfinite(fitted.metrics["loss"])
     assert fitted.metrics["validation_ndcg"] >= fitted.metrics["validation_ndcg_at_start"] > 0.0
     moved = {path for path, array in model.state_arrays().items() if not np.array_equal(array, before[path])}
@@ -103,6 +105,13 @@ def test_meta_training_moves_encoder_and_heads_and_keeps_the_best(
     scores = OwnScores(body, adapter).of_episodes(rest, body.start(), fitted.pace)
     seen = ndcg_of_next(scores, rest, rest.users_of(Role.VALIDATION), (1, 5))
     assert seen == fitted.metrics["validation_ndcg"]
+
+    resumed = model_of(data)
+    again = fit_body(resumed, adapter, rest, config, seed=0, hooks=Hooks(resume=kept[0]))
+    assert again.metrics == fitted.metrics
+    np.testing.assert_array_equal(again.pace.rates, fitted.pace.rates)
+    for path, array in resumed.state_arrays().items():
+        np.testing.assert_array_equal(array, model.state_arrays()[path], err_msg=path)
 
 
 def test_what_is_kept_is_read_as_it_was(data: TrainingData, tmp_path: Path) -> None:

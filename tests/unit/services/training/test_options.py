@@ -77,6 +77,14 @@ def test_leaving_one_out_takes_nothing_that_is_for_strangers(tmp_path: Path, opt
     assert parse(["evaluate", *train(tmp_path, "--protocol", "leave-one-out")[1:]]).settings.adapter
 
 
+@pytest.mark.parametrize("option", [["--adapter", "gradient"], ["--adapter-settings", '{"noise": 2}']])
+def test_comparing_all_adapters_takes_none(tmp_path: Path, option: list[str]) -> None:
+    rule = f"{option[0]} must not come with --protocol adapters, which compares all that can be served"
+    with pytest.raises(InvalidInput, match=rule):
+        parse(["evaluate", *train(tmp_path, "--protocol", "adapters", *option)[1:]])
+    assert parse(["evaluate", *train(tmp_path, "--protocol", "adapters")[1:]]).settings.seeds == 3
+
+
 @pytest.mark.parametrize(
     "others", [["--protocol", "rating"], ["--query-last", "5"], ["--adapter", "reptile"]]
 )

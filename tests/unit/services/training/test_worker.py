@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from services.training.assemble import assemble
+from services.training.cost import Cost, together
 from services.training.data import TrainingData
 from services.training.jobs import Arm, Job, Plan, StopRequested
 from services.training.loop import TrainState
@@ -111,7 +112,7 @@ def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
-def test_an_interrupted_adapter_is_done_again_on_the_finished_body(
+def test_an_interrupted_adapter_ends_as_if_it_had_not_been(
     whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
 ) -> None:
     work = job(tmp_path, ON)
@@ -120,6 +121,7 @@ def test_an_interrupted_adapter_is_done_again_on_the_finished_body(
         shutil.copy(whole[1].done(stage), work.done(stage))
     with pytest.raises(StopRequested):
         run(tmp_path, data, ON, stop_after=("adapt-on", 5))
+    assert TrainState.load(work.checkpoint("adapt-on")).step == 5
     assert not is_exported(work, ON)
     assert_same_ending(run(tmp_path, data, ON), whole[1])
 
@@ -164,3 +166,26 @@ def test_transitions_go_with_an_adapter_and_not_without_one(
     assert (rows(with_adapter, ON)["successors"] >= 0).any(axis=1).mean() > 0.5
     assert (off["successors"], off["trail"], off["output"]) == (0, 0, on["output"] - 1)
     assert "successors" not in rows(without, OFF)
+
+
+def test_a_resumed_stage_costs_what_all_its_starts_did(tmp_path: Path) -> None:
+    """Ten seconds before the interruption, and 10 TB, which this process does not hold."""
+    state = TrainState("pretrain", 3, {"a": np.zeros(2)}, Cost({"seconds": 10.0}).figures())
+    state.save(tmp_path / "state.npz")
+    before = TrainState.load(tmp_path / "state.npz").figures
+    assert 10.0 <= before["seconds"] < 11.0
+    assert before["peak_memory_mb"] > 1.0
+    after = Cost({**before, "peak_memory_mb": 1e7}).figures()
+    assert after["seconds"] >= before["seconds"]
+    assert after["peak_memory_mb"] == 1e7
+
+
+def test_figures_of_stages_are_named_by_them_and_memory_is_the_most() -> None:
+    stages = {
+        "pretrain": {"loss": 3.0, "seconds": 5.0, "peak_memory_mb": 700.0},
+        "adapt": {"seconds": 2.0, "peak_memory_mb": 500.0},
+        "none": {},
+    }
+    expected = {"pretrain_loss": 3.0, "pretrain_seconds": 5.0, "adapt_seconds": 2.0, "peak_memory_mb": 700.0}
+    assert together(stages) == expected
+    assert together({}) == {}

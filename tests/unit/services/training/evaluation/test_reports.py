@@ -14,6 +14,7 @@ import pytest
 from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.evaluation.adaptation import FINE_TUNED, adaptation_dict
+from services.training.evaluation.adapters_report import adapters_dict, alone
 from services.training.evaluation.feedback import DISLIKE, LIKE, REACTIONS, Reaction, evaluate_feedback
 from services.training.evaluation.few_shot import (
     KNN,
@@ -227,6 +228,30 @@ def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data:
     assert "gradient steps × rate 4 × 0.01, the best of 10 on validation people" in text
     assert "| 5 | 50 | 1.75 | 0.50 | 17.50 |" in text
     assert "| 0 | 50 |" not in text  # what was not timed
+
+
+def test_adapters_are_listed_from_the_best_down(data: TrainingData) -> None:
+    """One that turns everything round is worse than off for nearly everybody; one that is off, for nobody."""
+    people = data.users_of(Role.VALIDATION)
+    questions = ask(data, people, fitting_protocol(data, people))
+    right, off = ContentModel(data), ContentModel(data, -1.0)
+    models: Any = {OFF: [off], "ridge": [right], alone("ridge"): [off], "same": [off], alone("same"): [right]}
+    table = few_shot(data, questions, models, task="next")
+    found = adapters_dict(table, {"same": {}, "ridge": {"adapt_seconds": 12.4}}, "next")
+    best, last = found["adapters"]
+    assert (best["name"], best["seconds"], last["name"], last["seconds"]) == ("ridge", 12.4, "same", None)
+    assert best["minus_off"]["low"] > 0.0
+    assert best["fast_weights_minus_off"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert (best["share_worse_than_off"] < 0.1, last["share_worse_than_off"]) == (True, 0.0)
+    text = markdown({"domain": "default", "adapters": found})
+    assert "Best in the mean over k ≥ 1: `ridge`." in text
+    assert text.index("| adaptation off |") < text.index("| ridge |") < text.index("| same |")
+    assert "| k = 0 |" not in text
+
+    nobody = ask(data, np.zeros(0, np.int32), questions.protocol)
+    empty = few_shot(data, nobody, models, task="next")
+    text = markdown({"domain": "default", "adapters": adapters_dict(empty, {"ridge": {}}, "next")})
+    assert "No validation person has enough events." in text
 
 
 def test_a_whole_body_is_named_below_its_table(data: TrainingData, table: FewShot) -> None:
