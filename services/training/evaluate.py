@@ -13,7 +13,8 @@ import numpy as np
 
 from services.training.cluster import ClusterSettings
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.few_shot import BLIND, FAST_WEIGHTS, OFF, ON, RE_ENCODING
+from services.training.evaluation.few_shot import BLIND, FAST_WEIGHTS, OFF, ON, RE_ENCODING, FewShot
+from services.training.evaluation.spread import over_ray
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
@@ -81,12 +82,15 @@ def stranger_report(
         data = prepared_data(settings, run, lines)
         plan = plan_of(settings, run, data)
         fit_jobs([*plan.seeds, *plan.new_items, *plan.blind], plan.data, run, cluster, lines, stop)
-    lines.stage("evaluate")
-    report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds)}
-    if settings.protocol in (FEW_SHOT, ALL):
-        report |= few_shot_reports(settings, run, plan, data, lines)
+        lines.stage("evaluate")
+        report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds)}
+        if settings.protocol in (FEW_SHOT, ALL):
+            report |= few_shot_reports(settings, run, plan, data, lines)
+        if settings.protocol in (ADAPTATION, ALL):
+            table = adaptation_table(settings, run, plan, data, lines)
+    # what follows asks one model at a time; and nothing runs beside what is timed
     if settings.protocol in (ADAPTATION, ALL):
-        report["adaptation"] = adaptation_report(settings, run, plan, data, lines)
+        report["adaptation"] = adaptation_report(settings, run, plan, data, table)
     if settings.protocol in (NEW_ITEMS, ALL):
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
@@ -113,9 +117,9 @@ def sequence_report(
             for n in range(settings.seed, settings.seed + settings.seeds)
         ]
         fit_jobs(jobs, [parts.train], run, cluster, lines, stop)
-    lines.stage("evaluate")
-    models = [candidate(run, job, arm, settings) for job in jobs]
-    result = leave_one_out(data, parts, models, progress=telling(lines))
+        lines.stage("evaluate")
+        models = [candidate(run, job, arm, settings) for job in jobs]
+        result = leave_one_out(data, parts, models, spread=over_ray, progress=telling(lines))
     return {"seeds": len(jobs), "cost": cost(jobs), "leave_one_out": leave_one_out_dict(result)}
 
 
@@ -164,14 +168,14 @@ def adapters_report(
         seeds = range(settings.seed, settings.seed + settings.seeds)
         jobs = [job_of(settings, run, f"seed-{seed}", seed, (off, *_COMPARED)) for seed in seeds]
         fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
-    lines.stage("evaluate")
-    models: dict[str, list[Any]] = {OFF: [candidate(run, job, off, settings) for job in jobs]}
-    for arm in _COMPARED:
-        models[arm.name] = [candidate(run, job, arm, settings) for job in jobs]
-        models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
-    people = data.users_of(Role.VALIDATION)
-    questions = ask(data, people, fitting_protocol(data, people))
-    table = few_shot(data, questions, models, task=NEXT_TASK, progress=telling(lines))
+        lines.stage("evaluate")
+        models: dict[str, list[Any]] = {OFF: [candidate(run, job, off, settings) for job in jobs]}
+        for arm in _COMPARED:
+            models[arm.name] = [candidate(run, job, arm, settings) for job in jobs]
+            models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
+        people = data.users_of(Role.VALIDATION)
+        questions = ask(data, people, fitting_protocol(data, people))
+        table = few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
     costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in _COMPARED}
     return {
         "seeds": len(jobs),
@@ -263,38 +267,53 @@ def few_shot_reports(
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
     alone = {} if settings.adapts_body else {FAST_WEIGHTS: [replace(m, follows=False) for m in models[ON]]}
-    tables = few_shot_by_task(data, questions, {**models, **alone}, tasks=tasks, progress=telling(lines))
+    tables = few_shot_by_task(
+        data, questions, {**models, **alone}, tasks=tasks, spread=over_ray, progress=telling(lines)
+    )
     names = {settings.task: "few_shot_as_ranked", NEXT_TASK: "few_shot"}
     found: dict[str, Any] = {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
     if settings.adapts_body:
         found["whole_body"] = [model.kept.told for model in models[ON]]
     # Probabilities are of the next ten events: of another query they say nothing.
     elif len(questions) and questions.protocol.query_events == PROTOCOL_QUERY:
-        found["reliability"] = reliability_dict(reliability(data, questions, models[ON]))
+        told = telling(lines, "reliability")
+        calibrated = reliability(data, questions, models[ON], spread=over_ray, progress=told)
+        found["reliability"] = reliability_dict(calibrated)
         blind = [candidate(run, job, plan.off, settings) for job in plan.blind]
-        found["liked"] = liked_dict(liked(data, questions, {**models, BLIND: blind}))
+        arms, told = {**models, BLIND: blind}, telling(lines, "liked")
+        found["liked"] = liked_dict(liked(data, questions, arms, spread=over_ray, progress=told))
     return found
 
 
-def adaptation_report(
+def adaptation_table(
     settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData, lines: Lines
-) -> Mapping[str, Any]:
-    """Held-out people adapted as served and by fine-tuning the whole body: quality, and time of the first
-    seed's models."""
-    from services.training.evaluation.adaptation import FINE_TUNED, adaptation_dict
+) -> FewShot:
+    """Held-out people adapted as served and by fine-tuning the whole body."""
+    from services.training.evaluation.adaptation import FINE_TUNED
     from services.training.evaluation.few_shot import few_shot
-    from services.training.evaluation.protocol import ask, contexts, fitting_protocol
-    from services.training.evaluation.timing import TimedModels, time_adaptation
+    from services.training.evaluation.protocol import ask, fitting_protocol
 
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     arms = ((OFF, plan.off), (ON, plan.on), (FINE_TUNED, plan.fine_tuned))
     models = {name: [ranker(run, job, arm, settings, data) for job in plan.seeds] for name, arm in arms}
-    table = few_shot(data, questions, models, task=NEXT_TASK, progress=telling(lines))
-    on, off = (models[name][0].artifact.ref for name in (ON, OFF))
-    timed = TimedModels(run.registry, on, off, plan.seeds[0].export(plan.fine_tuned), data)
-    times = time_adaptation(timed, {k: contexts(data, questions, k) for k in table.shots})
-    told = [whole.kept.told for whole in models[FINE_TUNED]]
+    return few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
+
+
+def adaptation_report(
+    settings: TrainSettings, run: Run, plan: EvaluationPlan, data: TrainingData, table: FewShot
+) -> Mapping[str, Any]:
+    """The table, and the time that adapting takes the first seed's models."""
+    from services.training.body_arm import KeptBody
+    from services.training.evaluation.adaptation import adaptation_dict
+    from services.training.evaluation.protocol import contexts
+    from services.training.evaluation.timing import TimedModels, time_adaptation
+
+    first = plan.seeds[0]
+    on, off = (candidate(run, first, arm, settings).artifact.ref for arm in (plan.on, plan.off))
+    timed = TimedModels(run.registry, on, off, first.export(plan.fine_tuned), data)
+    times = time_adaptation(timed, {k: contexts(data, table.questions, k) for k in table.shots})
+    told = [KeptBody.load(job.export(plan.fine_tuned), data.content).told for job in plan.seeds]
     return adaptation_dict(table, times, adapter=settings.adapter, task=NEXT_TASK, fine_tuning=told)
 
 
@@ -304,7 +323,7 @@ def ranker(run: Run, job: Job, arm: Arm, settings: TrainSettings, data: Training
         return candidate(run, job, arm, settings)
     from services.training.evaluation.whole_body import WholeBody
 
-    return WholeBody.load(job.export(arm), data)
+    return WholeBody.load(job.export(arm), data.item_ids, data.content)
 
 
 def new_items_report(settings: TrainSettings, run: Run, plan: EvaluationPlan) -> Mapping[str, Any]:

@@ -206,9 +206,9 @@ class TooFewPeople(WarmstartError):
     reason = "TOO_FEW_PEOPLE"
 
 
-def telling(lines: Lines) -> Callable[[int, int], None]:
+def telling(lines: Lines, stage: str = "evaluate") -> Callable[[int, int], None]:
     """Reports the evaluation's steps."""
-    return lambda done, total: lines.progress("evaluate", done, total)
+    return lambda done, total: lines.progress(stage, done, total)
 
 
 def cluster_of(settings: TrainSettings) -> ClusterSettings:

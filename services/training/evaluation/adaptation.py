@@ -44,6 +44,7 @@ def adaptation_dict(
                 "k": k,
                 "ndcg10": {arm: table.ndcg(arm, k) for arm in arms},
                 **{name: asdict(table.difference(arm, other, k)) for name, arm, other in _PAIRS},
+                "share_worse": {name: table.share_worse(arm, other, k) for name, arm, other in _PAIRS},
                 **({"time": asdict(times[k])} if k in times else {}),
             }
             for k in table.shots

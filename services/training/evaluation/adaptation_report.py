@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from services.training.evaluation.plots import plot_by_shots
 from services.training.evaluation.words import interval, ranked_by, seeds
+
+PLOT = "adaptation.png"
 
 
 def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
@@ -20,18 +24,27 @@ def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
         f"{result['people']} people never trained on, the same bodies and support events; ranked by "
         f"{ranked_by(result['task'])}; {seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
         f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
-        "validation people. NDCG@10, paired 95% intervals:",
+        "validation people. NDCG@10, paired 95% intervals, and the share of people whose NDCG@10 is lower "
+        "with the first than with the second:",
         "",
         "| k | off | served | fine-tuned | served − off | fine-tuned − off | served − fine-tuned |",
         "|---|---|---|---|---|---|---|",
     ]
     pairs = ("on_minus_off", "fine_tuned_minus_off", "on_minus_fine_tuned")
     for row in result["rows"]:
-        cells = [f"{value:.4f}" for value in row["ndcg10"].values()] + [interval(row[p]) for p in pairs]
+        cells = [f"{value:.4f}" for value in row["ndcg10"].values()]
+        cells += [f"{interval(row[pair])}, {row['share_worse'][pair]:.0%}" for pair in pairs]
         lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
     cells = ["", "", "", *(interval(result[pair]) for pair in pairs)]
     lines.append("| mean over k ≥ 1 | " + " | ".join(cells) + " |")
     return [*lines, "", *_times_markdown(result["rows"])]
+
+
+def plot_adaptation(result: Mapping[str, Any], path: Path) -> None:
+    """NDCG@10 over the number of shots, one line an arm."""
+    rows = result["rows"]
+    arms = {name: {row["k"]: row["ndcg10"][name] for row in rows} for name in rows[-1]["ndcg10"]}
+    plot_by_shots(arms, f"{result['people']} people never trained on, {seeds(result['seeds'])}", path)
 
 
 def _times_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from services.training.evaluation.few_shot import FAST_WEIGHTS, OFF, FewShot
 from services.training.evaluation.words import interval, ranked_by, seeds
+
+PLOT = "adapters.png"
 
 
 def alone(adapter: str) -> str:
@@ -75,3 +78,30 @@ def adapters_markdown(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {adapter['name']} | " + " | ".join(cells) + " |")
     best = result["adapters"][0]["name"]
     return [*lines, "", f"Best in the mean over k ≥ 1: `{best}`.", ""]
+
+
+def plot_adapters(result: Mapping[str, Any], path: Path) -> None:
+    """What each adapter adds to the mean of NDCG@10 over k ≥ 1, and its fast weights alone; intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    adapters = result["adapters"][::-1]  # the best on top
+    figure = Figure(figsize=(9, 1.2 + 0.6 * len(adapters)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for shift, name, label in (
+        (0.12, "minus_off", "adaptation on"),
+        (-0.12, "fast_weights_minus_off", FAST_WEIGHTS),
+    ):
+        means = np.array([adapter[name]["mean"] for adapter in adapters])
+        below = means - [adapter[name]["low"] for adapter in adapters]
+        above = [adapter[name]["high"] for adapter in adapters] - means
+        heights = np.arange(len(adapters)) + shift
+        axes.errorbar(means, heights, xerr=[below, above], fmt="o", capsize=3, label=label)
+    axes.set_yticks(np.arange(len(adapters)), [adapter["name"] for adapter in adapters])
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_xlabel("NDCG@10 − adaptation off, mean over k ≥ 1")
+    axes.set_title(f"{result['people']} validation people, {seeds(result['seeds'])}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.savefig(path, dpi=120)

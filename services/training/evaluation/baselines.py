@@ -21,6 +21,8 @@ from shared.transitions import FADING
 
 # Support of each person, items to mask, length → [B, length] item numbers, −1 where nothing is left.
 Recommend = Callable[[Sequence[IntArray], Sequence[IntArray], int], IntArray]
+# What is like each person's support: histories → [B, N] float32.
+Similar = Callable[[Sequence[IntArray]], FloatArray]
 # How much the whole catalogue follows each person's latest events: histories → [B, N] float32.
 Following = Callable[[Sequence[IntArray]], FloatArray]
 
@@ -87,7 +89,7 @@ class Knn:
     neighbours: int
 
 
-def knn_scores(data: TrainingData, knn: Knn) -> Callable[[Sequence[IntArray]], FloatArray]:
+def knn_scores(data: TrainingData, knn: Knn) -> Similar:
     """What item-kNN ranks by: support of each person → scores of the whole catalogue, [B, N] float32."""
     model = _fitted(data, knn)
 

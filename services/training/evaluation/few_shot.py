@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from services.training.evaluation.metrics import (
     top_items,
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
+from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
 from shared.domain import FloatArray, IntArray, UserContext
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
@@ -32,12 +33,13 @@ RE_ENCODING, MIXED = "re-encoding", "re-encoding + 0.3 kNN"
 BLIND = "blind to labels"
 _KNN_SHARE = 0.3
 _PLACES = 10
-# [B, ≥ 10] item numbers of the questions' people after so many shots.
-Rank = Callable[[int], IntArray]
+# The first ten items of the questions' people by number of shots, [B, 10] each.
+Ranked = Mapping[int, IntArray]
 
 
 class Ranker(Protocol):
-    """What makes an arm's lists: an artifact as servers run it, or a body that is adapted whole."""
+    """What makes an arm's lists: an artifact as servers run it, or a body that is adapted whole. It can be
+    pickled, as arms may be run in other processes."""
 
     def rows(self, item_ids: Sequence[str]) -> Any:
         """What `scores` wants to have of the items."""
@@ -101,10 +103,11 @@ def few_shot(
     models: Mapping[str, Sequence[Ranker]],
     *,
     task: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: Spread = one_by_one,
+    progress: Progress = lambda done, total: None,
 ) -> FewShot:
     """The table with models' lists ranked by one task; see `few_shot_by_task`."""
-    return few_shot_by_task(data, questions, models, tasks=(task,), progress=progress)[task]
+    return few_shot_by_task(data, questions, models, tasks=(task,), spread=spread, progress=progress)[task]
 
 
 def few_shot_by_task(
@@ -113,94 +116,95 @@ def few_shot_by_task(
     models: Mapping[str, Sequence[Ranker]],
     *,
     tasks: Collection[str],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: Spread = one_by_one,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, FewShot]:
     """Runs every arm: the baselines once, the models for each task (or the mix) that ranks their lists.
 
-    progress: told how many of all arms and seeds are done. models: arm → one model a seed. data: with the
-    held-out people; baselines are fitted on training people and tuned on validation people by the same
-    protocol.
+    spread: how arms, seeds and tasks are run; progress: told how many of them are done. models: arm → one
+    model a seed. data: with the held-out people; baselines are fitted on training people and tuned on
+    validation people by the same protocol.
     """
-    tuned: dict[int, baselines.Knn] = {}
-    rules = baselines.sequential_rules(baselines.following_scores(data))
-    baseline_arms: dict[str, dict[int, ArmScores]] = {
-        POPULARITY: _by_shots(questions, [_baseline(data, questions, baselines.popularity(data))]),
-        KNN: _knn_arm(data, questions, tuned),
-        RULES: _by_shots(questions, [_baseline(data, questions, rules)], first=1),
-    }
-    done = len(baseline_arms)
-    mixed = len(models.get(RE_ENCODING, ()))
-    total = done + len(tasks) * (mixed + sum(len(seeds) for seeds in models.values()))
-    progress(done, total)
+    wanted = [(task, name, ranker) for task in tasks for name, seeds in models.items() for ranker in seeds]
+    mixed = [(task, ranker) for task in tasks for ranker in models.get(RE_ENCODING, ())]
+    baseline_calls = [Call(_item_knn), Call(_popularity), Call(_sequential_rules)]
+    calls = [*baseline_calls, *(Call(_by_model, (ranker, task)) for task, _, ranker in wanted)]
+    total = len(calls) + len(mixed)
+
+    (knn, tuned), popular, ruled, *ranked = spread(
+        (data, questions), calls, lambda done, _: progress(done, total)
+    )
+    # these want to know what item-kNN was tuned to
+    calls = [Call(_by_mix, (ranker, task, tuned)) for task, ranker in mixed]
+    mixes = spread((data, questions), calls, lambda done, _: progress(total - len(calls) + done, total))
+
     most_seeds = max((len(s) for s in models.values()), default=0)
     tables = {}
     for task in tasks:
-        arms = dict(baseline_arms)
-        for name, seeds in models.items():
-            ranked = []
-            for ranker in seeds:
-                ranked.append(
-                    {k: _ranked(data, questions, ranker, task, k) for k in questions.protocol.shots}
-                )
-                done += 1
-                progress(done, total)
-            arms[name] = {k: _scored(questions, [r[k] for r in ranked]) for k in questions.protocol.shots}
+        of_task: dict[str, list[Ranked]] = {POPULARITY: [popular], KNN: [knn], RULES: [ruled]}
+        of_task |= {name: [] for name in models}
+        for (of, name, _), lists in zip(wanted, ranked, strict=True):
+            if of == task:
+                of_task[name].append(lists)
         if mixed:
-            arms[MIXED] = _mixed_arm(data, questions, models[RE_ENCODING], task, tuned)
-            done += mixed
-            progress(done, total)
+            of_task[MIXED] = [lists for (of, _), lists in zip(mixed, mixes, strict=True) if of == task]
+        arms = {name: _scored(questions, seeds) for name, seeds in of_task.items()}
         tables[task] = FewShot(questions, arms, tuned, most_seeds)
     return tables
 
 
-def _by_shots(questions: Questions, seeds: Sequence[Rank], first: int = 0) -> dict[int, ArmScores]:
-    shots = [k for k in questions.protocol.shots if k >= first]
-    return {k: _scored(questions, [rank(k) for rank in seeds]) for k in shots}
+def _scored(questions: Questions, seeds: Sequence[Ranked]) -> dict[int, ArmScores]:
+    """One arm at each number of shots that it was asked at."""
+    return {
+        shots: ArmScores(
+            np.mean([ndcg_at(ranked[shots], questions.relevant, _PLACES) for ranked in seeds], axis=0),
+            np.mean([hr_at(ranked[shots], questions.relevant, _PLACES) for ranked in seeds], axis=0),
+        )
+        for shots in (seeds[0] if seeds else ())
+    }
 
 
-def _scored(questions: Questions, ranked: Sequence[IntArray]) -> ArmScores:
-    return ArmScores(
-        np.mean([ndcg_at(r, questions.relevant, _PLACES) for r in ranked], axis=0),
-        np.mean([hr_at(r, questions.relevant, _PLACES) for r in ranked], axis=0),
-    )
+def _popularity(data: TrainingData, questions: Questions) -> Ranked:
+    recommend = baselines.popularity(data)
+    return {k: _by_baseline(data, questions, recommend, k) for k in questions.protocol.shots}
 
 
-def _baseline(data: TrainingData, questions: Questions, recommend: baselines.Recommend) -> Rank:
-    def rank(shots: int) -> IntArray:
-        return recommend(support_items(data, questions, shots), questions.masked, _PLACES)
-
-    return rank
+def _sequential_rules(data: TrainingData, questions: Questions) -> Ranked:
+    recommend = baselines.sequential_rules(baselines.following_scores(data))
+    return {k: _by_baseline(data, questions, recommend, k) for k in questions.protocol.shots if k > 0}
 
 
-def _knn_arm(
-    data: TrainingData, questions: Questions, tuned: dict[int, baselines.Knn]
-) -> dict[int, ArmScores]:
-    """Tuned anew at each k (from 1 on), on validation people; notes the choice in `tuned`."""
+def _item_knn(data: TrainingData, questions: Questions) -> tuple[Ranked, dict[int, baselines.Knn]]:
+    """Tuned anew at each k (from 1 on), on validation people; and what was chosen."""
     judges = baselines.validation_questions(data, questions)
     grid = baselines.fitted_grid(data)
-    arm = {}
+    ranked, tuned = {}, {}
     for shots in questions.protocol.shots:
-        if shots == 0:
-            continue
-        tuned[shots] = baselines.best_item_knn(grid, data, judges, shots)
-        arm[shots] = _scored(questions, [_baseline(data, questions, grid[tuned[shots]])(shots)])
-    return arm
+        if shots > 0:
+            tuned[shots] = baselines.best_item_knn(grid, data, judges, shots)
+            ranked[shots] = _by_baseline(data, questions, grid[tuned[shots]], shots)
+    return ranked, tuned
 
 
-def _mixed_arm(
-    data: TrainingData,
-    questions: Questions,
-    seeds: Sequence[Ranker],
-    task: str,
-    tuned: Mapping[int, baselines.Knn],
-) -> dict[int, ArmScores]:
-    """The models' scores and 0.3 of the tuned item-kNN's, each in units of its spread over the catalogue."""
-    arm = {}
+def _by_baseline(
+    data: TrainingData, questions: Questions, recommend: baselines.Recommend, shots: int
+) -> IntArray:
+    return recommend(support_items(data, questions, shots), questions.masked, _PLACES)
+
+
+def _by_model(data: TrainingData, questions: Questions, ranker: Ranker, task: str) -> Ranked:
+    return {k: _ranked(data, questions, ranker, task, k) for k in questions.protocol.shots}
+
+
+def _by_mix(
+    data: TrainingData, questions: Questions, ranker: Ranker, task: str, tuned: Mapping[int, baselines.Knn]
+) -> Ranked:
+    """The model's scores and 0.3 of the tuned item-kNN's, each in units of its spread over the catalogue."""
+    ranked = {}
     for shots, knn in tuned.items():
-        similar = baselines.knn_scores(data, knn)(support_items(data, questions, shots))
-        added = _KNN_SHARE * _standardised(similar)
-        arm[shots] = _scored(questions, [_ranked(data, questions, s, task, shots, added) for s in seeds])
-    return arm
+        similar = baselines.knn_scores(data, knn)
+        ranked[shots] = _ranked(data, questions, ranker, task, shots, similar)
+    return ranked
 
 
 def _standardised(scores: FloatArray) -> FloatArray:
@@ -217,17 +221,19 @@ def _ranked(
     ranker: Ranker,
     task: str,
     shots: int,
-    added: FloatArray | None = None,
+    similar: baselines.Similar | None = None,
 ) -> IntArray:
-    """The first ten items of each person. added: [B, N], where given, what the standardised scores of the
-    model are added to. [B, 10] int32."""
+    """The first ten items of each person. similar: where given, 0.3 of what it says of the support is added,
+    both standardised. [B, 10] int32."""
     people = list(enumerate(contexts(data, questions, shots)))
+    support = support_items(data, questions, shots)
     parts, rows = [], ranker.rows(data.item_ids)
     for part in in_parts(people):
         places = [place for place, _ in part]
         found = ranker.scores([context for _, context in part], rows, task=task)
-        if added is not None:
-            found = _standardised(found) + added[places]
+        if similar is not None:
+            added = similar([support[place] for place in places])
+            found = _standardised(found) + _KNN_SHARE * _standardised(added)
         parts.append(top_items(found, [questions.masked[place] for place in places], _PLACES))
     return np.concatenate(parts) if parts else np.zeros((0, _PLACES), np.int32)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from services.training.evaluation.metrics import (
     top_items,
 )
 from services.training.evaluation.served import ServedArtifact
+from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
 from shared.domain import FloatArray, History, IntArray, RequestContext, UserContext
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
@@ -84,6 +86,10 @@ class Scores:
         """Paired 95% interval over people of the difference in NDCG."""
         return paired_bootstrap(self.ndcg - other.ndcg)
 
+    def share_below(self, other: Scores) -> float:
+        """Share of people whose NDCG is lower than with the other."""
+        return float((self.ndcg < other.ndcg).mean())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeaveOneOut:
@@ -122,23 +128,20 @@ def leave_one_out(
     parts: Split,
     models: Sequence[ServedArtifact],
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: Spread = one_by_one,
+    progress: Progress = lambda done, total: None,
 ) -> LeaveOneOut:
     """Every arm on both events. models: one a seed, trained on `parts.train`. Baselines are tuned on the
     validation event and, for the test, know it as part of the history, as the model does; so is κ."""
-    following = baselines.following_scores(parts.train)
-    grids = _grids(parts.train, following)
-    total = len(grids) + 2 * len(models)
+    asked_of_models = [(model, targets) for model in models for targets in (parts.validation, parts.test)]
+    calls = [Call(_baseline, (name,)) for name in _GRIDS]
+    calls += [Call(_by_model, (model, targets)) for model, targets in asked_of_models]
+    results = spread((data, parts), calls, progress)
     validation, test, tuned = {}, {}, {}
-    for done, (name, grid) in enumerate(grids.items(), start=1):
-        setting, validation[name] = _best(data, parts.validation, grid)
-        tuned[name] = setting
-        test[name] = _scored(data, parts.test, [_recommended(data, parts.test, grid[setting])])
-        progress(done, total)
-    ranked = []
-    for number, model in enumerate(models):
-        ranked.append([rank(data, targets, model, following) for targets in (parts.validation, parts.test)])
-        progress(len(grids) + 2 * (number + 1), total)
+    for name, found in zip(_GRIDS, results, strict=False):
+        tuned[name], validation[name], test[name] = found
+    of_models = results[len(_GRIDS) :]
+    ranked = list(zip(of_models[::2], of_models[1::2], strict=True))
     if ranked:
         asked = tuple(enumerate((parts.validation, parts.test)))
         at_once = {
@@ -194,16 +197,26 @@ def _context(data: TrainingData, user: int, end: int) -> UserContext:
     )
 
 
-def _grids(
-    train: TrainingData, following: baselines.Following
-) -> dict[str, Mapping[str, baselines.Recommend]]:
-    """Baselines by name, each in the settings to choose from."""
-    return {
-        POPULARITY: {"": baselines.popularity(train)},
-        KNN: {str(knn): fitted for knn, fitted in baselines.fitted_grid(train).items()},
-        ALS: {str(als): fitted for als, fitted in baselines.als_grid(train).items()},
-        RULES: {"": baselines.sequential_rules(following)},
-    }
+# Baselines by name, each in the settings to choose from.
+_GRIDS: Mapping[str, Callable[[TrainingData], Mapping[Any, baselines.Recommend]]] = {
+    POPULARITY: lambda train: {"": baselines.popularity(train)},
+    KNN: baselines.fitted_grid,
+    ALS: baselines.als_grid,
+    RULES: lambda train: {"": baselines.sequential_rules(baselines.following_scores(train))},
+}
+
+
+def _baseline(data: TrainingData, parts: Split, name: str) -> tuple[str, Scores, Scores]:
+    """What validation chose, and its scores on both events."""
+    grid = {str(setting): fitted for setting, fitted in _GRIDS[name](parts.train).items()}
+    best, validation = _best(data, parts.validation, grid)
+    return best, validation, _scored(data, parts.test, [_recommended(data, parts.test, grid[best])])
+
+
+def _by_model(
+    data: TrainingData, parts: Split, model: ServedArtifact, targets: Targets
+) -> dict[float, IntArray]:
+    return rank(data, targets, model, baselines.following_scores(parts.train))
 
 
 def _best(

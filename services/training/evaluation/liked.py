@@ -12,6 +12,7 @@ import numpy as np
 from services.training.data import TrainingData
 from services.training.evaluation.few_shot import BLIND, OFF, ON, FewShot, Ranker, few_shot
 from services.training.evaluation.protocol import Questions
+from services.training.evaluation.spread import Progress, Spread, one_by_one
 from services.training.windows import LIKED_LABEL
 from shared.context.profiles import content_profile
 from shared.context.standing import standing_labels
@@ -23,15 +24,23 @@ HIDDEN = "labels hidden"
 _SHOTS = (5, 10, 20)
 
 
-def liked(data: TrainingData, questions: Questions, models: Mapping[str, Sequence[Ranker]]) -> FewShot:
+def liked(
+    data: TrainingData,
+    questions: Questions,
+    models: Mapping[str, Sequence[Ranker]],
+    *,
+    spread: Spread = one_by_one,
+    progress: Progress = lambda done, total: None,
+) -> FewShot:
     """Lists by task `like`, asked for the liked events of the query. models: arms ON and OFF, and BLIND where
     such models were trained."""
     asked = liked_questions(data, questions)
+    numbers = {item_id: place for place, item_id in enumerate(data.item_ids)}
     arms: dict[str, Sequence[Ranker]] = {OFF: models[OFF], ON: models[ON]}
-    arms[HIDDEN] = [Untold(ranker, data) for ranker in models[OFF]]
+    arms[HIDDEN] = [Untold(ranker, numbers, data.content) for ranker in models[OFF]]
     if models.get(BLIND):
-        arms[BLIND] = [Untold(ranker, data) for ranker in models[BLIND]]
-    return few_shot(data, asked, arms, task=LIKE_TASK)
+        arms[BLIND] = [Untold(ranker, numbers, data.content) for ranker in models[BLIND]]
+    return few_shot(data, asked, arms, task=LIKE_TASK, spread=spread, progress=progress)
 
 
 def liked_questions(data: TrainingData, questions: Questions) -> Questions:
@@ -60,25 +69,28 @@ def liked_questions(data: TrainingData, questions: Questions) -> Questions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Untold:
-    """A model that is told which items a person chose and not what they said of them."""
+    """A model that is told which items a person chose and not what they said of them.
+
+    numbers: of items by id; content: the items', [N, content_dim].
+    """
 
     ranker: Ranker
-    data: TrainingData
+    numbers: Mapping[str, int]
+    content: FloatArray
 
     def rows(self, item_ids: Sequence[str]) -> Any:
         return self.ranker.rows(item_ids)
 
     def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
-        number = {item_id: place for place, item_id in enumerate(self.data.item_ids)}
-        return self.ranker.scores([self._hidden(c, number) for c in contexts], rows, task=task)
+        return self.ranker.scores([self._hidden(c) for c in contexts], rows, task=task)
 
-    def _hidden(self, context: UserContext, number: Mapping[str, int]) -> UserContext:
+    def _hidden(self, context: UserContext) -> UserContext:
         past = context.history
         actions = np.full(len(past), int(Action.VIEW), np.int32)
         values = np.zeros(len(past), np.float32)
-        items = np.array([number[item_id] for item_id in past.item_ids], np.int32)
+        items = np.array([self.numbers[item_id] for item_id in past.item_ids], np.int32)
         labels = standing_labels(items.tolist(), actions, values)
         moment_ms = context.request.time_ms
-        profile = content_profile(self.data.content[items], labels, past.time_ms, moment_ms)
+        profile = content_profile(self.content[items], labels, past.time_ms, moment_ms)
         history = replace(past, actions=actions, values=values)
         return replace(context, history=history, content_profile=profile)

@@ -25,6 +25,7 @@ def liked_dict(table: FewShot) -> dict[str, Any]:
                 "differences": {
                     f"{a} − {b}": asdict(table.difference(a, b, k)) for a, b in _PAIRS if b in table.arms
                 },
+                "share_worse_on_than_off": table.share_worse(ON, OFF, k),
             }
             for k in table.shots
         ],
@@ -36,7 +37,7 @@ def liked_markdown(result: Mapping[str, Any]) -> list[str]:
     if not result["people"]:
         return [*lines, "Nobody's support holds a like and a dislike.", ""]
     blind = BLIND in result["rows"][0]["ndcg10"]
-    names = [*result["rows"][0]["ndcg10"], *result["rows"][0]["differences"]]
+    names = [*result["rows"][0]["ndcg10"], *result["rows"][0]["differences"], "worse"]
     lines += [
         f"{result['people']} of these people, whose support holds a like and a dislike; asked for what they "
         f"like of the query, ranked by task `like`; {seeds(result['seeds'])}. Labels hidden: adaptation "
@@ -50,5 +51,6 @@ def liked_markdown(result: Mapping[str, Any]) -> list[str]:
     for row in result["rows"]:
         cells = [f"{value:.4f}" for value in row["ndcg10"].values()]
         cells += [interval(value) for value in row["differences"].values()]
+        cells.append(f"{row['share_worse_on_than_off']:.0%}")
         lines.append(f"| {row['k']} | " + " | ".join(cells) + " |")
     return [*lines, ""]

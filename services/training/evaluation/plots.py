@@ -63,19 +63,27 @@ def _losses(progress: Path) -> dict[str, dict[str, dict[int, float]]]:
 
 def plot_shots(few_shot: Mapping[str, Any], path: Path) -> None:
     """NDCG@10 over the number of shots, one line an arm."""
+    arms = {
+        name: {row["k"]: row["arms"][name]["ndcg10"] for row in few_shot["rows"] if name in row["arms"]}
+        for name in few_shot["rows"][-1]["arms"]
+    }
+    title = f"{few_shot['people']} people never trained on, {seeds(few_shot['seeds'])}"
+    plot_by_shots(arms, title, path)
+
+
+def plot_by_shots(arms: Mapping[str, Mapping[int, float]], title: str, path: Path) -> None:
+    """arms: name → NDCG@10 by number of shots."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    rows = few_shot["rows"]
-    for name in rows[-1]["arms"]:
-        points = [(r["k"], r["arms"][name]["ndcg10"]) for r in rows if name in r["arms"]]
-        axes.plot([k for k, _ in points], [v for _, v in points], marker="o", label=name)
+    for name, by_shots in arms.items():
+        axes.plot(list(by_shots), list(by_shots.values()), marker="o", label=name)
     axes.set_xlabel("support events k")
     axes.set_ylabel("NDCG@10")
-    axes.set_title(f"{few_shot['people']} people never trained on, {seeds(few_shot['seeds'])}")
+    axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, not over them
     figure.savefig(path, dpi=120)

@@ -162,6 +162,11 @@ class StarTable:
         """Paired 95% interval over people of MAE(arm) − MAE(other)."""
         return paired_bootstrap(self.arms[arm][scenario].absolute - self.arms[other][scenario].absolute)
 
+    def share_worse(self, arm: str, other: str, scenario: str) -> float:
+        """Share of people whose MAE is larger with `arm` than with `other`."""
+        errors, others = self.arms[arm][scenario].absolute, self.arms[other][scenario].absolute
+        return _mean((errors > others).astype(np.float64))
+
 
 def star_table(
     data: TrainingData, asked: Mapping[str, StarQuestions], arms: Mapping[str, Sequence[Foretell]]

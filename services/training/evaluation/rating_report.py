@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from services.training.evaluation.few_shot import ON
+from services.training.evaluation.few_shot import OFF, ON
 from services.training.evaluation.rating import FEWEST, MOST, NEW_SINCE, QUERY, SCENARIOS, StarTable
 from services.training.evaluation.rating_baselines import FACTORS
 from services.training.evaluation.words import interval, seeds
@@ -40,6 +40,10 @@ def rating_dict(table: StarTable, *, people: int, items: int) -> dict[str, Any]:
         },
         "on_minus_factors": {
             scenario: asdict(table.difference(ON, FACTORS, scenario)) for scenario in table.supports
+        },
+        "share_worse": {
+            other: {scenario: table.share_worse(ON, other, scenario) for scenario in table.supports}
+            for other in (OFF, FACTORS)
         },
         "by_ratings_given": {scenario: _by_given(table, scenario) for scenario in table.supports},
     }
@@ -79,6 +83,9 @@ def rating_markdown(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     compared = [interval(result["on_minus_factors"][s]) for s in shown]
     lines.append(f"| {ON} − {FACTORS}, MAE | " + " | ".join(compared) + " |")
+    for other, shares in result["share_worse"].items():
+        cells = [f"{shares[s]:.0%}" for s in shown]
+        lines.append(f"| people with a larger MAE: {ON} than {other} | " + " | ".join(cells) + " |")
     whole = [f"{result['arms'][ON][s]['mae_of_whole_stars']:.4f}" for s in shown]
     lines += ["", f"With stars rounded to whole ones, MAE of {ON}: {', '.join(whole)}.", ""]
     return lines

@@ -7,7 +7,7 @@ given in them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from services.training.data import TrainingData
 from services.training.evaluation.metrics import Float64Array, in_parts
 from services.training.evaluation.protocol import Questions, contexts
 from services.training.evaluation.served import ServedArtifact
+from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
 from services.training.windows import LIKED_LABEL, rated
 from shared.context.labels import signed_labels
 from shared.domain import UserContext
@@ -94,21 +95,21 @@ def reliability(
     questions: Questions,
     models: Sequence[ServedArtifact],
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: Spread = one_by_one,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, dict[int, Reliability]]:
     """By task and number of shots, over people and models. Tasks that no model has, or that nothing is said
     of, are left out."""
     found: dict[str, dict[int, Reliability]] = {}
-    total = len(models) * len(questions.protocol.shots)
-    for number, served in enumerate(models):
-        for place, shots in enumerate(questions.protocol.shots):
-            for task, seen in _at(data, questions, served, shots).items():
-                by_shots = found.setdefault(task, {})
-                if shots in by_shots:
-                    by_shots[shots] += seen
-                else:
-                    by_shots[shots] = seen
-            progress(number * len(questions.protocol.shots) + place + 1, total)
+    asked = [(served, shots) for served in models for shots in questions.protocol.shots]
+    calls = [Call(_at, (served, shots)) for served, shots in asked]
+    for (_, shots), by_task in zip(asked, spread((data, questions), calls, progress), strict=True):
+        for task, seen in by_task.items():
+            by_shots = found.setdefault(task, {})
+            if shots in by_shots:
+                by_shots[shots] += seen
+            else:
+                by_shots[shots] = seen
     return {task: s for task, s in found.items() if any(seen.values for seen in s.values())}
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from services.training.evaluation.adaptation_report import adaptation_markdown
-from services.training.evaluation.adapters_report import adapters_markdown
+from services.training.evaluation.adaptation_report import PLOT as ADAPTATION_PLOT
+from services.training.evaluation.adaptation_report import adaptation_markdown, plot_adaptation
+from services.training.evaluation.adapters_report import PLOT as ADAPTERS_PLOT
+from services.training.evaluation.adapters_report import adapters_markdown, plot_adapters
 from services.training.evaluation.feedback import Moved
 from services.training.evaluation.few_shot_report import few_shot_markdown
-from services.training.evaluation.leave_one_out_report import leave_one_out_markdown
+from services.training.evaluation.leave_one_out_report import PLOT as LEAVE_ONE_OUT_PLOT
+from services.training.evaluation.leave_one_out_report import leave_one_out_markdown, plot_leave_one_out
 from services.training.evaluation.liked_report import liked_markdown
 from services.training.evaluation.new_items import NewItems
 from services.training.evaluation.plots import plot_shots, plot_training
@@ -23,8 +26,17 @@ from services.training.evaluation.reliability_report import PLOT as RELIABILITY_
 from services.training.evaluation.reliability_report import plot_reliability, reliability_markdown
 from services.training.evaluation.words import glossary, interval
 
-REPORT_JSON, REPORT_MARKDOWN, CURVE = "report.json", "report.md", "shots.png"
+REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 TRAINING_CURVES = "training.png"
+# Part of the report, what its plot is called in the result, file, and what draws it.
+_PLOTS: tuple[tuple[str, str, str, Callable[[Any, Path], None]], ...] = (
+    ("leave_one_out", "arms", LEAVE_ONE_OUT_PLOT, plot_leave_one_out),
+    ("few_shot", "plot", "shots.png", plot_shots),
+    ("reliability", "reliability", RELIABILITY_PLOT, plot_reliability),
+    ("rating", "rating", RATING_PLOT, plot_rating),
+    ("adaptation", "adaptation", ADAPTATION_PLOT, plot_adaptation),
+    ("adapters", "adapters", ADAPTERS_PLOT, plot_adapters),
+)
 
 
 def new_items_dict(result: NewItems) -> dict[str, Any]:
@@ -71,21 +83,22 @@ def write_report(directory: Path, report: Mapping[str, Any], progress: Path | No
     directory.mkdir(parents=True, exist_ok=True)
     (directory / REPORT_JSON).write_text(json.dumps(_finite(report), indent=2, ensure_ascii=False))
     files = {"json": str(directory / REPORT_JSON), "markdown": str(directory / REPORT_MARKDOWN)}
-    if report.get("few_shot", {}).get("people"):
-        plot_shots(report["few_shot"], directory / CURVE)
-        files["plot"] = str(directory / CURVE)
-    if report.get("reliability"):
-        plot_reliability(report["reliability"], directory / RELIABILITY_PLOT)
-        files["reliability"] = str(directory / RELIABILITY_PLOT)
-    if any(report.get("rating", {}).get("people", {}).values()):
-        plot_rating(report["rating"], directory / RATING_PLOT)
-        files["rating"] = str(directory / RATING_PLOT)
+    for part, kind, name, plot in _PLOTS:
+        if _has_people(report.get(part)):
+            plot(report[part], directory / name)
+            files[kind] = str(directory / name)
     if progress is not None and plot_training(progress, directory / TRAINING_CURVES):
         files["training"] = str(directory / TRAINING_CURVES)
     plots = [f"![{kind}]({Path(path).name})" for kind, path in files.items() if path.endswith(".png")]
     text = markdown(report) + "\n".join(["", *plots, ""] if plots else [])
     (directory / REPORT_MARKDOWN).write_text(text, encoding="utf-8")
     return files
+
+
+def _has_people(part: Mapping[str, Any] | None) -> bool:
+    """Whether there is anything to draw: somebody was asked."""
+    people = (part or {}).get("people", part)
+    return any(people.values()) if isinstance(people, Mapping) else bool(people)
 
 
 def _cost_markdown(report: Mapping[str, Any]) -> list[str]:

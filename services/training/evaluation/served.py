@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from services.training.settings import MIX
-from shared.artifacts import Artifact
+from shared.artifacts import Artifact, Registry
 from shared.calibration import shares, task_values
 from shared.context.batch import build_inputs
 from shared.context.trail import trail_of
-from shared.domain import FloatArray, IntArray, TaskInfo, Trail, UserContext
+from shared.domain import FloatArray, IntArray, ModelRef, TaskInfo, Trail, UserContext
 from shared.errors import InvalidInput
 from shared.inference.model import ADAPT_BATCHES, ServedModel
 from shared.items import ItemRows, LiveItems
@@ -54,7 +57,8 @@ class ServedRows:
 class ServedArtifact:
     """A loaded artifact and the rows of the catalogue, items that it never saw included.
 
-    follows: whether scores count what follows a person's events, as servers do.
+    follows: whether scores count what follows a person's events, as servers do. Pickled it is the place of
+    its files, which are opened anew where it is read.
     """
 
     artifact: Artifact
@@ -67,6 +71,12 @@ class ServedArtifact:
         """Raises ArtifactError where the artifact does not fit its manifest."""
         model = ServedModel.load(artifact, intra_op_threads=threads)
         return cls(artifact, model, LiveItems(artifact, model, _all_columns, Neighbours.of(artifact)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if len(self.items.view.index) != len(self.artifact.item_ids):
+            raise TypeError("items added by their content do not travel to other processes")
+        registry = self.artifact.path.parents[1]  # root/domain/version
+        return _opened, (registry, self.artifact.ref, self.follows)
 
     def add_items(self, item_ids: Sequence[str], content: FloatArray) -> None:
         """Makes rows from content for items that the artifact does not have. content: [n, content_dim]."""
@@ -132,6 +142,16 @@ class ServedArtifact:
     def task_number(self, task: str) -> int:
         """Its place among the tasks. Raises InvalidInput where the model has none of that name."""
         return _number(self.artifact.manifest.tasks, task)
+
+
+@lru_cache(2)
+def _loaded(registry: Path, ref: ModelRef) -> ServedArtifact:
+    """The next arm of a process is often of the same artifact."""
+    return ServedArtifact.load(Registry(registry).open(ref))
+
+
+def _opened(registry: Path, ref: ModelRef, follows: bool) -> ServedArtifact:
+    return replace(_loaded(registry, ref), follows=follows)
 
 
 def ranking(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int, task: str) -> FloatArray:

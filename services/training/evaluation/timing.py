@@ -98,7 +98,7 @@ def _measure(answer: Connection, models: TimedModels, contexts: Mapping[int, Seq
 
     registry = Registry(models.registry)
     on, off = (ServedArtifact.load(registry.open(ref)) for ref in (models.on, models.off))
-    whole = WholeBody.load(models.body, models.data)
+    whole = WholeBody.load(models.body, models.data.item_ids, models.data.content)
     in_turn = (lambda one: _served(off, one), lambda one: _served(on, one))
     answer.send(
         {

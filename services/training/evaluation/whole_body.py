@@ -11,33 +11,44 @@ import numpy as np
 
 from services.training.body_arm import KeptBody
 from services.training.body_scores import OwnScores
-from services.training.data import TrainingData
 from services.training.evaluation.served import ranking
 from services.training.windows import Batch
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray, IntArray, UserContext
 
 Tensor = Any
+_Files = tuple[Path, Sequence[str], FloatArray]
 # Whole lists of all tasks are in memory for so many people.
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WholeBody:
-    """A kept body and the people's contexts as serving builds them."""
+    """A kept body and the people's contexts as serving builds them.
+
+    files: what it was loaded from. Pickled it is no more than that.
+    """
 
     kept: KeptBody
     own: OwnScores
     start: Tensor
     numbers: _ItemNumbers
+    files: _Files
 
     @classmethod
-    def load(cls, directory: Path, data: TrainingData) -> WholeBody:
-        """data: with the catalogue that the arm was trained on."""
-        kept = KeptBody.load(directory, data.content)
+    def load(cls, directory: Path, item_ids: Sequence[str], content: FloatArray) -> WholeBody:
+        """item_ids, content: the catalogue that the arm was trained on, [N, content_dim]."""
+        kept = KeptBody.load(directory, content)
         return cls(
-            kept, OwnScores(kept.body, kept.adapter), kept.body.start(), _ItemNumbers.of(data.item_ids)
+            kept,
+            OwnScores(kept.body, kept.adapter),
+            kept.body.start(),
+            _ItemNumbers.of(item_ids),
+            (directory, item_ids, content),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WholeBody.load, self.files
 
     def rows(self, item_ids: Sequence[str]) -> IntArray:
         """The items' numbers; all of them must be of the catalogue. [N] int32"""

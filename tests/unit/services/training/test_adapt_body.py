@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,8 @@ def test_a_kept_body_ranks_people_as_serving_would_know_them(
     """The contexts that artifacts are asked with give what training's own episodes give."""
     _, model, fitted = tuned
     keep(tmp_path / "arm", model, fitted, data.without_held_out())
-    whole = WholeBody.load(tmp_path / "arm", data)
+    loaded = WholeBody.load(tmp_path / "arm", data.item_ids, data.content)
+    whole = pickle.loads(pickle.dumps(loaded))  # noqa: S301 - as it travels to other processes
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     found = whole.scores(contexts(data, questions, 5), whole.rows(data.item_ids), task=TASKS[0])

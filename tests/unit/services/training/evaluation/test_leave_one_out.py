@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from services.training.evaluation.leave_one_out import (
     split,
 )
 from services.training.evaluation.leave_one_out_report import leave_one_out_dict
-from services.training.evaluation.report import markdown
+from services.training.evaluation.report import markdown, write_report
 from services.training.roles import RoleSettings
 from shared.domain import FloatArray
 from shared.holdout import Role
@@ -117,13 +118,17 @@ def test_popularity_ranks_by_events_that_were_trained_on(data: TrainingData) -> 
     assert found.test[POPULARITY].ndcg.tolist() == [1.0, pytest.approx(1.0 / np.log2(3.0)), 0.0]
 
 
-def test_the_report_names_arms_figures_and_choices() -> None:
+def test_the_report_names_arms_figures_and_choices(tmp_path: Path) -> None:
     data = assemble(synthetic.tables(), RoleSettings())
     told: list[tuple[int, int]] = []
     found = leave_one_out(data, split(data), [], progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(done, 4) for done in range(5)]
     report = {"domain": "films", "preset": "tiny", "seconds": 3.0, "seeds": 1}
-    said = markdown({**report, "leave_one_out": leave_one_out_dict(found)})
+    whole = {**report, "leave_one_out": leave_one_out_dict(found)}
+    assert Path(write_report(tmp_path, whole)["arms"]).read_bytes().startswith(b"\x89PNG")
+    said = markdown(whole)
+    worse = (found.test[POPULARITY].ndcg < found.test[KNN].ndcg).mean()
+    assert f"| {worse:.0%} |" in said
     assert "The last event of 120 people" in said
     assert f"| {KNN} | 0." in said
     assert "Chosen on validation: item-kNN: Knn(" in said

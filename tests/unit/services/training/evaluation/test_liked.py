@@ -68,6 +68,7 @@ def test_a_model_that_reads_labels_knows_better_what_is_liked(data: TrainingData
     assert found["rows"][1]["differences"][f"{ON} − {HIDDEN}"]["low"] > 0.0
     told = "\n".join(liked_markdown(found))
     assert "labels hidden" in told
+    assert told.splitlines()[-2].endswith(" | 0% |")  # on is off here
     assert BLIND not in told
     assert np.count_nonzero([line.startswith("| 20 |") for line in told.splitlines()]) == 1
 

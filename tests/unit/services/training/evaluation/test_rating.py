@@ -168,6 +168,8 @@ def test_a_model_that_knows_the_world_beats_the_baselines_and_the_report_says_so
     assert sum(group["people"] for group in result["by_ratings_given"][NEW_USER]) == len(asked[NEW_USER])
     text = "\n".join(rating_markdown(result))
     assert f"| {ON} | {table.arms[ON][NEW_USER].mae:.4f} / " in text
+    larger = (table.arms[ON][NEW_USER].absolute > table.arms[FACTORS][NEW_USER].absolute).mean()
+    assert f"| people with a larger MAE: {ON} than {FACTORS} | {larger:.0%} |" in text
     plot_rating(result, tmp_path / PLOT)
     assert (tmp_path / PLOT).stat().st_size > 1000
 
@@ -176,6 +178,6 @@ def test_where_nobody_has_enough_ratings_the_report_says_so(data: TrainingData) 
     short = replace(data, actions=np.full_like(data.actions, int(Action.LIKE)))
     served: Any = KindModel(data)
     asked = scenarios(short, new_items(data), seed=0)
-    arms = {name: [by_served(short, served)] for name in (FACTORS, ON)}
+    arms = {name: [by_served(short, served)] for name in (FACTORS, OFF, ON)}
     result = rating_dict(star_table(short, asked, arms), people=0, items=30)
     assert "Nobody has 13 to 100 ratings" in "\n".join(rating_markdown(result))

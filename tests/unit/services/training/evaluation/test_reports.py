@@ -222,15 +222,20 @@ def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data:
     assert last["fine_tuned_minus_off"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert found["on_minus_off"]["low"] > 0.0
     assert last["time"]["finetune_ms"] == 17.5
+    assert last["share_worse"]["on_minus_off"] == table.share_worse(ON, OFF, 5) < 0.05
+    assert last["share_worse"]["fine_tuned_minus_off"] == 0.0
 
     report = {"domain": "default", "adaptation": found}
-    text = Path(write_report(tmp_path, report)["markdown"]).read_text()
+    files = write_report(tmp_path, report)
+    assert Path(files["adaptation"]).read_bytes().startswith(b"\x89PNG")
+    text = Path(files["markdown"]).read_text()
+    assert "![adaptation](adaptation.png)" in text
     assert "gradient steps × rate 4 × 0.01, the best of 10 on validation people" in text
     assert "| 5 | 50 | 1.75 | 0.50 | 17.50 |" in text
     assert "| 0 | 50 |" not in text  # what was not timed
 
 
-def test_adapters_are_listed_from_the_best_down(data: TrainingData) -> None:
+def test_adapters_are_listed_from_the_best_down(tmp_path: Path, data: TrainingData) -> None:
     """One that turns everything round is worse than off for nearly everybody; one that is off, for nobody."""
     people = data.users_of(Role.VALIDATION)
     questions = ask(data, people, fitting_protocol(data, people))
@@ -243,14 +248,18 @@ def test_adapters_are_listed_from_the_best_down(data: TrainingData) -> None:
     assert best["minus_off"]["low"] > 0.0
     assert best["fast_weights_minus_off"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert (best["share_worse_than_off"] < 0.1, last["share_worse_than_off"]) == (True, 0.0)
-    text = markdown({"domain": "default", "adapters": found})
+    files = write_report(tmp_path, {"domain": "default", "adapters": found})
+    assert Path(files["adapters"]).read_bytes().startswith(b"\x89PNG")
+    text = Path(files["markdown"]).read_text()
     assert "Best in the mean over k ≥ 1: `ridge`." in text
     assert text.index("| adaptation off |") < text.index("| ridge |") < text.index("| same |")
     assert "| k = 0 |" not in text
 
     nobody = ask(data, np.zeros(0, np.int32), questions.protocol)
     empty = few_shot(data, nobody, models, task="next")
-    text = markdown({"domain": "default", "adapters": adapters_dict(empty, {"ridge": {}}, "next")})
+    report = {"domain": "default", "adapters": adapters_dict(empty, {"ridge": {}}, "next")}
+    assert "adapters" not in write_report(tmp_path, report)
+    text = markdown(report)
     assert "No validation person has enough events." in text
 
 
