@@ -1,5 +1,5 @@
-"""What models must beat: popularity, item-kNN and ALS (of `implicit`), tuned on validation data, and
-sequential rules."""
+"""What models must beat: popularity, item-kNN and ALS (of `implicit`) and PureSVD (of scikit-learn), tuned
+on validation data, and sequential rules."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _NEIGHBOURS = (20, 50, 100, 200, 400)
 _FACTORS = (64, 128)
 _CONFIDENCES = (1.0, 10.0)
 _REGULARISATION = 0.1
+_DIMENSIONS = (16, 32, 64, 128, 256)
 _SUCCESSORS = 500
 # Of older events next to nothing would be left.
 _LATEST = 20
@@ -128,6 +129,37 @@ def als(data: TrainingData, setting: Als) -> Recommend:
         )
         model.fit(_events(data), show_progress=False)
     return _recommending(model, data.num_items, recalculate_user=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PureSvd:
+    """One setting of PureSVD: how many of the largest singular vectors."""
+
+    dimensions: int
+
+
+def pure_svd(data: TrainingData, setting: PureSvd) -> Recommend:
+    """PureSVD (Cremonesi, Koren and Turrin, 2010): a person's row of events, 0 where there is none, projected
+    on the largest right singular vectors of training people's; folding in a person is that projection."""
+    from sklearn.decomposition import TruncatedSVD
+
+    most = max(1, min(setting.dimensions, data.num_items - 1))
+    with np.errstate(invalid="ignore"):  # the library also divides by a variance that may be 0
+        vectors = TruncatedSVD(most, random_state=0).fit(_events(data)).components_.astype(np.float32)
+
+    def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
+        parts = [
+            top_items(_rows(owns, data.num_items) @ vectors.T @ vectors, hidden, length)
+            for owns, hidden in zip(in_parts(support), in_parts(masked), strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
+
+    return recommend
+
+
+def pure_svd_grid(data: TrainingData) -> Mapping[PureSvd, Recommend]:
+    """PureSVD in every setting that tuning chooses from."""
+    return {setting: pure_svd(data, setting) for setting in map(PureSvd, _DIMENSIONS)}
 
 
 def _recommending(model: Any, num_items: int, **options: Any) -> Recommend:

@@ -30,7 +30,7 @@ from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 from shared.transitions import KAPPAS
 
-POPULARITY, KNN, ALS, RULES = "popularity", "item-kNN", "ALS", "sequential rules"
+POPULARITY, KNN, ALS, SVD, RULES = "popularity", "item-kNN", "ALS", "PureSVD", "sequential rules"
 # By itself, and with κ times what follows the history (`shared.transitions`), as artifacts of people it has
 # just met have it.
 MODEL, FOLLOWING = "sequence model", "sequence model with transitions"
@@ -202,6 +202,7 @@ _GRIDS: Mapping[str, Callable[[TrainingData], Mapping[Any, baselines.Recommend]]
     POPULARITY: lambda train: {"": baselines.popularity(train)},
     KNN: baselines.fitted_grid,
     ALS: baselines.als_grid,
+    SVD: baselines.pure_svd_grid,
     RULES: lambda train: {"": baselines.sequential_rules(baselines.following_scores(train))},
 }
 

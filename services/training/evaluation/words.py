@@ -22,6 +22,8 @@ _GLOSSARY = (
         "item-kNN",
         "items that people chose together with those of the support, settings tuned on validation people",
     ),
+    ("ALS", "matrix factorisation of who chose what, settings tuned on validation"),
+    ("PureSVD", "a person's events projected on the strongest patterns of who chose what, likewise tuned"),
     ("sequential rules", "items that training people chose soon after those of the support"),
     (
         "re-encoding",

@@ -11,6 +11,7 @@ import pytest
 
 from services.training.assemble import Tables, assemble
 from services.training.data import TrainingData
+from services.training.evaluation.baselines import PureSvd, pure_svd
 from services.training.evaluation.leave_one_out import (
     FOLLOWING,
     KNN,
@@ -118,11 +119,28 @@ def test_popularity_ranks_by_events_that_were_trained_on(data: TrainingData) -> 
     assert found.test[POPULARITY].ndcg.tolist() == [1.0, pytest.approx(1.0 / np.log2(3.0)), 0.0]
 
 
+def test_pure_svd_is_the_projection_on_the_largest_singular_vectors() -> None:
+    """The plain twin: numpy's decomposition of the dense matrix."""
+    data = assemble(synthetic.tables(people=40, items=30), RoleSettings(0.0, 0.0))
+    seen = np.zeros((data.num_users, data.num_items))
+    seen[data.owners, data.items] = 1.0
+    _, _, vectors = np.linalg.svd(seen, full_matrices=False)
+    support = [np.array([0, 4], np.int32), np.array([9], np.int32), np.zeros(0, np.int32)]
+    found = pure_svd(data, PureSvd(3))(support, support, 5)
+    for row, items in zip(found[:2], support, strict=False):
+        scores = seen[0] * 0.0
+        scores[items] = 1.0
+        scores = scores @ vectors[:3].T @ vectors[:3]
+        scores[items] = -np.inf
+        np.testing.assert_array_equal(row, np.argsort(-scores)[:5])
+    assert found.shape == (3, 5)
+
+
 def test_the_report_names_arms_figures_and_choices(tmp_path: Path) -> None:
     data = assemble(synthetic.tables(), RoleSettings())
     told: list[tuple[int, int]] = []
     found = leave_one_out(data, split(data), [], progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 4) for done in range(5)]
+    assert told == [(done, 5) for done in range(6)]
     report = {"domain": "films", "preset": "tiny", "seconds": 3.0, "seeds": 1}
     whole = {**report, "leave_one_out": leave_one_out_dict(found)}
     assert Path(write_report(tmp_path, whole)["arms"]).read_bytes().startswith(b"\x89PNG")
