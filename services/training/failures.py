@@ -95,6 +95,7 @@ def telling_what_failed(workers: int) -> Iterator[None]:
         yield
     except Exception as error:
         if workers > 1 and isinstance(error, gone):
+            traceback.print_exc()  # into this worker's log: an internal error may be its own
             raise PeerLost(str(error)) from None
         error.add_note(traceback.format_exc())
         raise

@@ -134,6 +134,15 @@ PRESETS = MappingProxyType(
             ),
             MetaConfig(steps=5000, batch_episodes=128, shape=EpisodeShape(max_shots=64)),
             AdaptConfig(steps=1000, shape=EpisodeShape(max_shots=64)),
+            sequence=PretrainConfig(
+                steps=10_000,
+                batch_windows=256,
+                window=200,
+                lengths=(64, 128),
+                positions=(25_600, 0, 0),
+                average=0.98,
+                rates=Rates(warmup=500),
+            ),
         ),
     }
 )

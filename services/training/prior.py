@@ -17,7 +17,7 @@ def scale_prior(model: WarmstartModel, data: TrainingData) -> None:
     The state of somebody unknown is one vector for all, and what it says beside how popular items are was
     learned on training people. Where items have few events (Amazon Games: 27 each) much of that is noise:
     NDCG@10 of validation people is .0111 with a tenth of it and .0085 with all. On MovieLens-1M all of it is
-    best. Where validation people have too few events, τ stays as it is.
+    best. Where validation people have too few events, or are too few to be sure, τ stays as it is.
     """
     factors = choose_tau(model, data, data.users_of(Role.VALIDATION))
     if factors is None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from services.training import windows
+from services.training.adapt import fit_adapter
 from services.training.assemble import assemble
 from services.training.data import TrainingData, offsets_of
 from services.training.loop import Hooks, Rates, TrainState
+from services.training.metatrain import meta_train
 from services.training.presets import PRESETS, preset
 from services.training.pretrain import new_model, pretrain, starting_rows
 from services.training.pretrain_batch import draw_windows, window_batch
@@ -122,10 +124,27 @@ def test_windows_of_several_lengths_train_and_resume(data: TrainingData, tmp_pat
     assert same(whole, resumed)
 
 
-def test_a_sequence_model_learns_the_very_next_event_of_long_histories() -> None:
-    sizes, config = PRESETS["base"].sequence_model()
+@pytest.mark.parametrize("name", ["base", "large"])
+def test_a_sequence_model_learns_the_very_next_event_of_long_histories(name: str) -> None:
+    sizes, config = PRESETS[name].sequence_model()
     assert (config.horizon, config.like_weight, config.action_share) == (1, 0.0, 0.0)
     assert sizes.buckets == (64, 128, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_trains(name: str, data: TrainingData) -> None:
+    """Two steps of each stage with few people a step, the sizes of the model as they are."""
+    chosen = PRESETS[name]
+    for sizes, config in ((chosen.model, chosen.pretrain), chosen.sequence_model()):
+        model = new_model(replace(sizes, content_dim=data.content.shape[1]), data, seed=0)
+        few = replace(config, steps=2, batch_windows=4)
+        assert np.isfinite(pretrain(model, data, few, seed=0)["loss"])
+    model = new_model(replace(chosen.model, content_dim=data.content.shape[1]), data, seed=0)
+    meta = replace(chosen.meta, steps=2, batch_episodes=4, scale_episodes=4, validate_every=2)
+    assert np.isfinite(meta_train(model, data, meta, seed=0)["loss"])
+    adapt = replace(chosen.adapt, steps=2, batch_episodes=4, own_episodes=4, validate_every=2)
+    assert np.isfinite(fit_adapter(model, data, adapt, seed=0)["loss"])
 
 
 def replace_histories(data: TrainingData, lengths: Any) -> TrainingData:

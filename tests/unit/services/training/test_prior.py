@@ -62,6 +62,24 @@ def test_a_state_that_knows_less_than_popularity_counts_less(data: TrainingData)
     assert ndcg_of_the_unknown(model, data) > nothing + 0.05
 
 
+@pytest.mark.parametrize(
+    ("gains", "sure"),
+    [
+        ([0.1, 0.1, 0.1], True),
+        ([0.3, -0.1, 0.1], False),  # .1 with a standard error of .2/√3 = .115
+        ([0.3, -0.1, 0.1, 0.1], True),  # .1 with .163/√4 = .082
+        ([0.3, np.nan, -0.1, 0.1, np.nan], False),  # who has no say has none
+        ([0.0, 0.0, 0.0], False),
+        ([0.5], False),  # one person speaks for anything
+        ([], False),
+    ],
+)
+def test_a_gain_counts_that_is_larger_than_its_standard_error(gains: list[float], sure: bool) -> None:
+    from services.training.validate import is_sure
+
+    assert is_sure(np.array(gains)) is sure
+
+
 def test_where_nobody_can_be_asked_the_state_counts_as_it_did(data: TrainingData) -> None:
     from services.training.prior import scale_prior
 
