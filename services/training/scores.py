@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from services.training.data import TrainingData
 from services.training.episodes import PROTOCOL_EVENTS_BEFORE, episode_inputs
+from services.training.parts import people_at_once
 from services.training.windows import Cuts
 from shared.domain import FloatArray
 from shared.modeling.config import CHOICES, RATING_TASK, ModelConfig
@@ -18,13 +19,11 @@ from shared.modeling.item_tower import ItemRows
 from shared.modeling.model import WarmstartModel
 
 Tensor = Any
-# Numbers of an array of scores at most: 64 MB each, and there are a few of them.
-_MOST_SCORES = 2**24
 
 
 def in_parts(cuts: Cuts, *, num_items: int, num_tasks: int) -> Iterator[Cuts]:
     """Episodes so few at a time that their scores of a large catalogue fit into memory; one at least."""
-    size = max(1, _MOST_SCORES // max(num_items * num_tasks, 1))
+    size = people_at_once(num_items * num_tasks, max(len(cuts), 1))
     for start in range(0, len(cuts), size):
         yield cuts.take(np.arange(start, min(start + size, len(cuts))))
 

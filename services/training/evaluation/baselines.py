@@ -4,7 +4,7 @@ on validation data, and sequential rules."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,20 +44,26 @@ def popularity(data: TrainingData) -> Recommend:
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
         parts = [
             top_items(np.broadcast_to(counts, (len(part), len(counts))), part, length)
-            for part in in_parts(masked)
+            for part in in_parts(masked, data.num_items)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
 
     return recommend
 
 
-def sequential_rules(following: Following) -> Recommend:
+def _together(
+    support: Sequence[IntArray], masked: Sequence[IntArray], num_items: int
+) -> Iterator[tuple[Sequence[IntArray], Sequence[IntArray]]]:
+    return zip(in_parts(support, num_items), in_parts(masked, num_items), strict=True)
+
+
+def sequential_rules(following: Following, num_items: int) -> Recommend:
     """What follows the support, by the table of transitions that models have, and nothing else (Ludewig and
     Jannach, 2018). following: from `following_scores`."""
 
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
         parts = []
-        for owns, hidden in zip(in_parts(support), in_parts(masked), strict=True):
+        for owns, hidden in _together(support, masked, num_items):
             scores = following(owns)
             found = top_items(scores, hidden, length)
             parts.append(np.where(np.take_along_axis(scores, found, axis=1) > 0.0, found, -1))
@@ -150,7 +156,7 @@ def pure_svd(data: TrainingData, setting: PureSvd) -> Recommend:
     def recommend(support: Sequence[IntArray], masked: Sequence[IntArray], length: int) -> IntArray:
         parts = [
             top_items(_rows(owns, data.num_items) @ vectors.T @ vectors, hidden, length)
-            for owns, hidden in zip(in_parts(support), in_parts(masked), strict=True)
+            for owns, hidden in _together(support, masked, data.num_items)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
 

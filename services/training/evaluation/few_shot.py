@@ -170,7 +170,7 @@ def _popularity(data: TrainingData, questions: Questions) -> Ranked:
 
 
 def _sequential_rules(data: TrainingData, questions: Questions) -> Ranked:
-    recommend = baselines.sequential_rules(baselines.following_scores(data))
+    recommend = baselines.sequential_rules(baselines.following_scores(data), data.num_items)
     return {k: _by_baseline(data, questions, recommend, k) for k in questions.protocol.shots if k > 0}
 
 
@@ -228,7 +228,7 @@ def _ranked(
     people = list(enumerate(contexts(data, questions, shots)))
     support = support_items(data, questions, shots)
     parts, rows = [], ranker.rows(data.item_ids)
-    for part in in_parts(people):
+    for part in in_parts(people, data.num_items):
         places = [place for place, _ in part]
         found = ranker.scores([context for _, context in part], rows, task=task)
         if similar is not None:

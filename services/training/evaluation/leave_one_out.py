@@ -165,7 +165,7 @@ def rank(
     order = np.argsort([len(h) for h in histories], kind="stable")
     shape = (len(targets), min(_PLACES, data.num_items))
     ranked = {kappa: np.zeros(shape, np.int32) for kappa in KAPPAS}
-    for part in in_parts(order.tolist()):
+    for part in in_parts(order.tolist(), data.num_items):
         people = [_context(data, int(targets.users[b]), int(targets.ends[b])) for b in part]
         masked = [histories[b] for b in part]
         scores = served.scores(people, rows, task=NEXT_TASK)
@@ -203,7 +203,7 @@ _GRIDS: Mapping[str, Callable[[TrainingData], Mapping[Any, baselines.Recommend]]
     KNN: baselines.fitted_grid,
     ALS: baselines.als_grid,
     SVD: baselines.pure_svd_grid,
-    RULES: lambda train: {"": baselines.sequential_rules(baselines.following_scores(train))},
+    RULES: lambda train: {"": baselines.sequential_rules(baselines.following_scores(train), train.num_items)},
 }
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.training.parts import people_at_once
 from shared.domain import FloatArray, IntArray
 from shared.vectors import leading
 
@@ -18,8 +19,9 @@ Float64Array = NDArray[np.float64]
 _RESAMPLES_AT_ONCE = 500
 
 
-def in_parts(people: Sequence[T], size: int = 256) -> Iterator[Sequence[T]]:
-    """Some people at a time, so that whole lists of all of them are never in memory at once."""
+def in_parts(people: Sequence[T], num_items: int) -> Iterator[Sequence[T]]:
+    """Some people at a time, one at least, so that their scores of the whole catalogue fit into memory."""
+    size = people_at_once(num_items, 256)
     for start in range(0, len(people), size):
         yield people[start : start + size]
 

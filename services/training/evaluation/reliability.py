@@ -128,7 +128,7 @@ def _at(
     edges = {NEXT_TASK: PROBABILITY_EDGES, LIKE_TASK: PROBABILITY_EDGES, RATING_TASK: STAR_EDGES}
     found = {task: Reliability(edges[task]) for task in tasks}
     rows = served.rows(data.item_ids)
-    for part in in_parts(list(enumerate(contexts(data, questions, shots)))):
+    for part in in_parts(list(enumerate(contexts(data, questions, shots))), data.num_items):
         people: list[UserContext] = [context for _, context in part]
         for (person, _), values in zip(part, served.values(people, rows), strict=True):
             _note(data, questions, person, dict(zip(tasks, values.T, strict=True)), found)

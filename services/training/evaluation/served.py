@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from services.training.parts import people_at_once
 from services.training.settings import MIX
 from shared.artifacts import Artifact, Registry
 from shared.calibration import shares, task_values
@@ -109,8 +110,10 @@ class ServedArtifact:
         """Each person's raw scores of the rows [N, T], and number of shots."""
         dims, transitions = self.artifact.manifest.dims, self.artifact.transitions
         view, buckets = self.items.view, self.artifact.manifest.buckets
-        for start in range(0, len(contexts), _BATCH):
-            part = contexts[start : start + _BATCH]
+        tasks = len(self.artifact.manifest.tasks)
+        size = people_at_once(tasks * len(rows), _BATCH) if isinstance(rows, ServedRows) else _BATCH
+        for start in range(0, len(contexts), size):
+            part = contexts[start : start + size]
             inputs = build_inputs(part, view, buckets)
             adapted = self.model.encode_adapt(inputs, np.full(len(part), float(adapt), np.float32))
             raws: Sequence[FloatArray]
@@ -118,7 +121,7 @@ class ServedArtifact:
                 of_each: Sequence[ServedRows] = [rows] * len(part)
                 raws = list(np.tensordot(adapted.queries, rows.output, axes=(2, 1)).transpose(0, 2, 1))
             else:
-                of_each = rows[start : start + _BATCH]
+                of_each = rows[start : start + size]
                 raws = [own.output @ q.T for own, q in zip(of_each, adapted.queries, strict=True)]
             for place, (own, raw) in enumerate(zip(of_each, raws, strict=True)):
                 trail = trail_of(inputs.item_ids[place], adapted.trail[place])

@@ -185,13 +185,14 @@ def test_a_large_catalogue_is_gone_through_in_parts_with_the_same_result(
     data: TrainingData, trained: tuple[Any, float, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two people at a time, as if scores of three did not fit into memory."""
+    from services.training import parts as memory
     from services.training import scores, validate
 
     model, _, _ = trained
     people = data.users_of(Role.VALIDATION)
     whole = calibrate(model, data)
     seen = validate.choose_gamma(model, data, people, (1, 5))
-    monkeypatch.setattr(scores, "_MOST_SCORES", 2 * data.num_items * len(model.config.tasks) + 1)
+    monkeypatch.setattr(memory, "MOST_SCORES", 2 * data.num_items * len(model.config.tasks) + 1)
     cuts = protocol_episodes(data, people, 5)
     parts = list(scores.in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)))
     assert [len(part) for part in parts[:-1]] == [2] * (len(parts) - 1)

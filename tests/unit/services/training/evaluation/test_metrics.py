@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.training.evaluation.metrics import hr_at, ndcg_at, paired_bootstrap, ranks_of, top_items
+from services.training.evaluation.metrics import (
+    hr_at,
+    in_parts,
+    ndcg_at,
+    paired_bootstrap,
+    ranks_of,
+    top_items,
+)
 
 
 def items(*numbers: int) -> np.ndarray:
@@ -42,6 +49,20 @@ def test_an_empty_place_is_no_hit() -> None:
 def test_hit_rate_asks_for_one_hit() -> None:
     ranked = np.array([[1, 2], [3, 4]], np.int32)
     assert hr_at(ranked, [items(2, 9), items(1, 2)], 2).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("num_items", "sizes"),
+    [(1_000, [256, 44]), (2**17, [128, 128, 44]), (2**23, [2] * 150), (2**25, [1] * 300)],
+)
+def test_people_are_asked_so_few_at_a_time_that_their_scores_fit_into_memory(
+    num_items: int, sizes: list[int]
+) -> None:
+    """64 MB are 2²⁴ scores; never more than 256 people, never fewer than one."""
+    people = list(range(300))
+    parts = list(in_parts(people, num_items))
+    assert [len(part) for part in parts] == sizes
+    assert [person for part in parts for person in part] == people
 
 
 def test_top_items_masks_seen_items_and_puts_bad_scores_last() -> None:
