@@ -26,24 +26,26 @@ def adapters_dict(table: FewShot, adapters: Mapping[str, Mapping[str, float]], t
     table: with the arms OFF, each adapter's and `alone` of it; adapters: what each cost, see
     `evaluate.cost`.
     """
-    found = [_adapter(table, name, cost) for name, cost in adapters.items()]
+    names = sorted(adapters, key=lambda name: -table.mean_ndcg(name))
+    found = [_adapter(table, name, names[0], adapters[name]) for name in names]
     return {
         "people": len(table.questions),
         "protocol": asdict(table.questions.protocol),
         "task": task,
         "seeds": table.seeds,
         "off": _by_shots(table, OFF),
-        "adapters": sorted(found, key=lambda adapter: -adapter["mean_ndcg10"]),
+        "adapters": found,
     }
 
 
-def _adapter(table: FewShot, name: str, cost: Mapping[str, float]) -> dict[str, Any]:
+def _adapter(table: FewShot, name: str, best: str, cost: Mapping[str, float]) -> dict[str, Any]:
     worse = table.per_person(name) < table.per_person(OFF)
     return {
         "name": name,
         "ndcg10": _by_shots(table, name),
         "mean_ndcg10": table.mean_ndcg(name),
         "minus_off": asdict(table.difference(name, OFF)),
+        "minus_best": asdict(table.difference(name, best)),
         "fast_weights_minus_off": asdict(table.difference(alone(name), OFF)),
         "share_worse_than_off": float(np.mean(worse)) if len(worse) else None,
         "seconds": cost.get("adapt_seconds"),
@@ -59,7 +61,8 @@ def adapters_markdown(result: Mapping[str, Any]) -> list[str]:
     if not result["people"]:
         return [*lines, "No validation person has enough events.", ""]
     shots = [k for k in result["off"] if k != "0"]
-    heads = ["adapter", *(f"k = {k}" for k in shots), "− off", "fast weights alone − off", "worse", "seconds"]
+    heads = ["adapter", *(f"k = {k}" for k in shots)]
+    heads += ["− off", "− the best", "fast weights alone − off", "worse", "seconds"]
     lines += [
         f"{result['people']} validation people, by whom a default is chosen (held-out people are not "
         f"asked), on the same bodies; ranked by {ranked_by(result['task'])}; {seeds(result['seeds'])}. The "
@@ -68,16 +71,19 @@ def adapters_markdown(result: Mapping[str, Any]) -> list[str]:
         "",
         "| " + " | ".join(heads) + " |",
         "|---|" + "---|" * (len(heads) - 1),
-        "| adaptation off | " + " | ".join(f"{result['off'][k]:.4f}" for k in shots) + " |  |  |  |  |",
+        "| adaptation off | " + " | ".join(f"{result['off'][k]:.4f}" for k in shots) + " |  |  |  |  |  |",
     ]
     for adapter in result["adapters"]:
         cells = [f"{adapter['ndcg10'][k]:.4f}" for k in shots]
-        cells += [interval(adapter[name]) for name in ("minus_off", "fast_weights_minus_off")]
+        cells += [interval(adapter[n]) for n in ("minus_off", "minus_best", "fast_weights_minus_off")]
         cells.append(f"{adapter['share_worse_than_off']:.0%}")
         cells.append(f"{adapter['seconds']:.0f}" if adapter["seconds"] is not None else "")
         lines.append(f"| {adapter['name']} | " + " | ".join(cells) + " |")
-    best = result["adapters"][0]["name"]
-    return [*lines, "", f"Best in the mean over k ≥ 1: `{best}`.", ""]
+    best, *others = result["adapters"]
+    level = [f"`{adapter['name']}`" for adapter in others if adapter["minus_best"]["high"] >= 0.0]
+    lines += ["", f"Best in the mean over k ≥ 1: `{best['name']}`"]
+    lines[-1] += f"; not clearly worse: {', '.join(level)}." if level else ", clearly."
+    return [*lines, ""]
 
 
 def plot_adapters(result: Mapping[str, Any], path: Path) -> None:

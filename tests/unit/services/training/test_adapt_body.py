@@ -95,9 +95,7 @@ def test_meta_training_moves_encoder_and_heads_and_keeps_the_best(
     before = model.state_arrays()
     adapter = make_body_adapter(name, **settings)
     config = replace(CONFIG, rates=replace(CONFIG.rates, rate=1e-2, warmup=1))
-    kept: list[TrainState] = []
-    hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=3)
-    fitted = fit_body(model, adapter, rest, config, seed=0, hooks=hooks)
+    fitted = fit_body(model, adapter, rest, config, seed=0)
     assert np.isfinite(fitted.metrics["loss"])
     assert fitted.metrics["validation_ndcg"] >= fitted.metrics["validation_ndcg_at_start"] > 0.0
     moved = {path for path, array in model.state_arrays().items() if not np.array_equal(array, before[path])}
@@ -107,7 +105,21 @@ def test_meta_training_moves_encoder_and_heads_and_keeps_the_best(
     seen = ndcg_of_next(scores, rest, rest.users_of(Role.VALIDATION), (1, 5))
     assert seen == fitted.metrics["validation_ndcg"]
 
-    resumed = model_of(data)
+
+@pytest.mark.slow  # test_adapt keeps the short form of it
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("reptile", {"steps": 1, "rate": 0.05}), ("gradient", {"scope": "body", "learned_rates": True})],
+)
+def test_a_resumed_meta_training_is_the_one_that_never_stopped(
+    name: str, settings: dict[str, Any], data: TrainingData
+) -> None:
+    """Stopped after the first look at validation people; inner rates go on too."""
+    rest, adapter, kept = data.without_held_out(), make_body_adapter(name, **settings), []
+    config = replace(CONFIG, rates=replace(CONFIG.rates, rate=1e-2, warmup=1))
+    model, resumed = model_of(data), model_of(data)
+    hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=3)
+    fitted = fit_body(model, adapter, rest, config, seed=0, hooks=hooks)
     again = fit_body(resumed, adapter, rest, config, seed=0, hooks=Hooks(resume=kept[0]))
     assert again.metrics == fitted.metrics
     np.testing.assert_array_equal(again.pace.rates, fitted.pace.rates)

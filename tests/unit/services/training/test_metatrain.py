@@ -85,13 +85,20 @@ def test_training_keeps_what_the_start_knows(trained: tuple[Any, float, dict[str
     assert final["validation_ndcg"] >= before - 0.02
 
 
-def test_it_learns_to_predict_validation_people(data: TrainingData) -> None:
+def test_it_learns_to_predict_validation_people_and_leaves_the_adapters_rows_alone(
+    data: TrainingData,
+) -> None:
     """From rows of noise, so that all it knows it has learned from episodes."""
     model = model_of(data)
     rng = np.random.default_rng(0)
     model.tables["v"].assign(rng.normal(0.0, 0.05, model.tables["v"].shape).astype(np.float32))
+    start = model.state_arrays()
     before, final = trained_from(model, data, steps=300)
     assert final["validation_ndcg"] > before + 0.05
+    assert np.isfinite(final["loss"])
+    moved = {name for name, array in model.state_arrays().items() if not np.array_equal(array, start[name])}
+    assert "warmstart/table_v" in moved
+    assert moved.isdisjoint({"warmstart/table_phi", "warmstart/table_psi"})
 
 
 def test_a_taste_shows_after_one_event(
@@ -107,6 +114,7 @@ def test_a_taste_shows_after_one_event(
     assert np.mean(np.array(gaps) > 0) > 0.7
 
 
+@pytest.mark.slow
 def test_a_body_rate_of_0_leaves_the_body_as_it_is(data: TrainingData) -> None:
     model = model_of(data)
     before = {path: array.copy() for path, array in model.state_arrays().items()}
@@ -203,6 +211,7 @@ def test_a_large_catalogue_is_gone_through_in_parts_with_the_same_result(
     assert validate.choose_gamma(model, data, people, (1, 5)).ndcg == pytest.approx(seen.ndcg, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_catalogue_smaller_than_a_neighbourhood_is_trained_on() -> None:
     few = assemble(synthetic.tables(people=20, events=8, items=12), RoleSettings(0.0, 0.2))
     final = meta_train(model_of(few), few, replace(CONFIG, steps=2), seed=0)
@@ -265,17 +274,6 @@ def test_ndcg_by_hand() -> None:
     scores = np.array([[4.0, 3.0, 2.0, 1.0]], np.float32)
     found = ndcg_at_10(scores, np.array([[0, 2]], np.int32), np.ones((1, 2), np.float32))
     assert found[0] == pytest.approx(1.5 / (1 + 1 / np.log2(3)))
-
-
-def test_it_leaves_the_adapters_rows_alone(data: TrainingData) -> None:
-    model = model_of(data)
-    before = model.state_arrays()
-    final = meta_train(model, data, replace(CONFIG, steps=3), seed=0)
-    assert np.isfinite(final["loss"])
-    after = model.state_arrays()
-    moved = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert "warmstart/table_v" in moved
-    assert moved.isdisjoint({"warmstart/table_phi", "warmstart/table_psi"})
 
 
 @pytest.mark.slow  # test_worker keeps the short form of it

@@ -113,6 +113,7 @@ def test_windows_of_like_length_make_a_batch_and_every_step_gets_its_own(data: T
     assert widths == {8, 16, 32}
 
 
+@pytest.mark.slow
 def test_windows_of_several_lengths_train_and_resume(data: TrainingData, tmp_path: Path) -> None:
     config = replace(CONFIG, steps=6, window=32, lengths=(8, 16), batch_windows=4, average=0.9)
     uneven = replace_histories(data, np.random.default_rng(0).integers(4, 34, data.num_users))
