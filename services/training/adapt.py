@@ -1,8 +1,7 @@
 """Stage three: an adapter learns what its fast weights add to a body that is finished.
 
 The body, meta-trained without fast weights, stays as it is. So adaptation on and off differ by what is
-adapted alone, and seconds are enough: nothing is learned but ψ, φ and the adapter's few numbers. Transitions
-(`follow`) come last.
+adapted alone, and little is learned: ψ, φ and the adapter's few numbers. Transitions (`follow`) come last.
 """
 
 from __future__ import annotations
@@ -76,8 +75,8 @@ def fit_adapter(
     """Trains ψ, φ, the adapter and γ of a model whose body is meta-trained, in place; keeps the best
     validated weights, and gives the model its transitions.
 
-    It is short and not resumed: an interrupted run does it again. `batch_episodes` and `own_episodes` must
-    divide by the number of workers. A model whose adapter has no fast weights stays as it is.
+    `batch_episodes` and `own_episodes` must divide by the number of workers. A model whose adapter has no
+    fast weights stays as it is.
 
     Returns:
         The last training metrics, and validation people's NDCG@10 by the weights kept, without transitions
@@ -123,7 +122,7 @@ def fit_adapter(
     return {
         **numbers(metrics),
         "validation_ndcg_of_fast_weights": best.ndcg,
-        "validation_ndcg": max(best.ndcg, found),
+        "validation_ndcg": found if model.config.successors else best.ndcg,
     }
 
 

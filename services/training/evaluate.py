@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from services.training.cluster import ClusterSettings
+from services.training.cost import PEAK_MEMORY_MB
 from services.training.data import HeldOutItems, TrainingData
 from services.training.evaluation.few_shot import BLIND, FAST_WEIGHTS, OFF, ON, RE_ENCODING, FewShot
-from services.training.evaluation.spread import over_ray
+from services.training.evaluation.spread import Call, over_ray
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
 from services.training.pipeline import (
@@ -26,6 +27,7 @@ from services.training.pipeline import (
     fit_jobs,
     job_of,
     prepared_data,
+    sealed,
     session,
     snapshot,
     telling,
@@ -118,7 +120,7 @@ def sequence_report(
         ]
         fit_jobs(jobs, [parts.train], run, cluster, lines, stop)
         lines.stage("evaluate")
-        models = [candidate(run, job, arm, settings) for job in jobs]
+        models = [sealed(run, job, arm) for job in jobs]
         result = leave_one_out(data, parts, models, spread=over_ray, progress=telling(lines))
     return {"seeds": len(jobs), "cost": cost(jobs), "leave_one_out": leave_one_out_dict(result)}
 
@@ -138,14 +140,16 @@ def rating_report(
         seeds = range(settings.seed, settings.seed + settings.seeds)
         jobs = [job_of(settings, run, f"seed-{seed}", seed, (on, off)) for seed in seeds]
         fit_jobs(jobs, [rest.without_held_out()], run, cluster, lines, stop)
-    lines.stage("evaluate")
-    arms = rating_baselines.tuned(data, new, seed=settings.seed)
-    for name, arm in ((OFF, off), (ON, on)):
-        models = [candidate(run, job, arm, settings) for job in jobs]
-        for served in models:
-            served.add_items(data.item_ids, data.content)
-        arms[name] = [rating.by_served(data, served) for served in models]
-    table = rating.star_table(data, rating.scenarios(data, new, seed=settings.seed), arms)
+        lines.stage("evaluate")
+        asked = rating.scenarios(data, new, seed=settings.seed)
+        models = [(name, sealed(run, job, arm)) for name, arm in ((OFF, off), (ON, on)) for job in jobs]
+        calls = [Call(rating_baselines.answers_of_tuned, (new, settings.seed))]
+        calls += [Call(rating.answers_of_model, (model,)) for _, model in models]
+        baselines, *answers = over_ray((data, asked), calls, telling(lines))
+    arms = {name: [answered] for name, answered in baselines.items()}
+    for (name, _), answered in zip(models, answers, strict=True):
+        arms.setdefault(name, []).append(answered)
+    table = rating.star_table(data, asked, arms)
     people = len(data.users_of(Role.HELD_OUT))
     return {
         "seeds": len(jobs),
@@ -169,9 +173,9 @@ def adapters_report(
         jobs = [job_of(settings, run, f"seed-{seed}", seed, (off, *_COMPARED)) for seed in seeds]
         fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
         lines.stage("evaluate")
-        models: dict[str, list[Any]] = {OFF: [candidate(run, job, off, settings) for job in jobs]}
+        models: dict[str, list[Any]] = {OFF: [sealed(run, job, off) for job in jobs]}
         for arm in _COMPARED:
-            models[arm.name] = [candidate(run, job, arm, settings) for job in jobs]
+            models[arm.name] = [sealed(run, job, arm) for job in jobs]
             models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
         people = data.users_of(Role.VALIDATION)
         questions = ask(data, people, fitting_protocol(data, people))
@@ -185,15 +189,19 @@ def adapters_report(
 
 
 def cost(jobs: Sequence[Job]) -> dict[str, float]:
-    """What a training took, the mean over seeds: seconds by stage, and a worker's peak memory.
+    """What a training took: seconds by stage, the mean over seeds, and the peak memory of any worker.
 
     Told by the export of one arm each, the first; whole-body arms have none.
     """
     drafts = [job.export(arm) / DRAFT_FILE for job in jobs for arm in job.arms if not arm.pretrained]
     by_job = {path.parent.parent: path for path in reversed(drafts) if path.is_file()}
     metrics = [json.loads(path.read_text())["metrics"] for path in by_job.values()]
-    names = dict.fromkeys(n for m in metrics for n in m if n.endswith(("seconds", "memory_mb")))
-    return {name: round(float(np.mean([m[name] for m in metrics if name in m])), 1) for name in names}
+    names = dict.fromkeys(n for m in metrics for n in m if n.endswith(("seconds", PEAK_MEMORY_MB)))
+    found = {name: [m[name] for m in metrics if name in m] for name in names}
+    return {
+        name: round(float(max(told) if name == PEAK_MEMORY_MB else np.mean(told)), 1)
+        for name, told in found.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +269,9 @@ def few_shot_reports(
     last = settings.query_last
     questions = ask(data, people, Protocol.of_last(last) if last else fitting_protocol(data, people))
     models = {
-        RE_ENCODING: [candidate(run, job, plan.re_encoding, settings) for job in plan.seeds],
-        OFF: [candidate(run, job, plan.off, settings) for job in plan.seeds],
-        ON: [ranker(run, job, plan.on, settings, data) for job in plan.seeds],
+        RE_ENCODING: [sealed(run, job, plan.re_encoding) for job in plan.seeds],
+        OFF: [sealed(run, job, plan.off) for job in plan.seeds],
+        ON: [ranker(run, job, plan.on, data) for job in plan.seeds],
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
     alone = {} if settings.adapts_body else {FAST_WEIGHTS: [replace(m, follows=False) for m in models[ON]]}
@@ -279,7 +287,7 @@ def few_shot_reports(
         told = telling(lines, "reliability")
         calibrated = reliability(data, questions, models[ON], spread=over_ray, progress=told)
         found["reliability"] = reliability_dict(calibrated)
-        blind = [candidate(run, job, plan.off, settings) for job in plan.blind]
+        blind = [sealed(run, job, plan.off) for job in plan.blind]
         arms, told = {**models, BLIND: blind}, telling(lines, "liked")
         found["liked"] = liked_dict(liked(data, questions, arms, spread=over_ray, progress=told))
     return found
@@ -296,7 +304,7 @@ def adaptation_table(
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
     arms = ((OFF, plan.off), (ON, plan.on), (FINE_TUNED, plan.fine_tuned))
-    models = {name: [ranker(run, job, arm, settings, data) for job in plan.seeds] for name, arm in arms}
+    models = {name: [ranker(run, job, arm, data) for job in plan.seeds] for name, arm in arms}
     return few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
 
 
@@ -310,17 +318,17 @@ def adaptation_report(
     from services.training.evaluation.timing import TimedModels, time_adaptation
 
     first = plan.seeds[0]
-    on, off = (candidate(run, first, arm, settings).artifact.ref for arm in (plan.on, plan.off))
+    on, off = (sealed(run, first, arm).ref for arm in (plan.on, plan.off))
     timed = TimedModels(run.registry, on, off, first.export(plan.fine_tuned), data)
     times = time_adaptation(timed, {k: contexts(data, table.questions, k) for k in table.shots})
     told = [KeptBody.load(job.export(plan.fine_tuned), data.content).told for job in plan.seeds]
     return adaptation_dict(table, times, adapter=settings.adapter, task=NEXT_TASK, fine_tuning=told)
 
 
-def ranker(run: Run, job: Job, arm: Arm, settings: TrainSettings, data: TrainingData) -> Any:
+def ranker(run: Run, job: Job, arm: Arm, data: TrainingData) -> Any:
     """A finished arm as it makes lists: an artifact, or a body that is adapted whole."""
     if not (job.export(arm) / BODY_FILE).is_file():
-        return candidate(run, job, arm, settings)
+        return sealed(run, job, arm)
     from services.training.evaluation.whole_body import WholeBody
 
     return WholeBody.load(job.export(arm), data.item_ids, data.content)

@@ -288,7 +288,8 @@ class Average:
 
 
 class Best:
-    """The weights that validation people like best so far, at first those of the start.
+    """The weights that validation people like best so far, at first those of the start; of equals the latest,
+    so that where nobody can be asked (NDCG is 0 throughout) it is the last ones.
 
     ndcg: validation people's NDCG@10; arrays: the model's variables by path.
     """
@@ -297,11 +298,11 @@ class Best:
         self.ndcg, self.arrays = -1.0, model.state_arrays()
 
     def offer(self, ndcg: float, arrays: Callable[[], dict[str, NDArray[Any]]]) -> bool:
-        """Whether these are better; then they are kept."""
-        better = ndcg > self.ndcg
-        if better:
+        """Whether these are as good at least; then they are kept."""
+        kept = ndcg >= self.ndcg
+        if kept:
             self.ndcg, self.arrays = ndcg, arrays()
-        return better
+        return kept
 
     def marked(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint."""

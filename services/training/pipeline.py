@@ -260,16 +260,19 @@ def session(cluster: ClusterSettings, run: Run) -> Iterator[None]:
         yield
 
 
-def candidate(run: Run, job: Job, arm: Arm, settings: TrainSettings) -> Any:
-    """A finished export, sealed in the run's own registry and loaded as servers load it."""
-    from services.training.evaluation.served import ServedArtifact
+def sealed(run: Run, job: Job, arm: Arm) -> Any:
+    """A finished export in the run's own registry, as `Saved`."""
+    from services.training.evaluation.served import Saved
     from services.training.publish import publish
 
-    registry = Registry(run.registry)
     name = f"{job.name}-{arm.name}"
     shutil.rmtree(run.registry / name, ignore_errors=True)  # of an interrupted run
-    ref = publish(registry, name, job.export(arm))
-    return ServedArtifact.load(registry.open(ref), threads=cluster_of(settings).local_cpus)
+    return Saved(run.registry, publish(Registry(run.registry), name, job.export(arm)))
+
+
+def candidate(run: Run, job: Job, arm: Arm, settings: TrainSettings) -> Any:
+    """The same, loaded as servers load it."""
+    return sealed(run, job, arm).load(threads=cluster_of(settings).local_cpus)
 
 
 def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) -> Any:

@@ -79,7 +79,7 @@ PRESETS = MappingProxyType(
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
         "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
-        # Twenty minutes on two cores with MovieLens-1M.
+        # Half an hour on two cores with MovieLens-1M.
         "base": Preset(
             ModelConfig(feed_forward=256, dropout=0.2),
             PretrainConfig(

@@ -17,8 +17,6 @@ from shared.limits import domain_rule
 from shared.modeling.config import TASKS
 
 PROMOTE = ("auto", "never", "always")
-# Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
-# compares them.
 # Settings that may be 0.
 _COUNTS = (
     "pretrain_steps",
@@ -32,6 +30,8 @@ _COUNTS = (
 )
 # Some gigabytes at the most, with hundreds of events each.
 PEOPLE_IN_MEMORY = 200_000
+# Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
+# compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
 ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
 # Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
@@ -51,11 +51,24 @@ _LIKED = ("few-shot", "all")
 # What a protocol would pass over, and why.
 _NO_USE = {
     "leave-one-out": (
-        ("adapter", "adapter_settings", "meta_steps", "held_out_users"),
+        (
+            "adapter",
+            "adapter_settings",
+            "meta_steps",
+            "held_out_users",
+            "held_out_share",
+            "validation_share",
+            "task",
+        ),
         "which asks a pre-trained model of everybody",
     ),
-    "adapters": (("adapter", "adapter_settings"), "which compares all that can be served"),
+    "adapters": (("adapter", "adapter_settings", "task"), "which compares all that can be served"),
+    "rating": (("task",), "which asks for stars"),
+    "new-items": (("seeds",), "which trains one model"),
+    "feedback": (("seeds",), "which trains one model"),
 }
+# Those that hold items out.
+_WITH_NEW_ITEMS = ("new-items", "all")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -168,8 +181,11 @@ class TrainSettings:
                 _flag(name), f"must not come with --protocol {self.protocol}, {why}", getattr(self, name)
             )
             for name in passed_over
-            if getattr(self, name) != defaults[name]
+            if getattr(self, name) not in (defaults[name], {"seeds": 1}.get(name))
         ]
+        if self.new_items != defaults["new_items"] and self.protocol not in _WITH_NEW_ITEMS:
+            rule = f"must come with --protocol {' or '.join(_WITH_NEW_ITEMS)}: others hold no items out"
+            found.append(violation("--new-items", rule, self.new_items))
         if self.blind and (self.protocol not in _LIKED or self.query_last or self.adapts_body):
             rule = (
                 f"must come with --protocol {' or '.join(_LIKED)}, without --query-last and with an adapter "

@@ -99,24 +99,29 @@ def choose_sigma(
 
 def choose_tau(model: WarmstartModel, data: TrainingData, users: IntArray) -> FloatArray | None:
     """What τ should be multiplied by where nothing is known of a person: the best of `TAU_FACTORS` by task,
-    see `crests`; 1 where that is better by no more than the standard error of it, as a few people would speak
-    for anything. [T]; None where nobody has enough events."""
+    see `crests`; 1 where that is better by no more than the standard error of it (over people, each of whom
+    may be asked at several moments), as a few people would speak for anything. [T]; None where nobody has
+    enough events."""
     tables = _tables(model, data, users, (0,), TAU_FACTORS, ScoreParts.by_tau, most=PEOPLE_ASKED)
     if not len(tables):
         return None
+    people = len(_with_enough(data, users, moments_for(data, users))[:PEOPLE_ASKED])
     start = TAU_FACTORS.index(1.0)
     (places,) = crests(tables, start)
     gains = [table[place] - table[start] for table, place in zip(tables[0], places, strict=True)]
     factors = [
-        TAU_FACTORS[place if is_sure(gain) else start] for gain, place in zip(gains, places, strict=True)
+        TAU_FACTORS[place if is_sure(gain, people) else start]
+        for gain, place in zip(gains, places, strict=True)
     ]
     return np.array(factors, np.float32)
 
 
-def is_sure(gains: FloatArray) -> bool:
-    """Whether their mean is above its own standard error. [episodes], nan = no say."""
+def is_sure(gains: FloatArray, people: int) -> bool:
+    """Whether their mean is above its standard error, where episodes of one person say the same. [episodes],
+    nan = no say."""
     said = gains[~np.isnan(gains)]
-    return len(said) > 1 and bool(said.mean() > said.std(ddof=1) / np.sqrt(len(said)))
+    count = min(people, len(said))
+    return count > 1 and bool(said.mean() > said.std(ddof=1) / np.sqrt(count))
 
 
 def _at_knots(values: NDArray[np.float64], shots: Sequence[int]) -> FloatArray:

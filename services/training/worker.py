@@ -138,8 +138,9 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
             return figures
         hooks, cost = _hooks(job, stage, config.steps, reporter)
         last = train(body, data, config, seed=job.seed, strategy=strategy, hooks=hooks)
-        done = TrainState(stage, config.steps, body.state_arrays(), {**last, **cost.figures()})
+        done = TrainState(stage, config.steps, body.state_arrays(), _figures(hooks, last, cost))
         _save(done, job.done(stage), writes=reporter.writes)
+        _drop_checkpoint(job, stage, reporter)
         return done.figures
 
     def copy_of_body(arm: Arm) -> Any:
@@ -164,13 +165,16 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         model = copy_of_body(arm)
         if _adapts_body(arm):
             _do_body_arm(job, arm, model, data, strategy, reporter)
+            _drop_checkpoint(job, f"adapt-{arm.name}", reporter)
             continue
         hooks, cost = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         fitted |= fit_ratings(model, data, seed=job.seed)
         share_stars(model, data, chosen.adapt.validation_shots)
         if reporter.writes:
-            export(job, arm, model, data, together({**stages, "adapt": {**fitted, **cost.figures()}}))
+            figures = together({**stages, "adapt": _figures(hooks, fitted, cost)})
+            export(job, arm, model, data, figures)
+        _drop_checkpoint(job, f"adapt-{arm.name}", reporter)
 
 
 def _stored(job: Job, data: TrainingData) -> Any:
@@ -276,11 +280,14 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, C
     resume = _state_at(path, reporter)
     cost = Cost(resume.figures if resume else {})
 
+    newest: dict[str, float] = {}
+
     def on_step(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        newest.update(metrics)
         reporter.progress(job, stage, step, total, metrics)
 
     def on_checkpoint(state: TrainState) -> None:
-        _save(replace(state, figures=cost.figures()), path, writes=reporter.writes)
+        _save(replace(state, figures={**newest, **cost.figures()}), path, writes=reporter.writes)
 
     hooks = Hooks(
         on_step=on_step,
@@ -291,6 +298,18 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, C
         stopping=reporter.stopping,
     )
     return hooks, cost
+
+
+def _figures(hooks: Any, last: Mapping[str, float], cost: Cost) -> dict[str, float]:
+    """What is told of a finished stage; metrics of a checkpoint after which no step was left are its own."""
+    before = hooks.resume.figures if hooks.resume else {}
+    return {**before, **last, **cost.figures()}
+
+
+def _drop_checkpoint(job: Job, stage: str, reporter: Reporter) -> None:
+    """What is finished is not gone on with: done anew, it begins anew."""
+    if reporter.writes:
+        job.checkpoint(stage).unlink(missing_ok=True)
 
 
 def _missing(job: Job, reporter: Reporter) -> list[Arm]:

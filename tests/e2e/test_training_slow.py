@@ -16,7 +16,8 @@ from tests.unit.services.training import synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _STEPS = ("--pretrain-steps", "40", "--meta-steps", "40", "--preset", "tiny")
-_COMPARED = ("popularity", "item-kNN", "sequential rules", "re-encoding", "re-encoding + 0.3 kNN")
+_BASELINES = ("popularity", "item-kNN", "sequential rules")
+_COMPARED = (*_BASELINES, "re-encoding", "re-encoding + 0.3 kNN")
 
 
 def run(*arguments: str) -> list[dict[str, Any]]:
@@ -82,6 +83,36 @@ def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     assert compared["rows"][0]["fine_tuned_minus_off"]["mean"] == pytest.approx(0.0, abs=1e-6)
     assert len(compared["fine_tuning"]) == 2
     assert "## Adapting as served, and fine-tuning" in result["markdown"]
+
+
+def test_everybodys_last_event_is_asked_of_a_sequence_model(tmp_path: Path) -> None:
+    where = ["--run-dir", str(tmp_path / "run"), "--protocol", "leave-one-out", "--seeds", "2"]
+    options = ["--preset", "tiny", "--pretrain-steps", "40"]
+    result = run("evaluate", *data_options(tmp_path), *options, *where)[-1]
+    found = result["leave_one_out"]
+    assert (found["people"], found["seeds"]) == (100, 2)
+    arms = {name: parts["test"]["hr10"] for name, parts in found["arms"].items()}
+    assert set(arms) == {*_BASELINES, "ALS", "PureSVD", "sequence model", "sequence model with transitions"}
+    assert arms["sequence model"] > arms["popularity"]
+    assert result["cost"]["pretrain_seconds"] > 0.0
+    assert Path(result["report"]["arms"]).is_file()
+
+
+def test_stars_of_new_people_and_new_items_are_asked(tmp_path: Path) -> None:
+    """On MovieLens-100K, whose titles have years; most of its people end before the new items come."""
+    where = ["--run-dir", str(tmp_path / "run"), "--protocol", "rating", "--seeds", "1"]
+    said = run("evaluate", "--dataset", "movielens-100k", *_STEPS, *where)
+    found = said[-1]["rating"]
+    assert found["people"]["new user"] > 50
+    maes = {name: arm["new user"]["mae"] for name, arm in found["arms"].items()}
+    assert all(0.5 < mae < 1.2 for mae in maes.values())
+    assert maes["adaptation on"] < maes["adaptation off"]
+    assert [s["step"] for s in said if s.get("stage") == "evaluate" and s["event"] == "progress"] == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_adapters_are_compared_on_the_same_bodies(tmp_path: Path) -> None:

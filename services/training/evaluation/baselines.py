@@ -187,10 +187,13 @@ def _rows(support: Sequence[IntArray], num_items: int) -> csr_matrix:
     """1 where an item is in a person's support. [B, N]."""
     counts = [len(s) for s in support]
     columns = np.concatenate(support) if sum(counts) else np.zeros(0, np.int32)
-    return csr_matrix(
+    rows = csr_matrix(
         (np.ones(len(columns), np.float32), columns, offsets_of(np.array(counts))),
         shape=(len(support), num_items),
     )
+    rows.sum_duplicates()
+    rows.data[:] = 1.0
+    return rows
 
 
 def als_grid(data: TrainingData) -> Mapping[Als, Recommend]:

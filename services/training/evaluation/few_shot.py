@@ -17,6 +17,7 @@ from services.training.evaluation.metrics import (
     in_parts,
     ndcg_at,
     paired_bootstrap,
+    share_below,
     top_items,
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
@@ -92,9 +93,12 @@ class FewShot:
             return paired_bootstrap(self.per_person(arm) - self.per_person(other))
         return paired_bootstrap(self.arms[arm][shots].ndcg - self.arms[other][shots].ndcg)
 
-    def share_worse(self, arm: str, other: str, shots: int) -> float:
-        """Share of people whose NDCG is lower with `arm` than with `other`."""
-        return _mean((self.arms[arm][shots].ndcg < self.arms[other][shots].ndcg).astype(np.float64))
+    def share_worse(self, arm: str, other: str, shots: int | None = None) -> float:
+        """Share of people whose NDCG is lower with `arm` than with `other`; the mean over k ≥ 1 where none is
+        given."""
+        if shots is None:
+            return share_below(self.per_person(arm), self.per_person(other))
+        return share_below(self.arms[arm][shots].ndcg, self.arms[other][shots].ndcg)
 
 
 def few_shot(

@@ -21,6 +21,7 @@ from services.training.evaluation.metrics import (
     in_parts,
     ndcg_at,
     paired_bootstrap,
+    share_below,
     top_items,
 )
 from services.training.evaluation.served import ServedArtifact
@@ -86,9 +87,9 @@ class Scores:
         """Paired 95% interval over people of the difference in NDCG."""
         return paired_bootstrap(self.ndcg - other.ndcg)
 
-    def share_below(self, other: Scores) -> float:
+    def share_worse(self, other: Scores) -> float:
         """Share of people whose NDCG is lower than with the other."""
-        return float((self.ndcg < other.ndcg).mean())
+        return share_below(self.ndcg, other.ndcg)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,7 +34,7 @@ def leave_one_out_dict(result: LeaveOneOut) -> dict[str, Any]:
             if name != KNN
         },
         "share_worse_than_item_knn": {
-            name: scores.share_below(result.test[KNN]) for name, scores in result.test.items() if name != KNN
+            name: scores.share_worse(result.test[KNN]) for name, scores in result.test.items() if name != KNN
         },
     }
 

@@ -72,6 +72,11 @@ def hr_at(ranked: IntArray, relevant: Sequence[IntArray], n: int) -> Float64Arra
     return found
 
 
+def share_below(figures: Float64Array, others: Float64Array) -> float:
+    """Share of people whose figure is lower than the other. [people] each; NaN without people."""
+    return float(np.mean(figures < others)) if len(figures) else float("nan")
+
+
 def _hits(ranked: IntArray, relevant: Sequence[IntArray], n: int) -> NDArray[np.bool_]:
     """[B, n]: whether the place holds a relevant item."""
     found = [np.isin(row, items) for row, items in zip(ranked[:, :n], relevant, strict=True)]

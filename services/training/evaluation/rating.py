@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.training.data import BoolArray, Int64Array, TrainingData
-from services.training.evaluation.metrics import Float64Array, Interval, paired_bootstrap
+from services.training.evaluation.metrics import Float64Array, Interval, paired_bootstrap, share_below
 from services.training.evaluation.protocol import Past, context_of
-from services.training.evaluation.served import ServedArtifact
+from services.training.evaluation.served import Saved, ServedArtifact
 from services.training.windows import rated
 from shared.domain import FloatArray, IntArray
 from shared.errors import InvalidInput
@@ -52,6 +52,8 @@ class StarQuestions:
 
 # What is foretold for the items asked for. [B, QUERY] float, not yet brought into the scale.
 Foretell = Callable[[StarQuestions], FloatArray]
+# The same by scenario.
+Answers = Mapping[str, FloatArray]
 
 
 def new_items(data: TrainingData) -> IntArray:
@@ -116,6 +118,18 @@ def by_served(data: TrainingData, served: ServedArtifact, *, adapt: bool = True)
     return foretell
 
 
+def answers_of(foretell: Foretell, asked: Mapping[str, StarQuestions]) -> Answers:
+    """In every scenario."""
+    return {scenario: foretell(questions) for scenario, questions in asked.items()}
+
+
+def answers_of_model(data: TrainingData, asked: Mapping[str, StarQuestions], saved: Saved) -> Answers:
+    """The same of a model as it is served, with new items made from their content."""
+    served = saved.load()
+    served.add_items(data.item_ids, data.content)
+    return answers_of(by_served(data, served), asked)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StarScores:
     """One arm in one scenario: each person's mean absolute and squared errors, and the absolute ones of whole
@@ -138,12 +152,12 @@ class StarScores:
         return _mean(self.rounded)
 
 
-def score(data: TrainingData, questions: StarQuestions, seeds: Sequence[Foretell]) -> StarScores:
-    """Foretold stars are brought into the scale first."""
+def score(data: TrainingData, questions: StarQuestions, seeds: Sequence[FloatArray]) -> StarScores:
+    """Foretold stars are brought into the scale first. seeds: of each what it foretells, [B, QUERY]."""
     given = questions.stars(data).astype(np.float64)
     absolute, squared, rounded = [], [], []
-    for foretell in seeds:
-        said = np.clip(foretell(questions).astype(np.float64), *STARS)
+    for foretold in seeds:
+        said = np.clip(foretold.astype(np.float64), *STARS)
         absolute.append(np.abs(said - given).mean(axis=1))
         squared.append(((said - given) ** 2).mean(axis=1))
         rounded.append(np.abs(np.rint(said) - given).mean(axis=1))
@@ -164,16 +178,18 @@ class StarTable:
 
     def share_worse(self, arm: str, other: str, scenario: str) -> float:
         """Share of people whose MAE is larger with `arm` than with `other`."""
-        errors, others = self.arms[arm][scenario].absolute, self.arms[other][scenario].absolute
-        return _mean((errors > others).astype(np.float64))
+        return share_below(self.arms[other][scenario].absolute, self.arms[arm][scenario].absolute)
 
 
 def star_table(
-    data: TrainingData, asked: Mapping[str, StarQuestions], arms: Mapping[str, Sequence[Foretell]]
+    data: TrainingData, asked: Mapping[str, StarQuestions], arms: Mapping[str, Sequence[Answers]]
 ) -> StarTable:
-    """Every arm in every scenario. arms: name → one foretelling a seed."""
+    """Every arm in every scenario. arms: name → the answers of each seed."""
     scored = {
-        name: {scenario: score(data, questions, seeds) for scenario, questions in asked.items()}
+        name: {
+            scenario: score(data, questions, [answers[scenario] for answers in seeds])
+            for scenario, questions in asked.items()
+        }
         for name, seeds in arms.items()
     }
     supports = {s: np.array([len(own) for own in q.support], np.int32) for s, q in asked.items()}

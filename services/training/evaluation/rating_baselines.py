@@ -3,7 +3,7 @@ Both read old people's ratings of old items, and are tuned on validation people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,10 @@ from services.training.evaluation.metrics import Float64Array
 from services.training.evaluation.rating import (
     FEWEST,
     MOST,
+    Answers,
     Foretell,
     StarQuestions,
+    answers_of,
     score,
     validation_questions,
 )
@@ -86,17 +88,24 @@ def factor_models(stars: csr_matrix) -> list[LinearStars]:
     return [LinearStars(found.mean, biases, rows, np.array([noise] * _DIM + [3.0])) for noise in NOISES]
 
 
-def tuned(data: TrainingData, new: IntArray, *, seed: int) -> dict[str, list[Foretell]]:
+def answers_of_tuned(
+    data: TrainingData, asked: Mapping[str, StarQuestions], new: IntArray, seed: int
+) -> dict[str, Answers]:
+    """What the tuned baselines foretell, by name."""
+    return {name: answers_of(foretell, asked) for name, foretell in tuned(data, new, seed=seed).items()}
+
+
+def tuned(data: TrainingData, new: IntArray, *, seed: int) -> dict[str, Foretell]:
     """The baselines by name. new: numbers of the new items; seed: of what validation people are asked."""
     judges = validation_questions(data, new, seed=seed)
     stars, few = training_stars(data, new), training_stars(data, new, as_many=True)
     grids = {LEVEL: level_models(stars), FACTORS: factor_models(stars), FEW_FACTORS: factor_models(few)}
-    return {name: [best(grid, data, judges).over(data)] for name, grid in grids.items()}
+    return {name: best(grid, data, judges).over(data) for name, grid in grids.items()}
 
 
 def best(models: Sequence[LinearStars], data: TrainingData, judges: StarQuestions) -> LinearStars:
     """The one with the least absolute error on validation people; the first of equals."""
-    return min(models, key=lambda model: score(data, judges, [model.over(data)]).mae)
+    return min(models, key=lambda model: score(data, judges, [model.over(data)(judges)]).mae)
 
 
 def training_stars(data: TrainingData, new: IntArray, *, as_many: bool = False) -> csr_matrix:

@@ -1,4 +1,4 @@
-"""Reports of an evaluation: JSON for programs, Markdown for people, a plot of the k-shot curve."""
+"""Reports of an evaluation: JSON for programs, Markdown and plots for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from services.training.cost import PEAK_MEMORY_MB
 from services.training.evaluation.adaptation_report import PLOT as ADAPTATION_PLOT
 from services.training.evaluation.adaptation_report import adaptation_markdown, plot_adaptation
 from services.training.evaluation.adapters_report import PLOT as ADAPTERS_PLOT
@@ -102,9 +103,9 @@ def _has_people(part: Mapping[str, Any] | None) -> bool:
 
 
 def _cost_markdown(report: Mapping[str, Any]) -> list[str]:
-    """Time and memory, the mean over seeds."""
+    """Time, the mean over seeds, and memory."""
     cost = dict(report["cost"])
-    memory = cost.pop("peak_memory_mb", None)
+    memory = cost.pop(PEAK_MEMORY_MB, None)
     parts = [f"{name.removesuffix('_seconds')} {seconds:.0f} s" for name, seconds in cost.items()]
     parts += [f"at most {memory:.0f} MB in a worker"] if memory else []
     return [

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,8 +57,7 @@ class ServedRows:
 class ServedArtifact:
     """A loaded artifact and the rows of the catalogue, items that it never saw included.
 
-    follows: whether scores count what follows a person's events, as servers do. Pickled it is the place of
-    its files, which are opened anew where it is read.
+    follows: whether scores count what follows a person's events, as servers do.
     """
 
     artifact: Artifact
@@ -72,12 +70,6 @@ class ServedArtifact:
         """Raises ArtifactError where the artifact does not fit its manifest."""
         model = ServedModel.load(artifact, intra_op_threads=threads)
         return cls(artifact, model, LiveItems(artifact, model, _all_columns, Neighbours.of(artifact)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if len(self.items.view.index) != len(self.artifact.item_ids):
-            raise TypeError("items added by their content do not travel to other processes")
-        registry = self.artifact.path.parents[1]  # root/domain/version
-        return _opened, (registry, self.artifact.ref, self.follows)
 
     def add_items(self, item_ids: Sequence[str], content: FloatArray) -> None:
         """Makes rows from content for items that the artifact does not have. content: [n, content_dim]."""
@@ -147,14 +139,43 @@ class ServedArtifact:
         return _number(self.artifact.manifest.tasks, task)
 
 
-@lru_cache(2)
-def _loaded(registry: Path, ref: ModelRef) -> ServedArtifact:
-    """The next arm of a process is often of the same artifact."""
-    return ServedArtifact.load(Registry(registry).open(ref))
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An artifact by its place: so it travels to other processes, and is loaded where it is used.
+
+    registry: its directory; follows: as in `ServedArtifact`.
+    """
+
+    registry: Path
+    ref: ModelRef
+    follows: bool = True
+
+    def load(self, *, threads: int = 1) -> ServedArtifact:
+        """Raises ArtifactError where the artifact does not fit its manifest."""
+        loaded = ServedArtifact.load(Registry(self.registry).open(self.ref), threads=threads)
+        return replace(loaded, follows=self.follows)
+
+    @property
+    def artifact(self) -> Artifact:
+        return _kept(self).artifact
+
+    def rows(self, item_ids: Sequence[str]) -> ServedRows:
+        """As `ServedArtifact.rows`; of items that it was trained on."""
+        return _kept(self).rows(item_ids)
+
+    def scores(self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str) -> FloatArray:
+        """As `ServedArtifact.scores`."""
+        return _kept(self).scores(contexts, rows, task=task)
+
+    def values(self, contexts: Sequence[UserContext], rows: ServedRows) -> Iterator[FloatArray]:
+        """As `ServedArtifact.values`."""
+        return _kept(self).values(contexts, rows)
 
 
-def _opened(registry: Path, ref: ModelRef, follows: bool) -> ServedArtifact:
-    return replace(_loaded(registry, ref), follows=follows)
+@lru_cache(1)
+def _kept(saved: Saved) -> ServedArtifact:
+    """Loaded once for all calls of an arm."""
+    return saved.load()
 
 
 def ranking(raw: FloatArray, tasks: Sequence[TaskInfo], shots: int, task: str) -> FloatArray:

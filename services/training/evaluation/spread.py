@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,21 +44,23 @@ def over_ray(shared: Sequence[Any], calls: Sequence[Call], progress: Progress) -
     """
     import ray
 
-    # what Ray raises is of the call's own class too
     run = ray.remote(num_cpus=1, max_retries=3)(_made)
     sent = [ray.put(each) for each in shared]
-    places = {run.remote(call, *sent): place for place, call in enumerate(calls)}
+    made = [run.remote(call, *sent) for call in calls]
+    # futures of Python, since Ray's own waiting keeps what a signal raises until a task ends
+    places = {each.future(): place for place, each in enumerate(made)}
     results: list[Any] = [None] * len(calls)
-    left = list(places)
     progress(0, len(calls))
     try:
-        while left:
-            (done,), left = ray.wait(left)
-            results[places[done]] = ray.get(done)
-            progress(len(calls) - len(left), len(calls))
+        for done, future in enumerate(as_completed(places), start=1):
+            results[places[future]] = future.result()
+            progress(done, len(calls))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None  # without the traceback that Ray makes its words of
     finally:
-        for call in left:
-            ray.cancel(call, force=True)
+        for future, place in places.items():
+            if not future.done():
+                ray.cancel(made[place], force=True)
     return results
 
 

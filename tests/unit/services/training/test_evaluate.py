@@ -46,7 +46,8 @@ def test_each_kind_of_model_reads_data_of_its_own(tmp_path: Path) -> None:
     assert [read.num_items for read in plan.data] == [60, 55, 60]
     assert [read.blind for read in plan.data] == [False, False, True]
     assert not {int(Role.HELD_OUT)} & {int(role) for read in plan.data for role in read.roles}
-    alone = plan_of(replace(settings, protocol="few-shot", blind=False), Run(tmp_path), data)
+    settings = replace(settings, protocol="few-shot", new_items=100)
+    alone = plan_of(replace(settings, blind=False), Run(tmp_path), data)
     assert ([job.data for job in alone.seeds], alone.new_items, alone.blind) == ([0, 0], [], [])
-    blind = plan_of(replace(settings, protocol="few-shot"), Run(tmp_path), data)
+    blind = plan_of(settings, Run(tmp_path), data)
     assert [blind.data[job.data].blind for job in blind.blind] == [True, True]

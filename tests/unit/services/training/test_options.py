@@ -69,12 +69,34 @@ def test_the_last_events_are_asked_of_strangers_few_shots_alone(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "option", [["--adapter", "none"], ["--adapter-settings", '{"noise": 2}'], ["--meta-steps", "5"]]
+    "option",
+    [
+        ["--adapter", "none"],
+        ["--adapter-settings", '{"noise": 2}'],
+        ["--meta-steps", "5"],
+        ["--held-out-share", "0.4"],
+        ["--task", "like"],
+    ],
 )
 def test_leaving_one_out_takes_nothing_that_is_for_strangers(tmp_path: Path, option: list[str]) -> None:
     with pytest.raises(InvalidInput, match=f"{option[0]} must not come with --protocol leave-one-out"):
         parse(["evaluate", *train(tmp_path, "--protocol", "leave-one-out", *option)[1:]])
     assert parse(["evaluate", *train(tmp_path, "--protocol", "leave-one-out")[1:]]).settings.adapter
+
+
+@pytest.mark.parametrize(
+    ("protocol", "option"),
+    [
+        ("rating", ["--task", "like"]),
+        ("new-items", ["--seeds", "7"]),
+        ("feedback", ["--seeds", "2"]),
+        ("few-shot", ["--new-items", "5"]),
+    ],
+)
+def test_what_a_protocol_would_pass_over_is_refused(tmp_path: Path, protocol: str, option: list[str]) -> None:
+    with pytest.raises(InvalidInput, match=f"{option[0]} must"):
+        parse(["evaluate", *train(tmp_path, "--protocol", protocol, *option)[1:]])
+    assert parse(["evaluate", *train(tmp_path, "--protocol", "new-items", "--seeds", "1")[1:]])
 
 
 @pytest.mark.parametrize("option", [["--adapter", "gradient"], ["--adapter-settings", '{"noise": 2}']])

@@ -77,7 +77,16 @@ def test_a_state_that_knows_less_than_popularity_counts_less(data: TrainingData)
 def test_a_gain_counts_that_is_larger_than_its_standard_error(gains: list[float], sure: bool) -> None:
     from services.training.validate import is_sure
 
-    assert is_sure(np.array(gains)) is sure
+    assert is_sure(np.array(gains), people=4) is sure
+
+
+def test_episodes_of_the_same_people_are_no_further_people() -> None:
+    """.1 with a standard error of .163/√4 = .082 of four people, and .163/√2 = .115 of two asked twice."""
+    from services.training.validate import is_sure
+
+    gains = np.array([0.3, -0.1, 0.1, 0.1])
+    assert is_sure(gains, people=4)
+    assert not is_sure(gains, people=2)
 
 
 def test_where_nobody_can_be_asked_the_state_counts_as_it_did(data: TrainingData) -> None:

@@ -18,6 +18,7 @@ from services.training.evaluation.rating import (
     NEW_USER,
     QUERY,
     StarQuestions,
+    answers_of,
     by_served,
     new_items,
     scenarios,
@@ -30,8 +31,8 @@ from services.training.evaluation.rating_baselines import (
     FEW_FACTORS,
     LEVEL,
     LinearStars,
+    answers_of_tuned,
     training_stars,
-    tuned,
 )
 from services.training.evaluation.rating_report import PLOT, plot_rating, rating_dict, rating_markdown
 from services.training.roles import RoleSettings
@@ -98,7 +99,7 @@ def test_errors_by_hand() -> None:
     """Said 4.4 and 6 (brought to 5) where 5 and 3 were given: MAE (.6 + 2)/2, rounded (1 + 2)/2."""
     values: Any = type("Data", (), {"values": np.array([5.0, 3.0], np.float32)})()
     questions = questions_of([0], [[0]], [[0, 1]])
-    found = score(values, questions, [lambda q: np.array([[4.4, 6.0]], np.float32)])
+    found = score(values, questions, [np.array([[4.4, 6.0]], np.float32)])
     assert found.mae == pytest.approx(1.3, abs=1e-6)
     assert found.rmse == pytest.approx(np.sqrt((0.36 + 4.0) / 2), abs=1e-6)
     assert found.mae_of_whole_stars == pytest.approx(1.5)
@@ -151,12 +152,10 @@ def test_a_model_that_knows_the_world_beats_the_baselines_and_the_report_says_so
     new = new_items(data)
     asked = scenarios(data, new, seed=0)
     served: Any = KindModel(data)
-    arms = tuned(data, new, seed=0)
+    arms = {name: [answers] for name, answers in answers_of_tuned(data, asked, new, 0).items()}
     assert list(arms) == [LEVEL, FACTORS, FEW_FACTORS]
-    arms |= {
-        OFF: [by_served(data, served, adapt=False)],
-        ON: [by_served(data, served), by_served(data, served)],
-    }
+    on, off = (answers_of(by_served(data, served, adapt=adapt), asked) for adapt in (True, False))
+    arms |= {OFF: [off], ON: [on, on]}
     table = star_table(data, asked, arms)
     for scenario in asked:
         assert table.arms[ON][scenario].mae < 0.5 + 1e-6
@@ -178,6 +177,6 @@ def test_where_nobody_has_enough_ratings_the_report_says_so(data: TrainingData) 
     short = replace(data, actions=np.full_like(data.actions, int(Action.LIKE)))
     served: Any = KindModel(data)
     asked = scenarios(short, new_items(data), seed=0)
-    arms = {name: [by_served(short, served)] for name in (FACTORS, OFF, ON)}
+    arms = {name: [answers_of(by_served(short, served), asked)] for name in (FACTORS, OFF, ON)}
     result = rating_dict(star_table(short, asked, arms), people=0, items=30)
     assert "Nobody has 13 to 100 ratings" in "\n".join(rating_markdown(result))

@@ -252,7 +252,7 @@ def test_adapters_are_listed_from_the_best_down(tmp_path: Path, data: TrainingDa
     assert Path(files["adapters"]).read_bytes().startswith(b"\x89PNG")
     text = Path(files["markdown"]).read_text()
     assert last["minus_best"]["high"] < 0.0
-    assert "Best in the mean over k ≥ 1: `ridge`, clearly." in text
+    assert "Best in the mean over k ≥ 1: `ridge`." in text
     assert text.index("| adaptation off |") < text.index("| ridge |") < text.index("| same |")
     assert "| k = 0 |" not in text
 
