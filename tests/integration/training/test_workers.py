@@ -7,7 +7,7 @@ import io
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from services.training.data import TrainingData
 from services.training.fit import Stopped, TrainingFailed, fit
 from services.training.jobs import NO_ADAPTER, Arm, Job, Plan
 from services.training.lines import Lines
+from services.training.loop import TrainState
 from services.training.roles import RoleSettings
 from services.training.runs import Run
 from services.training.worker import is_exported
@@ -69,9 +70,8 @@ class Training:
     def checkpoint(self) -> Path:
         return self.job.checkpoint("pretrain")
 
-    def weights(self, stage: str) -> dict[str, np.ndarray]:
-        with np.load(self.job.done(stage)) as file:
-            return dict(file)
+    def weights(self, stage: str) -> Mapping[str, np.ndarray]:
+        return TrainState.load(self.job.done(stage)).arrays
 
 
 class Heard(io.StringIO):
