@@ -24,7 +24,7 @@ from services.training.evaluation.metrics import (
     share_below,
     top_items,
 )
-from services.training.evaluation.served import ServedArtifact
+from services.training.evaluation.served import Saved, ServedArtifact
 from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
 from shared.domain import FloatArray, History, IntArray, RequestContext, UserContext
 from shared.holdout import Role
@@ -35,6 +35,7 @@ POPULARITY, KNN, ALS, SVD, RULES = "popularity", "item-kNN", "ALS", "PureSVD", "
 # By itself, and with κ times what follows the history (`shared.transitions`), as artifacts of people it has
 # just met have it.
 MODEL, FOLLOWING = "sequence model", "sequence model with transitions"
+Model = Saved | ServedArtifact
 _PLACES = 10
 _LEFT_OUT = 2
 # One to read, and the two that are left out.
@@ -127,7 +128,7 @@ def split(data: TrainingData) -> Split:
 def leave_one_out(
     data: TrainingData,
     parts: Split,
-    models: Sequence[ServedArtifact],
+    models: Sequence[Model],
     *,
     spread: Spread = one_by_one,
     progress: Progress = lambda done, total: None,
@@ -157,7 +158,7 @@ def leave_one_out(
 
 
 def rank(
-    data: TrainingData, targets: Targets, served: ServedArtifact, following: baselines.Following
+    data: TrainingData, targets: Targets, served: Model, following: baselines.Following
 ) -> dict[float, IntArray]:
     """The model's first ten items of each person, history masked, by κ. [B, ≤ 10] int32 each."""
     rows = served.rows(data.item_ids)
@@ -215,9 +216,7 @@ def _baseline(data: TrainingData, parts: Split, name: str) -> tuple[str, Scores,
     return best, validation, _scored(data, parts.test, [_recommended(data, parts.test, grid[best])])
 
 
-def _by_model(
-    data: TrainingData, parts: Split, model: ServedArtifact, targets: Targets
-) -> dict[float, IntArray]:
+def _by_model(data: TrainingData, parts: Split, model: Model, targets: Targets) -> dict[float, IntArray]:
     return rank(data, targets, model, baselines.following_scores(parts.train))
 
 
