@@ -114,10 +114,7 @@ def sequence_report(
         if not len(parts.test):
             raise TooFewPeople("people must have at least 3 events to leave two out, got nobody who has")
         lines.log(f"{data.num_events} events; the last of {len(parts.test)} people each are asked for")
-        jobs = [
-            replace(job_of(settings, run, f"seed-{n}", n, (arm,)), meta_trained=False)
-            for n in range(settings.seed, settings.seed + settings.seeds)
-        ]
+        jobs = [replace(job, meta_trained=False) for job in seed_jobs(settings, run, (arm,))]
         fit_jobs(jobs, [parts.train], run, cluster, lines, stop)
         lines.stage("evaluate")
         models = [sealed(run, job, arm) for job in jobs]
@@ -137,8 +134,7 @@ def rating_report(
         data = prepared_data(settings, run, lines)
         new = rating.new_items(data)
         rest, _ = data.hold_out_items(new)
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        jobs = [job_of(settings, run, f"seed-{seed}", seed, (on, off)) for seed in seeds]
+        jobs = seed_jobs(settings, run, (on, off))
         fit_jobs(jobs, [rest.without_held_out()], run, cluster, lines, stop)
         lines.stage("evaluate")
         asked = rating.scenarios(data, new, seed=settings.seed)
@@ -169,8 +165,7 @@ def adapters_report(
     off = Arm("off", NO_ADAPTER)
     with session(cluster, run):
         data = prepared_data(settings, run, lines)
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        jobs = [job_of(settings, run, f"seed-{seed}", seed, (off, *_COMPARED)) for seed in seeds]
+        jobs = seed_jobs(settings, run, (off, *_COMPARED))
         fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
         lines.stage("evaluate")
         models: dict[str, list[Any]] = {OFF: [sealed(run, job, off) for job in jobs]}
@@ -186,6 +181,12 @@ def adapters_report(
         "cost": cost(jobs),
         "adapters": adapters_dict(table, costs, NEXT_TASK),
     }
+
+
+def seed_jobs(settings: TrainSettings, run: Run, arms: tuple[Arm, ...]) -> list[Job]:
+    """A job a seed, with these arms each."""
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return [job_of(settings, run, f"seed-{seed}", seed, arms) for seed in seeds]
 
 
 def cost(jobs: Sequence[Job]) -> dict[str, float]:
@@ -236,8 +237,7 @@ def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> Evaluation
         ALL: (on, off, re_encoding, fine_tuned),
     }
     arms = compared.get(wanted, (on,))
-    seeds = {FEEDBACK: 1, NEW_ITEMS: 0}.get(wanted, settings.seeds)
-    jobs = [job_of(settings, run, f"seed-{settings.seed + n}", settings.seed + n, arms) for n in range(seeds)]
+    jobs = seed_jobs(settings, run, arms)[: {FEEDBACK: 1, NEW_ITEMS: 0}.get(wanted)]
     named = (on, off, re_encoding, fine_tuned)
     read = [data.without_held_out()]
     cold, blind, rest, taken = [], [], None, None
