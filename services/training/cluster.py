@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from shared.errors import Unavailable
+from shared.processes.scratch import ray_directory
 
 # Deaths have causes outside of training, and each costs a start of the workers and at most an eighth of a
 # stage: a few of them are bad luck. What kills workers every time ends the run after as many, in minutes.
@@ -21,8 +21,6 @@ RESTARTS = 3
 _LOOPBACK = "127.0.0.1"
 _CONNECT_S = 5.0
 _OBJECT_STORE_BYTES = 512 << 20
-# Unix socket paths end at 107 bytes and Ray adds about 60 of its own.
-_MAX_TEMP_DIR_BYTES = 45
 # What travels to a cluster: our code and the generated protos, wherever they are installed.
 _TRAVELLING = ("services", "shared", "warmstart")
 _LEFT_BEHIND = ["__pycache__", "*.pyc"]
@@ -117,24 +115,23 @@ def _joined_ray(address: str) -> Iterator[None]:
 def _local_ray(settings: ClusterSettings, log_dir: Path) -> Iterator[None]:
     import ray  # takes a second: not for those who only ask for --help
 
-    temp_dir = Path(tempfile.mkdtemp(prefix="ws-ray-", dir=_short_temp_dir()))
-    try:
-        ray.init(
-            "local",
-            # More workers than cores is legal, only slow.
-            num_cpus=max(settings.local_cpus, settings.all_workers),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=str(temp_dir),
-            _node_ip_address=_LOOPBACK,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        _keep_logs(temp_dir, log_dir)
-        shutil.rmtree(temp_dir, ignore_errors=True)
+    with ray_directory() as temp_dir:
+        try:
+            ray.init(
+                "local",
+                # More workers than cores is legal, only slow.
+                num_cpus=max(settings.local_cpus, settings.all_workers),
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _temp_dir=str(temp_dir),
+                _node_ip_address=_LOOPBACK,
+            )
+            yield
+        finally:
+            ray.shutdown()
+            _keep_logs(temp_dir, log_dir)
 
 
 def require_answer(address: str) -> None:
@@ -147,11 +144,6 @@ def require_answer(address: str) -> None:
             return
     except (OSError, OverflowError) as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
-
-
-def _short_temp_dir() -> str:
-    default = tempfile.gettempdir()
-    return default if len(default.encode()) <= _MAX_TEMP_DIR_BYTES else "/tmp"  # noqa: S108 - mkdtemp follows
 
 
 def runtime_env() -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -29,7 +29,7 @@ from services.training.snapshot import is_whole
 from services.training.sources import take_snapshot
 from shared.artifacts import Registry
 from shared.domain import ModelRef
-from shared.errors import ArtifactError, WarmstartError
+from shared.errors import ArtifactError, InvalidInput, WarmstartError
 from shared.holdout import Role
 
 CANDIDATE, CHAMPION = ON, "champion"
@@ -110,12 +110,26 @@ def everybody(settings: TrainSettings, run: Run, lines: Lines, most_people: int 
     if not is_prepared(source.prepared):
         prepare(source.snapshot, source.prepared)
     data = load_prepared(source.snapshot, source.prepared, settings.roles(), most_people)
-    total = count_people(source.prepared) if most_people else 0
+    total = count_people(source.prepared) if most_people else data.num_users
+    if settings.held_out_users and total == data.num_users:  # of those in memory alone nothing could be said
+        check_held_out(settings.held_out_users, settings.held_out_ids(), data.user_ids, lines)
     if total > data.num_users:
         lines.log(
             f"{total} people: pre-training streams them from disk, the rest is learnt from {data.num_users}"
         )
     return data
+
+
+def check_held_out(file: str, ids: Collection[str], known: Collection[str], lines: Lines) -> None:
+    """Says how many of the ids are nobody's. Raises InvalidInput where all are."""
+    unknown = sorted(set(ids) - set(known))
+    if not unknown:
+        return
+    told = f"{len(unknown)} of {len(ids)} ids are of nobody among the {len(known)} people"
+    if len(unknown) == len(ids):
+        rule = f"must name people of the data, but {told} (the first: {unknown[0]!r})"
+        raise InvalidInput.of("--held-out-users", rule, file)
+    lines.log(f"--held-out-users {file}: {told} (the first: {unknown[0]!r})")
 
 
 def check_people(data: TrainingData) -> None:

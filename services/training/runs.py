@@ -22,7 +22,7 @@ from typing import Any
 
 from shared.errors import InvalidInput
 
-_OPTIONS = "run.json"
+OPTIONS_FILE = "run.json"
 _RESULT = "result.json"
 
 
@@ -76,7 +76,7 @@ class Run:
 def new_run(directory: Path, options: Mapping[str, Any]) -> Run:
     """Makes the directory and notes the options. Raises InvalidInput where a run is there already."""
     directory = directory.resolve()
-    if (directory / _OPTIONS).exists():
+    if (directory / OPTIONS_FILE).exists():
         raise InvalidInput.of("run_dir", "must not hold a run (go on with it by --resume)", str(directory))
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -91,19 +91,21 @@ def new_run(directory: Path, options: Mapping[str, Any]) -> Run:
 
 def note_options(run: Run, options: Mapping[str, Any]) -> None:
     """Whoever resumes the run goes by them."""
-    write_atomically(run.directory / _OPTIONS, json.dumps(dict(options), indent=2).encode())
+    write_atomically(run.directory / OPTIONS_FILE, json.dumps(dict(options), indent=2).encode())
 
 
 def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
     """A run that was begun before, and its options. Raises InvalidInput where there is none."""
     directory = directory.resolve()
     try:
-        options: dict[str, Any] = json.loads((directory / _OPTIONS).read_text())
+        options: dict[str, Any] = json.loads((directory / OPTIONS_FILE).read_text())
     except FileNotFoundError:
-        raise InvalidInput.of("run", f"must be a run's directory (with {_OPTIONS})", str(directory)) from None
+        raise InvalidInput.of(
+            "run", f"must be a run's directory (with {OPTIONS_FILE})", str(directory)
+        ) from None
     except ValueError as error:
         raise InvalidInput.of(
-            "run", f"must have a {_OPTIONS} that is JSON: {error}", str(directory)
+            "run", f"must have a {OPTIONS_FILE} that is JSON: {error}", str(directory)
         ) from error
     return Run(directory), options
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.training.cluster import RESTARTS
 from services.training.roles import RoleSettings
+from services.training.runs import OPTIONS_FILE
 from shared.domain import DEFAULT_DOMAIN
 from shared.errors import InvalidInput, Violation, violation
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
@@ -192,10 +193,15 @@ class TrainSettings:
                 "that is served: others ask for no liked items"
             )
             found.append(violation("--blind", rule, self.blind))
-        if self.held_out_users and not Path(self.held_out_users).is_file():
-            found.append(
-                violation("--held-out-users", "must be a file with one id a line", self.held_out_users)
-            )
+        if self.data_run and not (Path(self.data_run) / OPTIONS_FILE).is_file():
+            rule = f"must be a run's directory (with {OPTIONS_FILE})"
+            found.append(violation("--data-run", rule, self.data_run))
+        if self.held_out_users:
+            try:
+                self.held_out_ids()
+            except (OSError, ValueError) as error:
+                rule = f"must be a file of ids, one a line or a JSON object's names ({error})"
+                found.append(violation("--held-out-users", rule, self.held_out_users))
         if found:
             raise InvalidInput(found)
 
@@ -221,11 +227,16 @@ class TrainSettings:
         return cls(**{**values, "source": source})
 
     def roles(self) -> RoleSettings:
-        """Reads the list of held-out people where one is given."""
-        ids = None
-        if self.held_out_users:
-            ids = _ids(Path(self.held_out_users).read_text(encoding="utf-8"))
+        """With the list of held-out people where one is given."""
+        ids = self.held_out_ids() if self.held_out_users else None
         return RoleSettings(self.held_out_share, self.validation_share, ids)
+
+    def held_out_ids(self) -> frozenset[str]:
+        """Those of the file `held_out_users`. Raises OSError or ValueError where it has none."""
+        ids = _ids(Path(self.held_out_users).read_text(encoding="utf-8"))
+        if not ids:
+            raise ValueError("it is empty")
+        return ids
 
 
 _CHOICES = {

@@ -12,6 +12,7 @@ instead of adding fast weights: they serve the offline comparison and are refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, TypeVar
 
 from shared.adapters.amortised import AmortisedAdapter
@@ -101,4 +102,12 @@ def _made(name: str, kind: Callable[..., A], settings: Mapping[str, Any], **size
     try:
         return kind(**sizes, **own)
     except TypeError as error:
-        raise InvalidInput.of("adapter_settings", f"must fit adapter {name}", own) from error
+        rule = f"must fit adapter {name}, whose settings are {', '.join(_settings_of(kind, sizes)) or 'none'}"
+        raise InvalidInput.of("adapter_settings", rule, own) from error
+
+
+def _settings_of(kind: Any, sizes: Mapping[str, int]) -> list[str]:
+    """Names of what its classes take by keyword, but for the sizes."""
+    classes = [each for each in kind.__mro__ if each.__module__.startswith(__name__)]
+    parameters = [p for each in classes for p in signature(each.__init__).parameters.values()]
+    return sorted({p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(sizes) - {"name"})

@@ -186,5 +186,5 @@ def test_unknown_names_and_settings_are_refused() -> None:
         match="adapter must be one of amortised, finetune, gradient, none, reptile, ridge, got 'maml'",
     ):
         make_adapter("maml", adapt_dim=DIM, rank=RANK)
-    with pytest.raises(InvalidInput, match="adapter_settings must fit adapter none"):
+    with pytest.raises(InvalidInput, match="must fit adapter none, whose settings are none, got"):
         make_adapter("none", adapt_dim=DIM, rank=RANK, noise=1.0)

@@ -49,7 +49,18 @@ def list_(
     if as_json:
         output.print_json(response)
         return
-    columns = ("training", "state", "started (UTC)", "took", "data", "preset", "adapter", "version", "stage")
+    identity = output.Column("training", wrap=False)  # to be copied
+    columns = (
+        identity,
+        "state",
+        "started (UTC)",
+        "took",
+        "data",
+        "preset",
+        "adapter",
+        "version",
+        "stage",
+    )
     rows = [_row(training) for training in response.trainings]
     console = output.stdout()
     console.print(output.table(f"Trainings of domain {domain}", columns, rows))

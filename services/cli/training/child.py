@@ -12,6 +12,7 @@ from typing import IO
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 from shared.processes.family import family_of, kill
+from shared.processes.scratch import sweep_ray_directories
 from shared.processes.trainer import ERROR, LOG, PROGRAM, RESULT, STOP_S, Line, command, ending, parse_line
 
 
@@ -91,6 +92,7 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
     kill(family_of(process.pid))
     process.kill()
     process.wait()
+    sweep_ray_directories()
 
 
 def _last_words(noise: IO[bytes]) -> str:

@@ -47,7 +47,8 @@ HeldOutUsers = Annotated[
     typer.Option(help="Never train on exactly these people, one id a line.", rich_help_panel=DATA),
 ]
 HeldOutShare = Annotated[
-    float, typer.Option(help="Share of people never trained on.", min=0.0, max=1.0, rich_help_panel=DATA)
+    float,
+    typer.Option(help="Share of people never trained on, above 0 and below 1.", rich_help_panel=DATA),
 ]
 PresetName = Literal["tiny", "small", "base", "large"]
 Preset = Annotated[PresetName, typer.Option(help="Size and length of the training.", rich_help_panel=_MODEL)]

@@ -16,7 +16,9 @@ def print_trained(result: Mapping[str, Any], report: str, console: Console, wher
 
     report: its text in Markdown. where: what makes another command mean the same registry.
     """
-    console.print(Markdown(report))
+    # its plots are files: a terminal shows their names at the most
+    text = "\n".join(line for line in report.splitlines() if not line.startswith("!["))
+    console.print(Markdown(text))
     for reason in result["reasons"]:
         console.print(output.escaped(f"gate: {reason}"))
     decision = "is champion now" if result["promoted"] else "is published but was not promoted"

@@ -77,5 +77,7 @@ class StageBars:
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
-    shown = [(name, value) for name, value in metrics.items() if isinstance(value, (int, float))]
+    """The loss first; in the order of their names, as some ways lose theirs."""
+    numbers = [(name, value) for name, value in metrics.items() if isinstance(value, (int, float))]
+    shown = sorted(numbers, key=lambda metric: (not metric[0].startswith("loss"), metric[0]))
     return "  ".join(f"{escaped(name)} {value:.4g}" for name, value in shown[:_SHOWN_METRICS])

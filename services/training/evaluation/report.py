@@ -126,7 +126,7 @@ def _new_items_markdown(result: Mapping[str, Any]) -> list[str]:
         "## New items, added by text alone",
         "",
         f"{result['items']} items held out of training; {result['people']} people never trained on. "
-        "Median rank percentile of a new item in a person's list (0% = first):",
+        "Median rank percentile of a new item in a person's list (0% = first, 50% = as by chance):",
         "",
         "| for | median percentile |",
         "|---|---|",

@@ -15,6 +15,7 @@ from services.training.options import TRAIN
 from services.training.runs import Run
 from services.training.service.training import ProcessMark
 from shared.processes.family import family_of, has_ended, kill
+from shared.processes.scratch import sweep_ray_directories
 from shared.processes.trainer import Line, command, ending, parse_line
 
 _LOOK_EVERY_S = 0.05
@@ -92,6 +93,7 @@ class TrainingProcess:
             self._process.kill()
         kill(family)  # before the last wait, which ends no sooner than who holds its output
         await self.code()
+        await asyncio.to_thread(sweep_ray_directories)
 
     def _read(self) -> None:
         """On a thread of its own, to the process's end."""

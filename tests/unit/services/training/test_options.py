@@ -45,7 +45,8 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         ),
         (["--task", "sales"], "--task must be one of next, like, rating, mix, got 'sales'"),
         (["--promote", "maybe"], "--promote must be one of auto, never, always, got 'maybe'"),
-        (["--held-out-users", "/no/such/file"], "--held-out-users must be a file with one id a line"),
+        (["--held-out-users", "/no/such/file"], "--held-out-users must be a file of ids, one a line"),
+        (["--data-run", "/no/such/run"], "--data-run must be a run's directory (with run.json)"),
         (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),
         (["--items", "x.csv"], "--items must come with --events"),
         (["--adapter-settings", "{"], "--adapter-settings must be JSON"),
@@ -215,6 +216,15 @@ def test_a_list_of_held_out_people_decides_alone(tmp_path: Path) -> None:
     settings = parse(train(tmp_path, "--held-out-users", str(tmp_path / "ids"))).settings
     assert settings.roles().held_out_ids == {"u1", "u2"}
     assert role_of("u1", 0.0) != Role.HELD_OUT
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("", "it is empty"), (" \n", "it is empty"), ("{broken", "Expecting")]
+)
+def test_a_list_of_nobody_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "ids").write_text(text)
+    with pytest.raises(InvalidInput, match=f"--held-out-users must be a file of ids, .*{why}"):
+        parse(train(tmp_path, "--held-out-users", str(tmp_path / "ids")))
 
 
 def test_bad_options_end_with_2_and_one_error_line_without_tensorflow_or_ray(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from services.training import pipeline
 from services.training.assemble import assemble
 from services.training.data import TrainingData
 from services.training.lines import Lines
-from services.training.pipeline import TooFewPeople, prepared_data
+from services.training.pipeline import TooFewPeople, check_held_out, prepared_data
 from services.training.roles import RoleSettings
 from services.training.runs import Run
 from services.training.settings import SourceSettings, TrainSettings
+from shared.errors import InvalidInput
 from tests.unit.services.training import synthetic
 
 _SETTINGS = TrainSettings(SourceSettings(dataset="movielens-100k"))
@@ -73,3 +74,14 @@ def test_a_held_out_person_with_a_single_event_judges_nothing(
     data = assemble(three, RoleSettings(0.5, 0.0, frozenset({"u001"})))
     with pytest.raises(TooFewPeople, match=r"with 2 or more events, got 0 \(of 1; 2 people in all\)"):
         prepared(data, tmp_path, monkeypatch)
+
+
+def test_ids_of_nobody_are_counted_and_refused_where_all_are() -> None:
+    lines = io.StringIO()
+    check_held_out("ids.txt", {"a", "ghost", "b"}, ("a", "b", "c"), Lines(lines))
+    assert "1 of 3 ids are of nobody among the 3 people (the first: 'ghost')" in lines.getvalue()
+    with pytest.raises(InvalidInput, match=r"must name people of the data, but 2 of 2 ids .* got 'ids\.txt'"):
+        check_held_out("ids.txt", {"x", "y"}, ("a",), Lines(lines))
+    said = lines.getvalue()
+    check_held_out("ids.txt", {"a"}, ("a", "b"), Lines(lines))
+    assert lines.getvalue() == said  # nothing to say

@@ -98,7 +98,10 @@ def test_first_order_leaves_out_second_derivatives_alone() -> None:
         ({"noise": float("nan")}, r"adapter_settings\['noise'\] must be a finite number, got nan"),
         ({"chosen": (0.5,)}, r"adapter_settings\['chosen'\] must be 2 numbers"),
         ({"chosen": (0.5, 1.5)}, r"adapter_settings\['chosen'\] must be at least 0 and at most 1, got 1.5"),
-        ({"stepz": 3}, "adapter_settings must fit adapter gradient"),
+        (
+            {"stepz": 3},
+            "must fit adapter gradient, whose settings are chosen, first_order, learned_rates, noise, steps, got",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
