@@ -42,7 +42,8 @@ def _is_left(directory: Path) -> bool:
     """Raises OSError where its process lives."""
     lock = directory / _LOCK
     if not lock.exists():
-        return time.time() - directory.stat().st_mtime > _UNLOCKED_S
+        # nobody's yet, or of a version that did not lock, and so perhaps of a living process
+        return time.time() - directory.stat().st_mtime > _UNLOCKED_S and not any(directory.iterdir())
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return True

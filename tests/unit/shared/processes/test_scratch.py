@@ -56,11 +56,13 @@ def test_that_of_a_killed_process_is_removed_by_the_next(tmp_path: Path, how: si
 
 
 def test_one_that_is_just_made_is_left_to_its_maker(tmp_path: Path) -> None:
-    """Between making it and locking it; an old one without a lock is of an earlier version."""
-    fresh, old = tmp_path / "ws-ray-fresh", tmp_path / "ws-ray-old"
-    for directory in (fresh, old):
+    """Between making it and locking it. One with files and no lock may be of a living process of a version
+    that did not lock."""
+    fresh, empty, unlocked = (tmp_path / f"ws-ray-{name}" for name in ("fresh", "empty", "unlocked"))
+    for directory in (fresh, empty, unlocked):
         directory.mkdir()
-    os.utime(old, (0, 0))
+    (unlocked / "session").mkdir()
+    os.utime(empty, (0, 0))
+    os.utime(unlocked, (0, 0))
     sweep_ray_directories()
-    assert fresh.is_dir()
-    assert not old.exists()
+    assert (fresh.is_dir(), empty.exists(), (unlocked / "session").is_dir()) == (True, False, True)
