@@ -41,6 +41,8 @@ def take_snapshot(
             if rejects:
                 lines.log(f"{len(rejects)} rows could not be used")
         if not writer.counts["events"]:  # inside, so that the snapshot never counts as whole
+            if source.events:
+                raise InvalidInput.of("--events", "must hold an event that can be used", source.events)
             raise InvalidInput.of("events", "must not be empty: import some first", 0)
     return snapshot_counts(directory)
 

@@ -80,7 +80,7 @@ def adapters_markdown(result: Mapping[str, Any]) -> list[str]:
         cells.append(f"{adapter['seconds']:.0f}" if adapter["seconds"] is not None else "")
         lines.append(f"| {adapter['name']} | " + " | ".join(cells) + " |")
     best, *others = result["adapters"]
-    level = [f"`{adapter['name']}`" for adapter in others if adapter["minus_best"]["high"] >= 0.0]
+    level = [f"`{adapter['name']}`" for adapter in others if not adapter["minus_best"]["high"] < 0.0]
     lines += ["", f"Best in the mean over k ≥ 1: `{best['name']}`"]
     lines[-1] += f"; not clearly worse: {', '.join(level)}." if level else "."
     return [*lines, ""]

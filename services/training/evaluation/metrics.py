@@ -85,7 +85,7 @@ def _hits(ranked: IntArray, relevant: Sequence[IntArray], n: int) -> NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and its 95% interval."""
+    """A mean and its 95% interval, NaN where one person alone was asked."""
 
     mean: float
     low: float
@@ -105,11 +105,12 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile interval of the mean of per-person differences (Efron and Tibshirani, 1993, ch. 13).
 
-    differences: [people], a − b of the same person. NaN without people.
+    differences: [people], a − b of the same person. NaN without people; of one there is no interval.
     """
     people = len(differences)
-    if not people:
-        return Interval(float("nan"), float("nan"), float("nan"))
+    if people < 2:
+        mean = float(differences[0]) if people else float("nan")
+        return Interval(mean, float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     means = []
     for start in range(0, resamples, _RESAMPLES_AT_ONCE):

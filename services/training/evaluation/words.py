@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -61,6 +62,8 @@ def seeds(count: int) -> str:
 def interval(value: Interval | Mapping[str, float], digits: int = 4) -> str:
     """A difference and its 95% interval."""
     i = asdict(value) if isinstance(value, Interval) else value
+    if i["low"] is None or math.isnan(i["low"]):
+        return "" if i["mean"] is None or math.isnan(i["mean"]) else f"{i['mean']:+.{digits}f} (one person)"
     return f"{i['mean']:+.{digits}f} [{i['low']:+.{digits}f}, {i['high']:+.{digits}f}]"
 
 

@@ -23,7 +23,7 @@ def refused(directory: Path, *source: str) -> str:
     [
         (["--dataset", "nope"], "nope"),
         (["--dataset", "lastfm"], "needs --path DIR"),
-        (["--events", "header.csv"], "events must not be empty"),
+        (["--events", "header.csv"], "--events must hold an event that can be used, got 'header.csv'"),
         (
             ["--dataset", "movielens-100k", "--adapter", "finetune"],
             "--adapter must be one that can be exported",

@@ -17,6 +17,7 @@ from services.training.evaluation.metrics import (
     ranks_of,
     top_items,
 )
+from services.training.evaluation.words import interval
 
 
 def items(*numbers: int) -> np.ndarray:
@@ -105,6 +106,16 @@ def test_the_bootstrap_interval_holds_the_mean_and_knows_a_clear_difference() ->
     unclear = paired_bootstrap(rng.normal(0.0, 1.0, 400))
     assert not unclear.says_better
     assert not unclear.says_worse
+
+
+def test_of_one_person_there_is_a_difference_and_no_interval() -> None:
+    alone = paired_bootstrap(np.array([0.5]))
+    assert (alone.mean, np.isnan(alone.low), np.isnan(alone.high)) == (0.5, True, True)
+    assert not alone.says_better
+    assert not alone.says_worse
+    assert interval(alone) == "+0.5000 (one person)"
+    assert interval({"mean": 0.5, "low": None, "high": None}, digits=1) == "+0.5 (one person)"
+    assert interval(paired_bootstrap(np.zeros(0))) == ""
 
 
 def test_the_bootstrap_of_equal_differences_has_no_width_and_of_nobody_no_value() -> None:
