@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
@@ -93,3 +94,8 @@ DATA_DIR = Path("var")
 def examples(*lines: str) -> str:
     """The epilogue of a command's help: runnable examples, one a line."""
     return "Examples:\n\n" + "\n\n".join(f"  $ {line}" for line in lines)
+
+
+def same_place(data_dir: Path) -> str:
+    """What makes another command mean the same cluster; nothing where it does by itself."""
+    return "" if data_dir.resolve() == DATA_DIR.resolve() else f" --data-dir {shlex.quote(str(data_dir))}"

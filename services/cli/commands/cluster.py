@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import sys
@@ -63,7 +62,7 @@ def up(
         state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)
         output.stdout().print(
             f"gateway: {state.gateway} (process {state.pid};"
-            f" stop it with `warmstart down{_where(data_dir)}`)",
+            f" stop it with `warmstart down{options.same_place(data_dir)}`)",
             soft_wrap=True,
         )
         return
@@ -93,15 +92,6 @@ def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
     output.stdout().print("stopped")
 
 
-def _where(data_dir: Path) -> str:
-    """What makes another command mean the same cluster; nothing where it does by itself."""
-    return (
-        ""
-        if data_dir.resolve() == options.DATA_DIR.resolve()
-        else f" --data-dir {shlex.quote(str(data_dir))}"
-    )
-
-
 def port_choice(base_port: int, free: bool) -> Callable[[], Ports]:
     return free_ports if free else lambda: base_ports(base_port)
 
@@ -112,7 +102,7 @@ def announce(cluster: LocalCluster) -> None:
     console = output.stdout()
     console.print(f"gateway: {gateway}")
     console.print(f"logs:    {cluster.data_dir / 'logs'}")
-    where = _where(cluster.data_dir)
+    where = options.same_place(cluster.data_dir)
     console.print(f"Try `warmstart recommend somebody{where}`, or with any gRPC client:", soft_wrap=True)
     console.print(
         f'  grpcurl -plaintext -d \'{{"user_id": "somebody"}}\' {gateway} '

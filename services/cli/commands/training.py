@@ -140,7 +140,7 @@ def train(
     if as_json:
         output.print_json(result)
     else:
-        where = f" --data-dir {data_dir}" if data_dir != options.DATA_DIR else ""
+        where = options.same_place(data_dir)
         where += f" --domain {domain}" if domain != options.DOMAIN else ""
         print_trained(result, report_text(result), output.stdout(), where)
         output.stdout().print(f"report: {result['report']['markdown']}", soft_wrap=True)
