@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -41,6 +42,16 @@ class Tools:
     threads: Executor
     clock: Callable[[], int]
     trimmed: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class TrendingItems:
+    """What is trending, best first: (item, weight relative to the first's); the first's own weight as of now,
+    0 where there is none; and the seconds after which an event counts half."""
+
+    items: Sequence[tuple[str, float]]
+    first_weight: float
+    half_life_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +130,14 @@ class DomainFeatures:
     async def context(self, user_id: str, carried: Sequence[Event], request: RequestContext) -> ExtractedUser:
         return await self.extractor.extract(user_id, carried, request)
 
-    async def trending_items(self, limit: int) -> list[tuple[str, float]]:
-        """(item, weight relative to the first's) of items that are in the catalogue and available."""
+    async def trending_items(self, limit: int) -> TrendingItems:
+        """Of items that are in the catalogue and available."""
         table = self.mirror.table
-        ranked = await self.trending.top(_TRENDING_SPARE * limit)
-        kept = [(item_id, weight) for item_id, weight in ranked if table.available(item_id)][:limit]
-        best = kept[0][1] if kept else 1.0
-        return [(item_id, weight / best) for item_id, weight in kept]
+        ranked = await self.trending.top(_TRENDING_SPARE * limit, now_ms=self.clock())
+        kept = [(item_id, log_weight) for item_id, log_weight in ranked if table.available(item_id)][:limit]
+        best = kept[0][1] if kept else -math.inf
+        relative = [(item_id, 2.0 ** (log_weight - best)) for item_id, log_weight in kept]
+        return TrendingItems(relative, 2.0**best, self.trending.half_life_s)
 
     async def describe(self, users: Sequence[User]) -> list[PersonStatus]:
         return await self.people.describe(users)

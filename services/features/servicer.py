@@ -35,7 +35,7 @@ from shared.rpc.codec import (
     encode_user,
 )
 
-_DEFAULT_TRENDING, _MAX_TRENDING = 200, 1000
+_DEFAULT_TRENDING, _MAX_TRENDING = 200, 10_000
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -78,8 +78,12 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
         domain = self._domain(request)
         limit = _bounded("limit", request.limit, _DEFAULT_TRENDING, _MAX_TRENDING)
         item = pb.ListTrendingItemsResponse.TrendingItem
-        ranked = await domain.trending_items(limit)
-        return pb.ListTrendingItemsResponse(items=[item(item_id=i, weight=w) for i, w in ranked])
+        found = await domain.trending_items(limit)
+        return pb.ListTrendingItemsResponse(
+            items=[item(item_id=i, weight=w) for i, w in found.items],
+            first_weight=found.first_weight,
+            half_life_s=found.half_life_s,
+        )
 
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:
         domain = self._domain(request)

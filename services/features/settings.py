@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from services.features.store.durability import Durability
 from shared.settings import ServerSettings, settings_config
+from shared.trends import HALF_LIFE_S
 
 _SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
 _MIN_SECRET_CHARS = 16
@@ -64,7 +65,7 @@ class FeatureSettings(ServerSettings):
     neighbours: int = Field(20, ge=0, description="Strongest relations looked at for the social view.")
     neighbour_events: int = Field(50, ge=1, description="Latest events of each of them.")
     trending_half_life_hours: float = Field(
-        168.0, ge=0.1, description="Hours after which an event counts half for trending."
+        HALF_LIFE_S / 3600, ge=0.1, description="Hours after which an event counts half for trending."
     )
     trending_items: int = Field(10_000, ge=1, description="Items whose trending weight is kept.")
     repair_every_s: float = Field(

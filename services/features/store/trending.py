@@ -68,8 +68,12 @@ class Trending:
                 held = self._pending.get(event.item_id)
                 self._pending[event.item_id] = weight if held is None else log2_sum(held, weight)
 
-    async def top(self, count: int) -> list[tuple[str, float]]:
-        """(item, weight relative to the first in (0, 1]), best first; what is not yet flushed included."""
+    @property
+    def half_life_s(self) -> float:
+        return self._half_life_ms / 1000
+
+    async def top(self, count: int, *, now_ms: int) -> list[tuple[str, float]]:
+        """(item, log2 of its weight as of now), best first; what is not yet flushed included."""
         self._count()
         flat = await self._store.one("ZREVRANGE", self._key, 0, count - 1, "WITHSCORES")
         scores = {item.decode(): float(s) for item, s in zip(flat[::2], flat[1::2], strict=True)}
@@ -80,8 +84,7 @@ class Trending:
         for item_id, weight in waiting.items():
             scores[item_id] = log2_sum(scores[item_id], weight) if item_id in scores else weight
         ordered = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
-        best = ordered[0][1] if ordered else 0.0
-        return [(item_id, 2.0 ** (weight - best)) for item_id, weight in ordered]
+        return [(item_id, weight - now_ms / self._half_life_ms) for item_id, weight in ordered]
 
     async def drop(self, item_ids: Iterable[str]) -> None:
         """Takes deleted items out."""

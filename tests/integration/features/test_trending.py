@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from shared.errors import InvalidInput
@@ -29,6 +31,22 @@ async def test_weights_are_halved_by_each_half_life_and_negative_events_have_no_
             event("u1", "d", DISLIKE, time_ms=NOW_MS),
         )
         assert await _trending(features) == [("a", 1.0), ("b", 0.333), ("c", 0.2)]
+
+
+async def test_the_first_weighs_what_it_does_as_of_now(serve: Serve) -> None:
+    async with serve(trending_half_life_hours=1) as features:
+        await features.put(item("a"), item("b"))
+        nothing = await features.ask("ListTrendingItems")
+        assert (nothing.first_weight, nothing.half_life_s) == (0.0, 3600.0)
+        now_ms = time.time_ns() // 1_000_000
+        await features.record(
+            event("u1", "a", LIKE, time_ms=now_ms - 2 * HOUR_MS),
+            event("u2", "a", LIKE, time_ms=now_ms - HOUR_MS),
+            event("u2", "b", LIKE, time_ms=now_ms - 3 * HOUR_MS),
+        )
+        found = await features.ask("ListTrendingItems")
+        weights = [i.weight * found.first_weight for i in found.items]
+        assert weights == pytest.approx([1 / 4 + 1 / 2, 1 / 8], rel=0.02)  # a minute may have passed
 
 
 async def test_events_sent_twice_count_once_and_years_do_not_overflow(features: Features) -> None:
@@ -78,5 +96,5 @@ async def test_the_limit_is_kept_and_bounded(features: Features) -> None:
     await features.put(*(item(f"i{n}") for n in range(5)))
     await features.record(*(event("u1", f"i{n}", time_ms=NOW_MS + n) for n in range(5)))
     assert len(await _trending(features, limit=2)) == 2
-    with pytest.raises(InvalidInput, match=r"limit must be 1\.\.1000, or 0 for 200, got 1001"):
-        await _trending(features, limit=1001)
+    with pytest.raises(InvalidInput, match=r"limit must be 1\.\.10000, or 0 for 200, got 10001"):
+        await _trending(features, limit=10_001)
