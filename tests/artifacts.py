@@ -17,6 +17,7 @@ from shared.artifacts import (
     Dims,
     ManifestDraft,
     Registry,
+    TrendInfo,
     VocabularyItem,
     write_items,
     write_rows,
@@ -92,8 +93,8 @@ def model_config(**changes: Any) -> Any:
     return ModelConfig(**(sizes | changes))
 
 
-def model_draft(config: Any) -> ManifestDraft:
-    """The manifest of a model that was never trained."""
+def model_draft(config: Any, prior: float = 0.0) -> ManifestDraft:
+    """The manifest of a model that was never trained. prior: of its trends."""
     from shared.modeling.config import task_infos
     from shared.modeling.export import manifest_dims
 
@@ -103,6 +104,7 @@ def model_draft(config: Any) -> ManifestDraft:
         tasks=task_infos({}, {task: OFFSETS[task] for task in config.tasks}),
         adapter=AdapterInfo(config.adapter, dict(config.adapter_settings)),
         uncertainty_rank=config.uncertainty_rank,
+        trends=TrendInfo(prior),
         model=config.as_dict(),
     )
 
@@ -139,4 +141,4 @@ def publish_model(
         write_items(directory, [VocabularyItem(i, f"Title of {i}") for i in ids])
         write_rows(directory, rows)
 
-    return registry.publish(domain, build, model_draft(config))
+    return registry.publish(domain, build, model_draft(config, model.trends.prior))

@@ -10,7 +10,7 @@ registry.py   publish, open, promote, roll back, watch, prune
 from shared.artifacts.aliases import CHALLENGER, CHAMPION
 from shared.artifacts.artifact import Artifact, ArtifactRows
 from shared.artifacts.layout import VocabularyItem, write_items, write_rows
-from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft
+from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft, TrendInfo
 from shared.artifacts.registry import Registry
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Manifest",
     "ManifestDraft",
     "Registry",
+    "TrendInfo",
     "VocabularyItem",
     "write_items",
     "write_rows",

@@ -20,7 +20,9 @@ from shared.artifacts.layout import (
     ROW_DTYPES,
     SAVED_MODEL_DIR,
     TRANSITION_DTYPES,
+    TREND_DTYPES,
     VocabularyItem,
+    row_dtypes,
     row_file,
 )
 from shared.artifacts.manifest import MANIFEST_FILE, Manifest
@@ -28,6 +30,7 @@ from shared.domain import FloatArray, ModelRef
 from shared.errors import ArtifactError
 from shared.limits import id_rule
 from shared.transitions import Transitions
+from shared.trends import Trends
 
 _CHECKED_ROWS = 65536  # rows looked at in one go when checking for finite values
 
@@ -48,7 +51,7 @@ class ArtifactRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """One verified version. Row i of `rows` and `transitions` belongs to `item_ids[i]`."""
+    """One verified version. Row i of `rows`, `transitions` and `trends` belongs to `item_ids[i]`."""
 
     ref: ModelRef
     path: Path
@@ -56,6 +59,7 @@ class Artifact:
     item_ids: tuple[str, ...]
     rows: ArtifactRows
     transitions: Transitions
+    trends: Trends
 
     @property
     def saved_model(self) -> Path:
@@ -84,9 +88,9 @@ def open_artifact(path: Path, ref: ModelRef) -> Artifact:
         kind: _read_rows(path / row_file(kind), (len(item_ids), getattr(dims, kind)), dtype)
         for kind, dtype in ROW_DTYPES.items()
     }
-    return Artifact(
-        ref, path, manifest, item_ids, ArtifactRows(**rows), _read_transitions(path, manifest, item_ids)
-    )
+    transitions = _read_transitions(path, manifest, item_ids)
+    trends = _read_trends(path, manifest, item_ids)
+    return Artifact(ref, path, manifest, item_ids, ArtifactRows(**rows), transitions, trends)
 
 
 def files_of(path: Path) -> Iterator[str]:
@@ -112,7 +116,8 @@ def sha256_of(file: Path) -> str:
 
 
 def _verify_files(path: Path, manifest: Manifest) -> None:
-    kinds = [*ROW_DTYPES, *(TRANSITION_DTYPES if manifest.dims.successors else ())]
+    dims = manifest.dims
+    kinds = row_dtypes(transitions=dims.successors > 0, trends=dims.trends > 0)
     needed = {ITEMS_FILE, *(row_file(kind) for kind in kinds), f"{SAVED_MODEL_DIR}/saved_model.pb"}
     for name in sorted(needed - manifest.files.keys()):
         raise ArtifactError(
@@ -169,6 +174,19 @@ def _read_transitions(path: Path, manifest: Manifest, item_ids: tuple[str, ...])
             got = f"{array[row, column]} in row {row}, column {column}"
             raise ArtifactError(f"{path / row_file(kind)}: values must be {low}..{high}, got {got}")
     return Transitions(np.asarray(items), np.asarray(weights))
+
+
+def _read_trends(path: Path, manifest: Manifest, item_ids: tuple[str, ...]) -> Trends:
+    """None that count where the version has none."""
+    if not manifest.dims.trends:
+        return Trends.none(len(item_ids))
+    ((kind, dtype),) = TREND_DTYPES.items()
+    file = path / row_file(kind)
+    counts = _read_rows(file, (len(item_ids), 1), dtype)[:, 0]
+    bad = np.flatnonzero(counts < 0)
+    if len(bad):
+        raise ArtifactError(f"{file}: values must be at least 0, got {counts[bad[0]]} in row {bad[0]}")
+    return Trends(np.asarray(counts), manifest.trends.prior)
 
 
 def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -9,8 +9,9 @@ rows/output.npy     [N, output]   float32   [v_i ; φ_i ; … ; b_i]
 rows/content.npy    [N, content]  float16   content embeddings; zeros for items without text
 rows/successors.npy [N, successors] int32   rows of the items that follow item i; −1 where there are fewer
 rows/follows.npy    [N, successors] float32 how strongly they do, see `shared.transitions`
+rows/counts.npy     [N, 1]        float32   weight of all positive events on item i, see `shared.trends`
 
-The last two only where the manifest's dims have successors.
+Successors and follows only where the manifest's dims have successors, counts only where they have trends.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ ROW_DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 # Of transitions, where there are any.
 TRANSITION_DTYPES: Mapping[str, np.dtype[Any]] = {"successors": np.dtype("<i4"), "follows": np.dtype("<f4")}
+# Of trends, where there are any.
+TREND_DTYPES: Mapping[str, np.dtype[Any]] = {"counts": np.dtype("<f4")}
 ITEMS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),
@@ -60,9 +63,9 @@ def row_file(kind: str) -> str:
     return f"rows/{kind}.npy"
 
 
-def has_transitions(rows: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether there is a table of them, which a catalogue of no items may have as well."""
-    return "successors" in rows and rows["successors"].shape[1] > 0
+def row_dtypes(*, transitions: bool, trends: bool) -> dict[str, np.dtype[Any]]:
+    """By kind of rows, of a version with transitions and trends or without."""
+    return {**ROW_DTYPES, **(TRANSITION_DTYPES if transitions else {}), **(TREND_DTYPES if trends else {})}
 
 
 def write_items(directory: Path, items: Sequence[VocabularyItem]) -> None:
@@ -80,13 +83,14 @@ def write_items(directory: Path, items: Sequence[VocabularyItem]) -> None:
 
 
 def write_rows(directory: Path, rows: Mapping[str, NDArray[Any]]) -> None:
-    """Writes `rows/<kind>.npy` of each kind in ROW_DTYPES, cast to its dtype, and of transitions where they
-    have a width. Arrays: [N, width].
+    """Writes `rows/<kind>.npy` of each kind in ROW_DTYPES, cast to its dtype, of transitions where they have
+    a width, and of trends where there are any. Arrays: [N, width].
 
     Raises KeyError where a kind is missing.
     """
     (directory / "rows").mkdir(exist_ok=True)
-    kinds = {**ROW_DTYPES, **TRANSITION_DTYPES} if has_transitions(rows) else ROW_DTYPES
-    for kind, dtype in kinds.items():
+    # A catalogue of no items may have transitions as well.
+    transitions = "successors" in rows and rows["successors"].shape[1] > 0
+    for kind, dtype in row_dtypes(transitions=transitions, trends="counts" in rows).items():
         array = np.ascontiguousarray(rows[kind], dtype=dtype)
         np.save(directory / row_file(kind), array, allow_pickle=False)

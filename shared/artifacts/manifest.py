@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from shared.calibration import broken_rule
 from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
+from shared.trends import HALF_LIFE_S
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -25,10 +27,11 @@ class Dims:
     """Widths of the item rows.
 
     An output row is [v_i (adapt_offset wide) ; φ_i (adapt wide) ; what ratings are adapted by (rating wide) ;
-    0, the place of transitions, where there are successors ; one bias a task].
+    0, the place of transitions, where there are successors ; 0, the place of trends, where there are any ;
+    one bias a task].
 
     trail: of how many events, the latest, `encode_adapt` says what they count to go out from; successors: how
-    many the table of transitions keeps of an item.
+    many the table of transitions keeps of an item; trends: 1 where scores count what is chosen now.
     """
 
     id: int
@@ -41,6 +44,7 @@ class Dims:
     rating: int = 0
     trail: int = 0
     successors: int = 0
+    trends: int = 0
 
     @property
     def taste(self) -> int:
@@ -51,6 +55,20 @@ class Dims:
     def transition(self) -> int:
         """The dimension of transitions in an output row and in a query, where there are any."""
         return self.taste + self.rating
+
+    @property
+    def trend(self) -> int:
+        """The dimension of trends, where there are any."""
+        return self.transition + int(self.successors > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TrendInfo:
+    """How recent events count, see `shared.trends`: after half_life_s seconds half; the long run as much as
+    `prior` of them, 0 where they do not count."""
+
+    prior: float = 0.0
+    half_life_s: float = HALF_LIFE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,7 @@ class ManifestDraft:
     tasks: tuple[TaskInfo, ...]
     adapter: AdapterInfo
     uncertainty_rank: int = 0
+    trends: TrendInfo = TrendInfo()
     model: Mapping[str, Any] = field(default_factory=dict)
     data: DataInfo = DataInfo()
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -165,11 +184,13 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
         d.trail,
         (d.trail > 0) == (d.successors > 0),
     )
+    yield "dims.trends", "must be 0 or 1", d.trends, d.trends in (0, 1)
     place = int(d.successors > 0)
-    parts = d.transition + place + len(m.tasks)
+    parts = d.trend + d.trends + len(m.tasks)
     yield (
         "dims.output",
-        f"must be adapt_offset + adapt + rating + {place} for transitions + tasks = {parts}",
+        f"must be adapt_offset + adapt + rating + {place} for transitions + {d.trends} for trends + tasks = "
+        f"{parts}",
         d.output,
         d.output == parts,
     )
@@ -183,6 +204,11 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
         yield f"tasks[{task.name}].calibration", rule, task.calibration, not rule
         low, high = task.bounds
         yield f"tasks[{task.name}].bounds", "must be a low and a higher number", task.bounds, low < high
+    prior, half_life_s = m.trends.prior, m.trends.half_life_s
+    at_least_0 = prior >= 0 and isfinite(prior)
+    yield "trends.prior", "must be a number of at least 0", prior, at_least_0
+    yield "trends.prior", "must be 0 without the place of trends", prior, bool(d.trends) or not prior
+    yield "trends.half_life_s", "must be above 0", half_life_s, half_life_s > 0 and isfinite(half_life_s)
     yield "uncertainty_rank", "must be at least 0", m.uncertainty_rank, m.uncertainty_rank >= 0
     for path, digest in m.files.items():
         yield "files", "must have paths inside the version", path, _inside(path)

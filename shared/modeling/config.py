@@ -44,7 +44,7 @@ class ModelConfig:
     reach: how many of these, the latest, the encoder and the fast weights of choices read; the ratings among
     the others count, too.
     successors: items that the artifact keeps of those that follow an item, see `shared.transitions`; 0 = no
-    such table.
+    such table. trends: whether scores may count what is chosen now, see `shared.trends`.
     uncertainty_rank: rows of the posterior factor that `encode_adapt` returns.
     dropout: inside the encoder; row_dropout: on input rows; adapt_dropout: on ψ and φ;
     feature_dropout: share of people whose profile or request vectors are hidden in training.
@@ -63,6 +63,7 @@ class ModelConfig:
     buckets: tuple[int, ...] = (8, 20, 64)
     reach: int = 20
     successors: int = 200
+    trends: bool = True
     uncertainty_rank: int = 16
     dropout: float = 0.3
     row_dropout: float = 0.2
@@ -127,14 +128,24 @@ class ModelConfig:
         return int(self.successors > 0)
 
     @property
+    def trend_offset(self) -> int:
+        """The dimension of an output row that says how much more than in the long run the item is chosen now;
+        and of a query how much that counts."""
+        return self.transition_offset + self.transition_width
+
+    @property
+    def trend_width(self) -> int:
+        return int(self.trends)
+
+    @property
     def trail(self) -> int:
         """Events, the latest, that transitions go out from."""
         return min(self.reach, self.max_length) if self.successors else 0
 
     @property
     def output_dim(self) -> int:
-        """[v ; φ ; u ; 1 ; 0, the place of transitions ; one bias a task]."""
-        return self.transition_offset + self.transition_width + len(self.tasks)
+        """[v ; φ ; u ; 1 ; 0, the place of transitions ; 0, the place of trends ; one bias a task]."""
+        return self.trend_offset + self.trend_width + len(self.tasks)
 
     @property
     def row_dims(self) -> dict[str, int]:

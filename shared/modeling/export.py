@@ -80,7 +80,7 @@ def export_saved_model(model: WarmstartModel, directory: str | Path) -> None:
 
 def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
     """The catalogue's rows by file name: id, input, support, output (float32), content (float16), and of its
-    transitions successors (int32) and follows (float32)."""
+    transitions successors (int32) and follows (float32), of its trends counts (float32)."""
     rows = model.item_rows()
     return {
         "id": model.id_rows(model.content_rows()).numpy(),
@@ -90,6 +90,7 @@ def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
         "content": model.catalogue_content.numpy().astype(np.float16),
         "successors": model.transitions.items,
         "follows": model.transitions.weights,
+        **({"counts": model.trends.counts[:, None]} if model.config.trends else {}),
     }
 
 
@@ -112,4 +113,5 @@ def manifest_dims(config: ModelConfig) -> dict[str, int]:
         "rating": config.rating_width,
         "trail": config.trail,
         "successors": config.successors,
+        "trends": config.trend_width,
     }

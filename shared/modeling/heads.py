@@ -21,9 +21,9 @@ GAMMA_AT_START = 12.0
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
-    """q_t = [τ_k · W_t h ; γ_k · δ_t ; σ_k · δ ; κ_k ; 1_t] for what the person will do, [τ_k · W_t h ; 0 ;
-    δ ; 0 ; 1_t] for ratings, whose δ is in stars: τ, γ, σ and κ are scales by task and number of shots k,
-    which training chooses.
+    """q_t = [τ_k · W_t h ; γ_k · δ_t ; σ_k · δ ; κ_k ; ω_k ; 1_t] for what the person will do, [τ_k · W_t h ;
+    0 ; δ ; 0 ; 0 ; 1_t] for ratings, whose δ is in stars: τ, γ, σ, κ and ω are scales by task and number of
+    shots k, which training chooses.
 
     σ, of task `like` alone: to like an item is to choose it and to think well of it, and logarithms of
     the one's probability and of the other's given the one add up (after ESMM, Ma et al., 2018, "Entire space
@@ -31,6 +31,9 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
 
     κ is of transitions (`shared.transitions`): how much it counts that an item follows what the person has
     done. 0 until `services.training.follow` has chosen it.
+
+    ω is of trends (`shared.trends`): how much it counts that an item is chosen more now than in the long run.
+    0 until `services.training.follow` has chosen it; no part of adaptation, as it says the same to everybody.
 
     Between knots of k the scales are interpolated; γ at k = 0 equals γ at 1, where it means how
     sure the prior is (there is no δ yet). The last number of a rating's δ says how much more than others the
@@ -55,6 +58,9 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         # Chosen on validation people, not learned: training people's own events are in the table.
         self.kappa = self.add_weight(
             name="kappa", shape=(knots - 1, len(CHOICES)), initializer="zeros", trainable=False
+        )
+        self.omega = self.add_weight(
+            name="omega", shape=(knots, len(CHOICES)), initializer="zeros", trainable=False
         )
         if self.num_tasks > len(CHOICES):
             self.sigma = self.add_weight(
@@ -88,6 +94,10 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         kappa = tf.pad(self.kappa.value, [[1, 0], [0, 0]])
         return tf.matmul(hat_features(shots, COUNT_KNOTS), kappa)
 
+    def trend_scales(self, shots: Tensor) -> Tensor:
+        """ω_k, by choice. shots [B] → [B, 2]."""
+        return tf.matmul(hat_features(shots, COUNT_KNOTS), self.omega.value)
+
     def star_shares(self, shots: Tensor) -> Tensor:
         """How much of a rating's δ each task asks by: 0 for `next`, σ_k for `like`, 1 for `rating`.
         shots [B] → [B, 3, 1]."""
@@ -120,4 +130,6 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
             select += tf.pad(stars[..., -1:], [[0, 0], [0, 0], [choices, 0]])
         if self.config.successors:
             parts.append(tf.pad(kappa, [[0, 0], [0, tasks - choices]])[..., None])
+        if self.config.trends:
+            parts.append(tf.pad(self.trend_scales(shots), [[0, 0], [0, tasks - choices]])[..., None])
         return tf.concat([*parts, select], axis=-1)

@@ -14,8 +14,8 @@ Tensor = Any
 
 class ItemRows(NamedTuple):
     """input [N, input_dim] e; support [N, support_dim] [ψ ; u ; 1 ; bias of ratings]; output [N, output_dim]
-    x = [v ; φ ; u ; 1 ; 0 ; b]. Without the task `rating` there is no u, no 1 and no bias of ratings; the 0,
-    where the model has transitions, is their place: each request fills it in."""
+    x = [v ; φ ; u ; 1 ; 0 ; 0 ; b]. Without the task `rating` there is no u, no 1 and no bias of ratings. The
+    zeros are places of transitions and of trends, where the model has them: scoring fills them in."""
 
     input: Tensor
     support: Tensor
@@ -87,7 +87,7 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
         dims = self.config.row_dims
         part = dict(zip(dims, tf.split(rows, list(dims.values()), axis=1), strict=True))
         taste = [part["v"], part["phi"]]
-        place = [tf.zeros_like(part["b"][:, :1])] * self.config.transition_width
+        place = [tf.zeros_like(part["b"][:, :1])] * (self.config.transition_width + self.config.trend_width)
         if not self.config.rating_dim:
             return ItemRows(part["e"], part["psi"], tf.concat([*taste, *place, part["b"]], axis=1))
         u, bias = part["r"][:, :-1], part["r"][:, -1:]

@@ -18,6 +18,7 @@ from shared.modeling.initial import ContentProjection, content_projection
 from shared.modeling.item_tower import ItemRows, ItemTower
 from shared.modeling.random import SILENCE, Noise
 from shared.transitions import Transitions
+from shared.trends import Trends
 
 Tensor = Any
 # Parts whose tables hold the whole row of an item: what its content says comes off its id embedding again.
@@ -42,7 +43,8 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
     """Training's view of the model; `export.py` cuts the artifact out of it.
 
     content: [N, content_dim] float32, the catalogue's content embeddings (kept, not trained).
-    `transitions`: the table that goes into the artifact, found when training is done (not in `state_arrays`).
+    `transitions`, `trends`: what goes into the artifact beside it, found when training is done (not in
+    `state_arrays`).
     All variables are made here, so build it under the strategy's scope.
     """
 
@@ -53,6 +55,7 @@ class WarmstartModel(keras.layers.Layer):  # type: ignore[misc]
         self.num_items = len(content)
         self.catalogue_content = tf.constant(content, tf.float32)
         self.transitions = Transitions.none(len(content), config.successors)
+        self.trends = Trends.none(len(content))
         self.tower = ItemTower(config)
         self.encoder = Encoder(config)
         self.heads = Heads(config)

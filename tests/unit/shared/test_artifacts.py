@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.artifacts import CHALLENGER, CHAMPION, Dims, Registry
+from shared.artifacts import CHALLENGER, CHAMPION, Dims, Registry, TrendInfo
 from shared.artifacts.artifact import sha256_of
 from shared.domain import Calibration, Link, ModelRef, TaskInfo
 from shared.errors import ArtifactError, NotFound
@@ -124,6 +124,49 @@ def test_a_table_that_the_manifest_states_must_be_there(registry: Registry) -> N
     (directory_of(registry, ref) / "rows/follows.npy").unlink()
     with pytest.raises(ArtifactError, match=r"rows/follows\.npy: must exist"):
         registry.open(ref)
+
+
+def with_trends(registry: Registry, counts: list[float], **stated: Any) -> ModelRef:
+    """Three items, and how often they were chosen."""
+    dims = replace(DIMS, trends=1, output=DIMS.output + 1)
+    rows = rows_of(item_ids(3), dims) | {"counts": np.array(counts, np.float32)[:, None]}
+    draft = replace(DRAFT, dims=dims, trends=TrendInfo(**{"prior": 30.0, **stated}))
+    return registry.publish("default", plain_build(item_ids(3), rows), draft)
+
+
+def test_trends_come_back_as_they_were(registry: Registry) -> None:
+    artifact = registry.open(with_trends(registry, [5.0, 0.0, 2.5], half_life_s=60.0))
+    np.testing.assert_array_equal(artifact.trends.counts, [5.0, 0.0, 2.5])
+    assert artifact.trends.prior == 30.0
+    assert artifact.manifest.trends == TrendInfo(30.0, 60.0)
+    assert artifact.manifest.dims.trend == DIMS.taste + DIMS.rating
+    plain = registry.open(publish_plain(registry, items=5))
+    assert plain.trends.counts.shape == (5,)
+    assert plain.trends.prior == 0.0
+
+
+@pytest.mark.parametrize(
+    ("counts", "stated", "message"),
+    [
+        ([1.0, -2.0, 0.0], {}, r"counts.npy: values must be at least 0, got -2.0 in row 1"),
+        ([1.0, np.nan, 0.0], {}, r"counts.npy: values must be finite, got nan in row 1"),
+        ([1.0, 2.0, 0.0], {"prior": -1.0}, r"trends.prior must be a number of at least 0, got -1.0"),
+        ([1.0, 2.0, 0.0], {"prior": np.inf}, r"trends.prior must be a number of at least 0, got inf"),
+        ([1.0, 2.0, 0.0], {"half_life_s": 0.0}, r"trends.half_life_s must be above 0, got 0.0"),
+    ],
+)
+def test_bad_trends_are_refused(
+    registry: Registry, counts: list[float], stated: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        registry.open(with_trends(registry, counts, **stated))
+
+
+def test_a_prior_needs_the_place_of_trends(registry: Registry) -> None:
+    with pytest.raises(ArtifactError, match=r"trends.prior must be 0 without the place of trends, got 30.0"):
+        publish_plain(registry, trends=TrendInfo(30.0))
+    with pytest.raises(ArtifactError, match=r"dims.trends must be 0 or 1, got 2"):
+        publish_plain(registry, dims=replace(DIMS, trends=2, output=DIMS.output + 2))
 
 
 def test_versions_sort_by_time_even_where_the_clock_goes_back(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_an_item_is_its_id_on_top_of_what_its_content_says(model: Any) -> None:
         np.testing.assert_allclose(one - other, expected - constant, atol=1e-5)
 
 
-def test_rows_are_their_parts_the_constant_that_carries_a_persons_level_and_the_place_of_transitions(
+def test_rows_are_their_parts_the_constant_that_carries_a_persons_level_and_two_places_to_fill_in(
     model: Any,
 ) -> None:
     """id = [e ; ψ ; v ; φ ; b ; u ; bias of ratings], each number once."""
@@ -33,7 +33,7 @@ def test_rows_are_their_parts_the_constant_that_carries_a_persons_level_and_the_
     rows = model.tower.split(tf.constant(parts))
     np.testing.assert_array_equal(rows.input[0], e)
     np.testing.assert_array_equal(rows.support[0], np.concatenate([psi, u, [1.0], bias]))
-    np.testing.assert_array_equal(rows.output[0], np.concatenate([v, phi, u, [1.0], [0.0], b, bias]))
+    np.testing.assert_array_equal(rows.output[0], np.concatenate([v, phi, u, [1.0], [0.0, 0.0], b, bias]))
 
 
 def test_an_absent_id_is_not_read(model: Any) -> None:

@@ -114,6 +114,26 @@ def test_kappa_stands_in_its_place_for_choices_alone_and_between_knots_of_its_nu
     assert not queries(model, inputs, adapt=0.0)[..., place].any()
 
 
+def test_omega_stands_in_its_place_for_choices_alone_from_no_shots_on_and_whether_adapted_or_not() -> None:
+    """ω of 0.8 of somebody unknown, 0.4 at one event, 0.1 from two on; it says the same to everybody, so
+    adaptation off has it too."""
+    model = shaken()
+    omega = np.full(model.heads.omega.shape, 0.1, np.float32)
+    omega[:2] = [[0.8, 0.9], [0.4, 0.5]]
+    model.heads.omega.assign(omega)
+    inputs = twin.inputs_of([0, 1, 2, 4], 4)
+    place = CONFIG.trend_offset
+    wanted = [[0.8, 0.9, 0.0], [0.4, 0.5, 0.0], [0.1, 0.1, 0.0], [0.1, 0.1, 0.0]]
+    np.testing.assert_allclose(queries(model, inputs)[..., place], wanted, atol=1e-6)
+    np.testing.assert_allclose(queries(model, inputs, adapt=0.0)[..., place], wanted, atol=1e-6)
+
+
+def test_a_model_without_trends_has_no_place_for_them() -> None:
+    config = replace(CONFIG, trends=False)
+    assert config.output_dim == CONFIG.output_dim - 1
+    assert queries(shaken(config), twin.inputs_of([0, 3], 4)).shape == (2, 3, config.output_dim)
+
+
 def test_likes_are_also_asked_for_by_a_share_of_stars() -> None:
     """σ of 0.5 at one event and 0.2 from two on: so much of what a rating adds, at [u ; 1] and at the bias of
     ratings; none of it with adaptation off or without ratings, and none for what comes next."""
@@ -274,7 +294,7 @@ def test_a_model_without_ratings_has_two_tasks() -> None:
     config = replace(CONFIG, rating_dim=0)
     model = shaken(config)
     assert config.tasks == ("next", "like")
-    assert (config.support_dim, config.output_dim) == (6, 8 + 6 + 1 + 2)
+    assert (config.support_dim, config.output_dim) == (6, 8 + 6 + 1 + 1 + 2)
     inputs = twin.inputs_of([0, 3], 4)
     inputs["support_rows"] = inputs["support_rows"][..., : config.support_dim]
     assert queries(model, inputs).shape == (2, 2, config.output_dim)
