@@ -22,6 +22,7 @@ from services.training.episodes import (
     query_sets,
 )
 from services.training.scores import episode_scores, in_parts
+from services.training.trends import Recent
 from services.training.validate import PEOPLE_LOOKED_AT
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import Calibration, FloatArray, IntArray
@@ -65,13 +66,14 @@ def calibrate(
         moments = moments_for(data, users)
     fits: dict[str, list[Calibration]] = {task: [] for task in CHOICES}
     rows = None if scores else model.item_rows()
+    recent = Recent.of(data) if model.trends.prior else None
     for shots, cuts in _episodes(data, users, moments, model.config.max_length):
         seen: dict[str, list[Binned]] = {task: [] for task in CHOICES}
         for few in in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)):
             unseen = excluded(events_so_far(data, few), data.num_items) == 0
             if not unseen.any():
                 continue
-            raw = scores(few) if scores else episode_scores(model, data, few, rows)
+            raw = scores(few) if scores else episode_scores(model, data, few, rows, recent)
             targets, there, labels = query_sets(data, few, PROTOCOL_QUERY)
             for number, (task, wanted) in enumerate(
                 zip(CHOICES, (there, there * (labels >= LIKED_LABEL)), strict=True)

@@ -1,4 +1,5 @@
-"""A finished model gets its table of transitions, and how much they count by validation people."""
+"""A finished model gets what scores count beside it, transitions and trends, and how much by validation
+people."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections.abc import Sequence
 
 from services.training.data import TrainingData
 from services.training.transitions import transitions
-from services.training.validate import choose_kappa
+from services.training.trends import Recent, find_trends
+from services.training.validate import choose_kappa, choose_omega
 from shared.holdout import Role
 from shared.modeling.model import WarmstartModel
 
@@ -25,3 +27,18 @@ def follow(model: WarmstartModel, data: TrainingData, shots: Sequence[int]) -> f
     if kappa is not None:
         model.heads.kappa.assign(kappa)
     return ndcg
+
+
+def follow_trends(model: WarmstartModel, data: TrainingData, shots: Sequence[int], *, seed: int) -> None:
+    """Gives a finished model the long run of its items and ω, in place: at each number of shots (0 the first)
+    what validation people's NDCG@10 speaks for, with everything else as it is, by what training people had
+    chosen before each of them was asked. A model without trends stays as it is; where validation people have
+    too few events, or are too few to be sure, ω does.
+    """
+    if not model.config.trends:
+        return
+    recent = Recent.of(data)
+    model.trends = find_trends(recent, seed=seed)
+    omega = choose_omega(model, data, data.users_of(Role.VALIDATION), shots, recent)
+    if omega is not None:
+        model.heads.omega.assign(omega)

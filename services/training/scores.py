@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from services.training.data import TrainingData
-from services.training.episodes import PROTOCOL_EVENTS_BEFORE, episode_inputs
+from services.training.episodes import PROTOCOL_EVENTS_BEFORE, episode_inputs, query_times
 from services.training.parts import people_at_once
+from services.training.trends import Recent
 from services.training.windows import Cuts
 from shared.domain import FloatArray
 from shared.modeling.config import CHOICES, RATING_TASK, ModelConfig
@@ -29,10 +30,14 @@ def in_parts(cuts: Cuts, *, num_items: int, num_tasks: int) -> Iterator[Cuts]:
 
 
 def episode_scores(
-    model: WarmstartModel, data: TrainingData, cuts: Cuts, rows: ItemRows | None = None
+    model: WarmstartModel,
+    data: TrainingData,
+    cuts: Cuts,
+    rows: ItemRows | None = None,
+    recent: Recent | None = None,
 ) -> FloatArray:
-    """Raw scores of the whole catalogue. [B, T, N] float32."""
-    parts = score_parts(model, data, cuts, rows)
+    """Raw scores of the whole catalogue, with trends where it is said what was recent. [B, T, N] float32."""
+    parts = score_parts(model, data, cuts, rows, recent)
     without, following = parts.by_kappa()
     scores: FloatArray = without + parts.kappa * following
     return scores
@@ -44,7 +49,8 @@ class ScoreParts:
 
     queries [B, T, D] by output [N, D]; in them stars [B, 1, D], what fast weights of ratings add to a rating,
     by sigma [B, T, 1], of choices; kappa [B, T, 1] of following [B, 1, N], how much items follow what the
-    person has done. float32.
+    person has done; omega [B, T, 1] of lifts [B, 1, N], how much more they were chosen of late than in the
+    long run ([B, 1, 1] zeros where nothing is said of it). float32.
     """
 
     config: ModelConfig
@@ -52,6 +58,8 @@ class ScoreParts:
     output: Tensor
     kappa: FloatArray
     following: FloatArray
+    omega: FloatArray
+    lifts: FloatArray
     sigma: FloatArray
     stars: FloatArray
 
@@ -65,20 +73,32 @@ class ScoreParts:
 
     def by_kappa(self) -> tuple[FloatArray, FloatArray]:
         """What there is without κ, and what κ is a factor of."""
-        without = self._scores(self.queries)
+        without = self._lifted(self._scores(self.queries))
         return without, np.broadcast_to(self.following, without.shape)
+
+    def by_omega(self) -> tuple[FloatArray, FloatArray]:
+        """What there is without ω, and what ω is a factor of."""
+        without = self._followed(self._scores(self.queries))
+        return without, np.broadcast_to(self.lifts, without.shape)
 
     def by_sigma(self) -> tuple[FloatArray, FloatArray]:
         """What there is without σ, and what σ is a factor of."""
-        without = self._followed(self._scores(self.queries - self.sigma * self.stars))
+        without = self._added(self._scores(self.queries - self.sigma * self.stars))
         return without, np.broadcast_to(self._scores(self.stars), without.shape)
 
     def _apart(self, part: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return self._followed(self._scores(self.queries - part)), self._scores(part)
+        return self._added(self._scores(self.queries - part)), self._scores(part)
+
+    def _added(self, scores: FloatArray) -> FloatArray:
+        return self._lifted(self._followed(scores))
+
+    # As long as κ or ω is not chosen: no copies of scores of the whole catalogue.
 
     def _followed(self, scores: FloatArray) -> FloatArray:
-        # As long as κ is not chosen: no copies of scores of the whole catalogue.
         return scores + self.kappa * self.following if self.kappa.any() else scores
+
+    def _lifted(self, scores: FloatArray) -> FloatArray:
+        return scores + self.omega * self.lifts if self.omega.any() else scores
 
     def _scores(self, queries: FloatArray) -> FloatArray:
         scores: FloatArray = tf.einsum("btd,nd->btn", queries, self.output).numpy()
@@ -91,9 +111,14 @@ class ScoreParts:
 
 
 def score_parts(
-    model: WarmstartModel, data: TrainingData, cuts: Cuts, rows: ItemRows | None = None
+    model: WarmstartModel,
+    data: TrainingData,
+    cuts: Cuts,
+    rows: ItemRows | None = None,
+    recent: Recent | None = None,
 ) -> ScoreParts:
-    """Of episodes, over the whole catalogue. rows: the model's, where they have been made already."""
+    """Of episodes, over the whole catalogue. rows: the model's, where they have been made already; recent:
+    what was chosen before each of them, without which trends count nothing."""
     config = model.config
     length = max(PROTOCOL_EVENTS_BEFORE, int(cuts.counts.max()))
     batch = episode_inputs(data, cuts, length)
@@ -105,13 +130,23 @@ def score_parts(
     encoded = model.encode_adapt(inputs, tf.ones(len(cuts)))
     queries = encoded.queries.numpy()
     stars, sigma = _stars(model, encoded.queries, batch["mask"])
-    place = slice(config.transition_offset, config.transition_offset + config.transition_width)
-    kappa = queries[..., place].sum(axis=-1, keepdims=True)
+    kappa = _factor(queries, config.transition_offset, config.transition_width)
+    omega, lifts = np.zeros_like(kappa), np.zeros((len(cuts), 1, 1), np.float32)
+    if recent is not None:
+        omega = _factor(queries, config.trend_offset, config.trend_width)
+        lifts = model.trends.lifts_all(recent.before(query_times(data, cuts)))[:, None]
     trail = encoded.trail.numpy()
     latest = min(trail.shape[1], length)
     items = np.where(batch["mask"] > 0, batch["items"], -1)[:, length - latest :]
     following = model.transitions.following_all(items, trail[:, trail.shape[1] - latest :])
-    return ScoreParts(config, queries, rows.output, kappa, following[:, None], sigma.numpy(), stars.numpy())
+    added = (kappa, following[:, None], omega, lifts)
+    return ScoreParts(config, queries, rows.output, *added, sigma.numpy(), stars.numpy())
+
+
+def _factor(queries: FloatArray, place: int, width: int) -> FloatArray:
+    """What a query has in a place that scoring fills in, which is 0 or 1 wide. [B, T, D] → [B, T, 1]."""
+    factor: FloatArray = queries[..., place : place + width].sum(axis=-1, keepdims=True)
+    return factor
 
 
 def _stars(model: WarmstartModel, queries: Tensor, mask: FloatArray) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
-"""Looks at validation people: NDCG for early stopping, the best γ of fast weights, κ of transitions, σ of
-stars and τ of the state at no shots."""
+"""Looks at validation people: NDCG for early stopping, the best γ of fast weights, κ of transitions, ω of
+trends, σ of stars and τ of the state at no shots."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from services.training.episodes import (
     query_sets,
 )
 from services.training.scores import ScoreParts, in_parts, score_parts
+from services.training.trends import Recent
 from services.training.windows import LIKED_LABEL, Cuts
 from shared.domain import FloatArray, IntArray
 from shared.modeling.config import CHOICES, LIKE_TASK
 from shared.modeling.encoder import COUNT_KNOTS
 from shared.modeling.model import WarmstartModel
 from shared.transitions import KAPPAS
+from shared.trends import OMEGAS
 
 PEOPLE_LOOKED_AT = 500
 # By what is chosen once, after training: with 500, κ came out twice as large as three times as many people of
@@ -86,6 +88,33 @@ def choose_kappa(
     return _at_knots(np.asarray(KAPPAS)[places], shots), float(np.mean(ndcg))
 
 
+def choose_omega(
+    model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int], recent: Recent
+) -> FloatArray | None:
+    """The best of `OMEGAS` by number of shots and task, with everything else as it is, see `crests`; 0 where
+    that is better by no more than twice its standard error (`is_sure`): on MovieLens-1M, where trends say
+    nothing, once was passed by chance at every third number of shots. shots: 0 the first, which is apart from
+    the others: of somebody unknown what is chosen now says most. recent: what was chosen when.
+
+    At the knots of the heads, [knots, T]; None where nobody has enough events.
+    """
+    tables = _tables(model, data, users, shots, OMEGAS, ScoreParts.by_omega, most=PEOPLE_ASKED, recent=recent)
+    if not len(tables):
+        return None
+    people = _asked(data, users)
+    places = np.concatenate([crests(part) for part in (tables[:1], tables[1:]) if len(part)])
+    for table, chosen in zip(tables, places, strict=True):
+        for task, place in enumerate(chosen.tolist()):
+            if not is_sure(table[task, place] - table[task, 0], people, errors=2.0):
+                chosen[task] = 0
+    values = np.asarray(OMEGAS)[places]
+    omega = np.zeros((len(COUNT_KNOTS), len(CHOICES)), np.float32)
+    omega[0] = values[0]
+    if len(values) > 1:
+        omega[1:] = _at_knots(values[1:], shots[1:])
+    return omega
+
+
 def choose_sigma(
     model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int]
 ) -> FloatArray | None:
@@ -105,7 +134,7 @@ def choose_tau(model: WarmstartModel, data: TrainingData, users: IntArray) -> Fl
     tables = _tables(model, data, users, (0,), TAU_FACTORS, ScoreParts.by_tau, most=PEOPLE_ASKED)
     if not len(tables):
         return None
-    people = len(_with_enough(data, users, moments_for(data, users))[:PEOPLE_ASKED])
+    people = _asked(data, users)
     start = TAU_FACTORS.index(1.0)
     (places,) = crests(tables, start)
     gains = [table[place] - table[start] for table, place in zip(tables[0], places, strict=True)]
@@ -116,12 +145,17 @@ def choose_tau(model: WarmstartModel, data: TrainingData, users: IntArray) -> Fl
     return np.array(factors, np.float32)
 
 
-def is_sure(gains: FloatArray, people: int) -> bool:
-    """Whether their mean is above its standard error, where episodes of one person say the same. [episodes],
-    nan = no say."""
+def _asked(data: TrainingData, users: IntArray) -> int:
+    """How many people speak for what is chosen once."""
+    return len(_with_enough(data, users, moments_for(data, users))[:PEOPLE_ASKED])
+
+
+def is_sure(gains: FloatArray, people: int, *, errors: float = 1.0) -> bool:
+    """Whether their mean is above so many of its standard errors, where episodes of one person say the same.
+    [episodes], nan = no say."""
     said = gains[~np.isnan(gains)]
     count = min(people, len(said))
-    return count > 1 and bool(said.mean() > said.std(ddof=1) / np.sqrt(count))
+    return count > 1 and bool(said.mean() > errors * said.std(ddof=1) / np.sqrt(count))
 
 
 def _at_knots(values: NDArray[np.float64], shots: Sequence[int]) -> FloatArray:
@@ -194,11 +228,12 @@ def _tables(
     parts_by: Callable[[ScoreParts], tuple[FloatArray, FloatArray]],
     *,
     most: int = PEOPLE_LOOKED_AT,
+    recent: Recent | None = None,
 ) -> FloatArray:
     """NDCG@10 of scores + factor · more by number of shots, task and factor, over people and moments: [shots,
     T, factors, B], nan where nothing is wanted or a moment has no room for the shots. Numbers of shots that
     no moment has room for are left out, and so are all where nobody has enough events. most: so many of the
-    people are asked."""
+    people are asked; recent: as `score_parts` wants it."""
     moments = moments_for(data, users)
     users = _with_enough(data, users, moments)[:most]
     rows = model.item_rows()
@@ -209,7 +244,7 @@ def _tables(
             cuts = protocol_episodes(data, users, min(k, before), (before,), moments.query)
             if k <= before and len(cuts):
                 for few in in_parts(cuts, num_items=data.num_items, num_tasks=len(model.config.tasks)):
-                    scores, more = parts_by(score_parts(model, data, few, rows))
+                    scores, more = parts_by(score_parts(model, data, few, rows, recent))
                     parts.append(_by_factor(data, few, scores, more, factors, moments.query))
             else:
                 parts.append(np.full((len(CHOICES), len(factors), len(cuts)), np.nan, np.float32))

@@ -21,6 +21,7 @@ from services.training.cost import Cost, together
 from services.training.data import TrainingData
 from services.training.jobs import BODY_FILE, NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
+from shared.trends import HALF_LIFE_S
 
 DRAFT_FILE = "draft.json"
 _REPORT_EVERY_STEPS = 5
@@ -110,6 +111,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     """One body, pre-trained and meta-trained, then each arm's adapter on top of it; what an interrupted run
     has finished is not done again."""
     from services.training.adapt import fit_adapter
+    from services.training.follow import follow_trends
     from services.training.loop import TrainState
     from services.training.metatrain import meta_train
     from services.training.presets import preset
@@ -171,6 +173,7 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         fitted |= fit_ratings(model, data, seed=job.seed)
         share_stars(model, data, chosen.adapt.validation_shots)
+        follow_trends(model, data, (0, *chosen.adapt.validation_shots), seed=job.seed)
         if reporter.writes:
             figures = together({**stages, "adapt": _figures(hooks, fitted, cost)})
             export(job, arm, model, data, figures)
@@ -212,6 +215,7 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
         "tasks": [asdict(task) for task in task_infos(calibrate(model, data), model.offsets())],
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
+        "trends": {"prior": model.trends.prior, "half_life_s": HALF_LIFE_S},
         "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},
         "data": {
             "events": data.num_events,

@@ -1,0 +1,74 @@
+"""What was chosen of late at any moment of the data, and how much the long run counts beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.training.data import TrainingData
+from services.training.windows import generator
+from shared.domain import FloatArray, IntArray, TimeArray
+from shared.holdout import Role
+from shared.trends import HALF_LIFE_S, Trends
+
+_STAGE = 5
+# What the prior is chosen from, in events.
+PRIORS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0)
+# Beyond so many half-lives an event is left out: a thousandth of one.
+_REACH = 10
+_EVENTS_ASKED = 4000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recent:
+    """Training people's positive events, oldest first: time_ms [E] int64, items [E] int32, weights [E]
+    float32, their labels. num_items: N."""
+
+    time_ms: TimeArray
+    items: IntArray
+    weights: FloatArray
+    num_items: int
+
+    @classmethod
+    def of(cls, data: TrainingData) -> Recent:
+        among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
+        labels = data.labels
+        places = np.flatnonzero(among & (labels > 0))
+        places = places[np.argsort(data.time_ms[places], kind="stable")]
+        return cls(data.time_ms[places], data.items[places], labels[places], data.num_items)
+
+    @property
+    def counts(self) -> FloatArray:
+        """[N] float32: weight on each item over the whole time."""
+        return np.bincount(self.items, self.weights, minlength=self.num_items).astype(np.float32)
+
+    def before(self, moments_ms: TimeArray, half_life_s: float = HALF_LIFE_S) -> FloatArray:
+        """Weight on each item of the events before each moment, w·2^(−age / half-life), as the feature
+        service counts what is trending. [B] int64 → [B, N] float32."""
+        half_life_ms = 1000.0 * half_life_s
+        first = np.searchsorted(self.time_ms, moments_ms - int(_REACH * half_life_ms))
+        last = np.searchsorted(self.time_ms, moments_ms)
+        result = np.zeros((len(moments_ms), self.num_items), np.float32)
+        for place, (now, start, end) in enumerate(zip(moments_ms, first, last, strict=True)):
+            part = slice(start, end)
+            counted = self.weights[part] * np.exp2((self.time_ms[part] - now) / half_life_ms)
+            result[place] = np.bincount(self.items[part], counted, minlength=self.num_items)
+        return result
+
+
+def find_trends(recent: Recent, *, seed: int) -> Trends:
+    """The long run, and the prior of `PRIORS` that makes training people's own events likeliest, each
+    from what was before it (type II maximum likelihood). No prior where there is no event."""
+    counts = recent.counts
+    size = len(recent.items)
+    if not size:
+        return Trends.none(recent.num_items)
+    asked = generator(seed, _STAGE, 0).choice(size, min(size, _EVENTS_ASKED), replace=False)
+    own, total = np.zeros(len(asked)), np.zeros(len(asked))
+    for place, event in enumerate(asked.tolist()):
+        (weights,) = recent.before(recent.time_ms[event : event + 1])
+        own[place], total[place] = weights[recent.items[event]], weights.sum()
+    shares = Trends(counts).shares[recent.items[asked]]
+    likely = [np.mean(np.log((own + prior * shares) / (total + prior))) for prior in PRIORS]
+    return Trends(counts, PRIORS[int(np.argmax(likely))])
