@@ -14,6 +14,7 @@ from warmstart.features.v1 import feature_service_pb2_grpc as rpc
 from shared.domain import FloatArray
 from shared.errors import StaleCursor
 from shared.rpc.codec import encode_tensor
+from shared.trends import HALF_LIFE_S
 
 SERVICE = "warmstart.features.v1.FeatureService"
 
@@ -24,6 +25,8 @@ class ItemStream(rpc.FeatureServiceServicer):
     def __init__(self, items: Mapping[str, FloatArray] | None = None) -> None:
         self.items = dict(items or {})
         self.log: list[pb.ItemChange] = []
+        self.trending: dict[str, float] = {}  # item → decayed events, the most first
+        self.half_life_s = float(HALF_LIFE_S)
         self.oldest = 0  # the first change that the log still holds
         self.watchers = 0
         self._changed = asyncio.Condition()
@@ -46,6 +49,16 @@ class ItemStream(rpc.FeatureServiceServicer):
                 self.log += [pb.ItemChange(deleted_item_id="nothing")]
                 self.oldest = len(self.log)
             self._changed.notify_all()
+
+    async def ListTrendingItems(self, request: Any, context: Any) -> pb.ListTrendingItemsResponse:
+        first = next(iter(self.trending.values()), 0.0)
+        item = pb.ListTrendingItemsResponse.TrendingItem
+        listed = list(self.trending.items())[: request.limit]
+        return pb.ListTrendingItemsResponse(
+            items=[item(item_id=item_id, weight=weight / first) for item_id, weight in listed],
+            first_weight=first,
+            half_life_s=self.half_life_s,
+        )
 
     async def WatchItems(self, request: Any, context: Any) -> AsyncIterator[pb.WatchItemsResponse]:
         at = int(request.cursor) if request.cursor else len(self.log)

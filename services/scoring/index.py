@@ -24,26 +24,29 @@ class Hits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Following:
-    """What some items' scores are higher by: slots [n] int64, ascending, each once; values [n] float32."""
+class Gains:
+    """What scores are higher by: all of them by of_all, and some items' by values more. slots [n] int64,
+    ascending, each once; values [n] float32."""
 
     slots: Slots
     values: FloatArray
+    of_all: float = 0.0
 
     @classmethod
-    def nothing(cls) -> Following:
+    def nothing(cls) -> Gains:
         return cls(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
-    def times(self, factor: float) -> Following:
-        return Following(self.slots, self.values * np.float32(factor))
+    def times(self, factor: float) -> Gains:
+        return Gains(self.slots, self.values * np.float32(factor), self.of_all * factor)
 
     def at(self, slots: Slots) -> FloatArray:
-        """Values of these slots, 0 where there is none. [m] → [m]."""
+        """What the scores of these slots gain. [m] → [m]."""
+        of_all = np.float32(self.of_all)
         if not len(self.slots):
-            return np.zeros(len(slots), np.float32)
+            return np.full(len(slots), of_all)
         places = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
         found: FloatArray = np.where(self.slots[places] == slots, self.values[places], np.float32(0.0))
-        return found
+        return found + of_all
 
 
 class ItemIndex(Protocol):
@@ -54,12 +57,12 @@ class ItemIndex(Protocol):
         queries: FloatArray,
         limits: Sequence[int],
         excluded: Slots,
-        added: Sequence[Following] | None = None,
+        added: Sequence[Sequence[Gains]] = (),
     ) -> list[Hits]:
         """For each query (a row of [Q, width]) the best `limits[q]` items that are not `excluded`.
 
-        added: one a query, what some items' products are higher by. Ties are broken by item id. Items with a
-        non-finite score are left out.
+        added: for each query what products are higher by; none for any where empty. Ties are broken by item
+        id. Items with a non-finite score are left out.
         """
         ...
 
@@ -80,14 +83,16 @@ class ExactIndex:
         queries: FloatArray,
         limits: Sequence[int],
         excluded: Slots,
-        added: Sequence[Following] | None = None,
+        added: Sequence[Sequence[Gains]] = (),
     ) -> list[Hits]:
         """See `ItemIndex`. Costs Q × slots × width multiplications, bound by memory."""
         # A product a query: for the one or two of a request a product of matrices costs 6 ms instead of 1
         # where the BLAS starts threads for it.
         scores = np.stack([self.rows @ query for query in queries])
-        for row, more in zip(scores, added or (), strict=False):
-            row[more.slots] += more.values
+        for row, gains in zip(scores, added, strict=False):
+            for more in gains:
+                row[more.slots] += more.values
+                row += np.float32(more.of_all)
         allowed = self.alive.copy()
         allowed[excluded] = False
         # −inf marks what must not be found; NaN and +inf would sort first, so they go the same way.

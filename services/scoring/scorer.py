@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
 from services.scoring.columns import ScoringColumns
-from services.scoring.index import ExactIndex, Following, Hits, ItemIndex, Slots
+from services.scoring.index import ExactIndex, Gains, Hits, ItemIndex, Slots
+from services.scoring.trending import LiveGains, Trending
 from shared.artifacts import Artifact
 from shared.domain import FloatArray, HeldModel, ModelRef, TaskInfo, Trail
 from shared.errors import WarmstartError
@@ -32,11 +33,31 @@ def exact_index(view: ItemView, column: str) -> ItemIndex:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Added:
+    """Gains, and the dimension of a query that says how much each counts."""
+
+    parts: tuple[tuple[int, Gains], ...]
+
+    def to(self, query: FloatArray) -> list[Gains]:
+        """What one query's products are higher by."""
+        return [gains.times(float(query[place])) for place, gains in self.parts if query[place]]
+
+    def at(self, slots: Slots, queries: FloatArray) -> FloatArray:
+        """[n], [T, D] → [n, T]: what the scores of these slots are higher by."""
+        found = np.zeros((len(slots), len(queries)), np.float32)
+        for place, gains in self.parts:
+            if queries[:, place].any():
+                found += gains.at(slots)[:, None] * queries[:, place]
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoringVersion:
     """A version that is loaded and warm.
 
     taste: width of an output row without its biases. index_of: how its rows are searched. transitions: what
     follows what, by the artifact's rows; transition: their dimension in a query, None where there are none.
+    gains: by what is trending; trend: their dimension in a query. Both None where trends do not count.
     """
 
     ref: ModelRef
@@ -46,11 +67,18 @@ class ScoringVersion:
     items: LiveItems
     transitions: Transitions
     transition: int | None = None
+    gains: LiveGains | None = None
+    trend: int | None = None
     index_of: IndexOf = exact_index
 
     @classmethod
-    def load(cls, artifact: Artifact, *, intra_op_threads: int = 1) -> ScoringVersion:
-        """Loads and warms; takes seconds. Raises ArtifactError where it does not work."""
+    def load(
+        cls, artifact: Artifact, *, trending: Mapping[str, Trending] | None = None, intra_op_threads: int = 1
+    ) -> ScoringVersion:
+        """Loads and warms; takes seconds. Raises ArtifactError where it does not work.
+
+        trending: of a `TrendFollower`; without it trends do not count.
+        """
         model = ServedModel.load(artifact, intra_op_threads=intra_op_threads)
         model.warm_item_rows(artifact)
         dims = artifact.manifest.dims
@@ -58,15 +86,28 @@ class ScoringVersion:
         items = LiveItems(artifact, model, columns, Neighbours.of(artifact))
         place = dims.transition if dims.successors else None
         tasks, transitions = artifact.manifest.tasks, artifact.transitions
-        return cls(artifact.ref, tasks, dims.output, dims.taste, items, transitions, place)
+        gains, trend, trained = None, None, artifact.manifest.trends
+        if trending is not None and trained.prior > 0:
+            gains = LiveGains(artifact.trends, trained.half_life_s, items, trending, artifact.ref.domain)
+            trend = dims.trend
+        return cls(artifact.ref, tasks, dims.output, dims.taste, items, transitions, place, gains, trend)
 
     def describe(self) -> HeldModel:
         return HeldModel(self.ref, self.tasks, len(self.items.view))
 
-    def following(self, view: ItemView, trail: Trail | None) -> Following:
+    def added(self, view: ItemView, trail: Trail | None) -> Added:
+        """What scores gain beside the products of rows and queries."""
+        parts = []
+        if self.transition is not None:
+            parts.append((self.transition, self.following(view, trail)))
+        if self.gains is not None and self.trend is not None:
+            parts.append((self.trend, self.gains.of(view)))
+        return Added(tuple(parts))
+
+    def following(self, view: ItemView, trail: Trail | None) -> Gains:
         """What follows a person's events, of the items there are; of new ones, as of what they are like."""
-        if trail is None or self.transition is None:
-            return Following.nothing()
+        if trail is None:
+            return Gains.nothing()
         rows, values = self.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
         slots = view.trained[rows]
         held = slots >= 0
@@ -76,11 +117,7 @@ class ScoringVersion:
             slots = np.concatenate([slots, view.new[into_new > 0]])
             found = np.concatenate([found, into_new[into_new > 0]])
         order = np.argsort(slots)
-        return Following(slots[order], found[order])
-
-    def share(self, query: FloatArray) -> float:
-        """How much a query goes by what follows."""
-        return 0.0 if self.transition is None else float(query[self.transition])
+        return Gains(slots[order], found[order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,23 +150,23 @@ class RetrieveJob:
     def run(self) -> Retrieved:
         """See `Retrieved`; raises what `ScoreJob.run` raises."""
         view = self.version.items.view
-        following = self.version.following(view, self.trail)
-        hits = self._search(view, following)
+        added = self.version.added(view, self.trail)
+        hits = self._search(view, added)
         if self.score_also is None:
             return Retrieved(hits)
         retrieved = chain.from_iterable(one.item_ids for one in hits)
         item_ids = tuple(dict.fromkeys(chain(retrieved, self.score_also.item_ids)))
-        return Retrieved(hits, self.score_also.scores(view, following, item_ids))
+        return Retrieved(hits, self.score_also.scores(view, added, item_ids))
 
-    def _search(self, view: ItemView, following: Following) -> list[Hits]:
+    def _search(self, view: ItemView, added: Added) -> list[Hits]:
         slots = view.slots_of(self.excluded)
         excluded = slots[slots >= 0]
         hits: dict[int, Hits] = {}
         for column, places, queries in self._by_column(view):
             index = self.version.index_of(view, column)
             limits = [self.queries[p].limit for p in places]
-            added = [following.times(self.version.share(q)) for q in queries] if column == "output" else None
-            hits.update(zip(places, index.search(queries, limits, excluded, added), strict=True))
+            gains = [added.to(query) for query in queries] if column == "output" else ()
+            hits.update(zip(places, index.search(queries, limits, excluded, gains), strict=True))
         nothing = Hits((), np.zeros(0, np.float32))
         return [hits.get(place, nothing) for place in range(len(self.queries))]
 
@@ -182,16 +219,14 @@ class ScoreJob:
     def run(self) -> Scores:
         """Items without rows are in `missing`; raises WarmstartError where a score is not finite."""
         view = self.version.items.view
-        return self.scores(view, self.version.following(view, self.trail), self.item_ids)
+        return self.scores(view, self.version.added(view, self.trail), self.item_ids)
 
-    def scores(self, view: ItemView, following: Following, item_ids: tuple[str, ...]) -> Scores:
-        """The same of any items. following: of the view's slots."""
+    def scores(self, view: ItemView, added: Added, item_ids: tuple[str, ...]) -> Scores:
+        """The same of any items. added: of the view's slots."""
         slots = view.slots_of(item_ids)
         known = slots >= 0
         found = slots[known]
-        scores = view.columns["output"][found] @ self.queries.T
-        shares = np.array([self.version.share(query) for query in self.queries], np.float32)
-        scores = scores + following.at(found)[:, None] * shares
+        scores = view.columns["output"][found] @ self.queries.T + added.at(found, self.queries)
         tasks = self.tasks
         if self.similar_to is not None:
             scores = np.column_stack([scores, self._likeness(view, found, self.similar_to)])

@@ -14,6 +14,12 @@ class ScoringSettings(ModelServerSettings):
     model_config = settings_config("SCORING")
 
     port: int = Field(20054, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    trends_interval_s: float = Field(
+        5.0, gt=0, le=3600, description="Seconds between two looks at what is trending."
+    )
+    trending_items: int = Field(
+        2000, ge=0, le=10_000, description="Trending items that scores count; 0 counts none."
+    )
     max_message_bytes: int = Field(
         16 << 20,
         ge=1 << 16,

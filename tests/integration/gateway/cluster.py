@@ -86,7 +86,7 @@ class Cluster:
         return build_adaptation(settings), settings
 
     def _scoring(self) -> tuple[Any, Any]:
-        settings = ScoringSettings(**self._common("scoring"), **self._models())
+        settings = ScoringSettings(**self._common("scoring"), **self._models(), trends_interval_s=0.2)
         return build_scoring(settings), settings
 
     def _gateway(self) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from shared.rpc.channels import call, connect
 from shared.rpc.codec import decode_floats, encode_tensor, encode_trail
 from shared.rpc.server import running
 from shared.transitions import CHANCE, Transitions
+from shared.trends import Trends
 from shared.vectors import unit_rows
 from tests.artifacts import content_of, item_ids
 from tests.item_stream import ItemStream
@@ -60,9 +62,9 @@ class Client:
 
 
 @asynccontextmanager
-async def served(registry: Registry, features: str = "") -> AsyncIterator[Client]:
+async def served(registry: Registry, features: str = "", **more: Any) -> AsyncIterator[Client]:
     settings = ScoringSettings(
-        registry=str(registry.root), features_target=features, port=0, registry_interval_s=0.02
+        registry=str(registry.root), features_target=features, port=0, registry_interval_s=0.02, **more
     )
     async with running(build(settings), settings) as target, connect(target) as channel:
         yield Client(channel)
@@ -201,6 +203,79 @@ async def test_into_a_new_item_follows_what_does_into_its_like(models: Models, r
         scored = await client.score([*ids, "newer"], queries=[task], trail=encode_trail(trail))
         values = decode_floats(scored.scores, field="scores", shape=(41, 1))
         np.testing.assert_allclose(values[:, 0], wanted, atol=1e-5)
+
+
+def counted(model: Any) -> None:
+    """Every item was chosen three times."""
+    model.trends = Trends(np.full(model.num_items, 3.0, np.float32), prior=20.0)
+
+
+async def test_what_is_trending_scores_higher_and_goes_on_doing_so_without_features(
+    models: Models, registry: Registry
+) -> None:
+    ref = models.ref("counted", prepare=counted)
+    models.copy_to(registry, ref)
+    registry.promote("default", ref.version)
+    artifact = registry.open(ref)
+    ids, place = item_ids(40), artifact.manifest.dims.trend
+    query = some_query(artifact)
+    query[place] = 0.0
+    asking = query.copy()
+    asking[place] = 0.5
+    tasks = [
+        model_pb2.TaskQuery(task=task, vector=encode_tensor(vector))
+        for task, vector in {"next": asking, "like": query}.items()
+    ]
+    stream = ItemStream({i: content_of(i) for i in [*ids, "newer"]})
+    stream.trending = {"item-0007": 6.0, "newer": 3.0, "nobody's": 1.0}
+    rows = np.array([7, -1, -1], np.int32)
+    more, of_all = artifact.trends.lifts(rows, np.array([6.0, 3.0, 1.0], np.float32))
+    asked = [*ids, "newer"]
+
+    async def gained(client: Client) -> FloatArray:
+        scored = await client.score(asked, queries=tasks)
+        found = decode_floats(scored.scores, field="scores", shape=(41, 2))
+        return found[:, 0] - found[:, 1]
+
+    wanted = np.full(41, 0.5 * of_all)
+    wanted[[7, 40]] += 0.5 * more[:2]
+    async with contextlib.AsyncExitStack() as stack:
+        features = await stack.enter_async_context(running(stream, ScoringSettings(port=0)))
+        async with served(registry, features, trends_interval_s=0.02) as client:
+            await until(lambda: _held_ids(client, "newer", "older"))
+
+            async def counts() -> bool:
+                return bool(np.allclose(await gained(client), wanted, atol=1e-5))
+
+            await until(counts)
+            plain, hits = await client.retrieve(vector_query(query, 41), vector_query(asking, 41))
+            before, now = dict(plain), dict(hits)
+            found = np.array([now[i] - before[i] for i in asked])
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+            await stack.aclose()
+            assert await counts()
+            assert dict((await client.retrieve(vector_query(asking, 41)))[0]) == pytest.approx(now)
+
+
+async def test_without_trending_items_or_trends_in_the_model_nothing_is_gained(
+    models: Models, registry: Registry, artifact: Artifact
+) -> None:
+    """A model without a prior, and one with it whose server is told to count no item."""
+    stream = ItemStream({i: content_of(i) for i in item_ids(40)})
+    stream.trending = {"item-0007": 6.0}
+    query = some_query(artifact)
+    query[artifact.manifest.dims.trend] = 0.5
+    task = model_pb2.TaskQuery(task="next", vector=encode_tensor(query))
+    ref = models.ref("counted", prepare=counted)
+    models.copy_to(registry, ref)
+    async with running(stream, ScoringSettings(port=0)) as features:
+        for version, items in ((artifact.ref, 100), (ref, 0)):
+            registry.promote("default", version.version)
+            rows = registry.open(version).rows.output
+            async with served(registry, features, trending_items=items, trends_interval_s=0.02) as client:
+                scored = await client.score(item_ids(40), queries=[task])
+                found = decode_floats(scored.scores, field="scores", shape=(40, 1))
+                np.testing.assert_allclose(found[:, 0], rows @ query, atol=1e-5)
 
 
 async def test_scores_and_sketches_of_given_items(artifact: Artifact, registry: Registry) -> None:
@@ -342,7 +417,7 @@ async def test_without_a_model_calls_are_unavailable(registry: Registry) -> None
             await client.score(["item-0000"], similar_to=pb.ItemsQuery(item_ids=["item-0000"]))
 
 
-GOOD = np.ones(32, np.float32)
+GOOD = np.ones(33, np.float32)
 
 
 BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...] = (
@@ -380,7 +455,7 @@ BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...]
     (
         pb.RetrieveItemsRequest(queries=[items_query("a"), vector_query(GOOD[:5], 3)]),
         InvalidInput,
-        r"queries\[1\]\.vector must have the version's output_dim, 32, entries, got 5",
+        r"queries\[1\]\.vector must have the version's output_dim, 33, entries, got 5",
     ),
     (
         pb.RetrieveItemsRequest(queries=[vector_query(GOOD * np.float32("nan"), 3)]),
@@ -426,7 +501,7 @@ async def test_bad_scoring_is_refused_by_its_field(artifact: Artifact, registry:
             (["a"], {}, InvalidInput, "queries must hold at least 1"),
             (["a", ""], {"queries": [good]}, InvalidInput, r"item_ids\[1\] must be 1\.\.256 bytes"),
             (["a"] * 5001, {"queries": [good]}, TooLarge, "item_ids must hold at most 5000, got 5001"),
-            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 32, entries"),
+            (["a"], {"queries": [narrow]}, InvalidInput, r"queries\[0\]\.vector must have .* 33, entries"),
             (
                 ["a"],
                 {"queries": [named_similar], "similar_to": pb.ItemsQuery(item_ids=["a"])},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from services.scoring.index import ExactIndex, Following, Hits
+from services.scoring.index import ExactIndex, Gains, Hits
 from shared.domain import FloatArray
 
 
@@ -37,19 +37,31 @@ def slots(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def test_what_is_added_counts_for_its_own_query_alone() -> None:
     """Of (1, 0): a and c score 1, b 0, d −1. b gets 2 more, d 1.5: b 2, then a and c 1 each, d 0.5."""
     queries = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
-    more = Following(slots(1, 3), np.array([2.0, 1.5], np.float32))
-    plain, other = HAND.search(queries, [4, 4], slots(), [Following.nothing(), more])
+    more = Gains(slots(1, 3), np.array([2.0, 1.5], np.float32))
+    plain, other = HAND.search(queries, [4, 4], slots(), [[], [more]])
     assert pairs([plain]) == [[("a", 1.0), ("c", 1.0), ("b", 0.0), ("d", -1.0)]]
     assert pairs([other]) == [[("b", 2.0), ("a", 1.0), ("c", 1.0), ("d", 0.5)]]
-    (without,) = HAND.search(queries[:1], [4], slots(1), [more])
+    (without,) = HAND.search(queries[:1], [4], slots(1), [[more]])
     assert without.item_ids == ("a", "c", "d")
 
 
 def test_values_are_found_by_their_slots() -> None:
-    more = Following(slots(2, 5), np.array([2.0, 5.0], np.float32))
+    more = Gains(slots(2, 5), np.array([2.0, 5.0], np.float32))
     np.testing.assert_array_equal(more.at(slots(5, 0, 2, 9)), [5.0, 0.0, 2.0, 0.0])
     np.testing.assert_array_equal(more.times(0.5).at(slots(5)), [2.5])
-    np.testing.assert_array_equal(Following.nothing().at(slots(0, 1)), [0.0, 0.0])
+    np.testing.assert_array_equal(Gains.nothing().at(slots(0, 1)), [0.0, 0.0])
+
+
+def test_what_all_gain_is_added_to_what_some_do() -> None:
+    """All lose 1 but b, which gains 2 − 1; half of that is asked for, and twice the same counts twice."""
+    gains = Gains(slots(1), np.array([2.0], np.float32), -1.0)
+    np.testing.assert_array_equal(gains.at(slots(0, 1)), [-1.0, 1.0])
+    np.testing.assert_array_equal(gains.times(0.5).at(slots(0, 1)), [-0.5, 0.5])
+    np.testing.assert_array_equal(Gains(slots(), np.zeros(0, np.float32), -1.0).at(slots(0)), [-1.0])
+    queries = np.array([[1.0, 0.0]], np.float32)
+    half = gains.times(0.5)
+    found = HAND.search(queries, [4], slots(), [[half, half]])
+    assert pairs(found) == [[("b", 1.0), ("a", 0.0), ("c", 0.0), ("d", -2.0)]]
 
 
 HAND = ExactIndex(

@@ -1,0 +1,33 @@
+"""What is trending, over gRPC."""
+
+from __future__ import annotations
+
+import numpy as np
+from warmstart.features.v1 import feature_service_pb2 as pb
+from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
+
+from services.scoring.trending import Trending
+from shared.errors import WarmstartError
+from shared.rpc.channels import call, connect
+
+_TIMEOUT_S = 2.0
+
+
+class FeatureTrending:
+    """`ListTrendingItems` of the feature service behind `target`; satisfies `TrendingFeed`."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = connect(target)
+        self._list = FeatureServiceStub(self._channel).ListTrendingItems
+
+    async def trending(self, domain: str, limit: int) -> Trending:
+        request = pb.ListTrendingItemsRequest(domain=domain, limit=limit)
+        answer = await call(self._list, request, timeout_s=_TIMEOUT_S)
+        weights = np.array([item.weight for item in answer.items], np.float64) * answer.first_weight
+        if not (np.isfinite(weights).all() and (weights >= 0.0).all()):
+            raise WarmstartError(f"trending weights of {domain!r} must be finite and at least 0")
+        ids = tuple(item.item_id for item in answer.items)
+        return Trending(ids, weights.astype(np.float32), answer.half_life_s)
+
+    async def close(self) -> None:
+        await self._channel.close()
