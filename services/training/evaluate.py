@@ -14,7 +14,15 @@ import numpy as np
 from services.training.cluster import ClusterSettings
 from services.training.cost import PEAK_MEMORY_MB
 from services.training.data import HeldOutItems, TrainingData
-from services.training.evaluation.few_shot import BLIND, FAST_WEIGHTS, OFF, ON, RE_ENCODING, FewShot
+from services.training.evaluation.few_shot import (
+    BLIND,
+    FAST_WEIGHTS,
+    OFF,
+    ON,
+    RE_ENCODING,
+    TIMELESS,
+    FewShot,
+)
 from services.training.evaluation.spread import Call, over_ray
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
@@ -274,9 +282,12 @@ def few_shot_reports(
         ON: [ranker(run, job, plan.on, data) for job in plan.seeds],
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
-    alone = {} if settings.adapts_body else {FAST_WEIGHTS: [replace(m, follows=False) for m in models[ON]]}
+    parts: dict[str, list[Any]] = {}
+    if not settings.adapts_body:
+        parts[FAST_WEIGHTS] = [replace(model, follows=False) for model in models[ON]]
+        parts[TIMELESS] = [replace(model, trends=False) for model in models[ON]]
     tables = few_shot_by_task(
-        data, questions, {**models, **alone}, tasks=tasks, spread=over_ray, progress=telling(lines)
+        data, questions, {**models, **parts}, tasks=tasks, spread=over_ray, progress=telling(lines)
     )
     names = {settings.task: "few_shot_as_ranked", NEXT_TASK: "few_shot"}
     found: dict[str, Any] = {names[task]: few_shot_dict(table, task) for task, table in tables.items()}
@@ -303,8 +314,12 @@ def adaptation_table(
 
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
-    arms = ((OFF, plan.off), (ON, plan.on), (FINE_TUNED, plan.fine_tuned))
-    models = {name: [ranker(run, job, arm, data) for job in plan.seeds] for name, arm in arms}
+    # Trends say nothing of a person: a body that is fine-tuned has none, and the others go without.
+    models: dict[str, list[Any]] = {
+        name: [replace(sealed(run, job, arm), trends=False) for job in plan.seeds]
+        for name, arm in ((OFF, plan.off), (ON, plan.on))
+    }
+    models[FINE_TUNED] = [ranker(run, job, plan.fine_tuned, data) for job in plan.seeds]
     return few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
 
 

@@ -1,5 +1,5 @@
-"""What models must beat: popularity, item-kNN and ALS (of `implicit`) and PureSVD (of scikit-learn), tuned
-on validation data, and sequential rules."""
+"""What models must beat: popularity, over all time and of late, item-kNN and ALS (of `implicit`) and
+PureSVD (of scikit-learn), tuned on validation data, and sequential rules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from services.training.data import TrainingData, offsets_of
 from services.training.evaluation.metrics import in_parts, ndcg_at, top_items
 from services.training.evaluation.protocol import Questions, ask, support_items
 from services.training.transitions import transitions
+from services.training.trends import Recent
 from shared.domain import FloatArray, IntArray
 from shared.holdout import Role
 from shared.transitions import FADING
@@ -26,6 +27,8 @@ Similar = Callable[[Sequence[IntArray]], FloatArray]
 # How much the whole catalogue follows each person's latest events: histories → [B, N] float32.
 Following = Callable[[Sequence[IntArray]], FloatArray]
 
+# Days after which an event counts half for what is popular of late.
+_HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
 _WEIGHTINGS = ("cosine", "tf-idf", "bm25")
 _NEIGHBOURS = (20, 50, 100, 200, 400)
 _FACTORS = (64, 128)
@@ -49,6 +52,26 @@ def popularity(data: TrainingData) -> Recommend:
         return np.concatenate(parts) if parts else np.zeros((0, length), np.int32)
 
     return recommend
+
+
+def popular_of_late(data: TrainingData, questions: Questions, half_life_days: float) -> IntArray:
+    """The ten items that training people's events before each question speak for most, an event counting half
+    after so long. [B, 10]."""
+    recent = Recent.of(data)
+    parts = []
+    for part in in_parts(list(range(len(questions))), data.num_items):
+        scores = recent.before(questions.moments[part], half_life_days * 86_400.0)
+        parts.append(top_items(scores, [questions.masked[place] for place in part], 10))
+    return np.concatenate(parts) if parts else np.zeros((0, 10), np.int32)
+
+
+def best_half_life(data: TrainingData, judges: Questions) -> float:
+    """In days: that with the best NDCG@10 on the judges, the first of equals."""
+
+    def score(days: float) -> float:
+        return float(ndcg_at(popular_of_late(data, judges, days), judges.relevant, 10).sum())
+
+    return max(_HALF_LIVES, key=score)
 
 
 def _together(

@@ -22,6 +22,7 @@ from services.training.evaluation.metrics import (
 )
 from services.training.evaluation.protocol import Past, Questions, context_of
 from services.training.evaluation.served import ServedArtifact
+from services.training.trends import Recent
 from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, IntArray
 from shared.vectors import unit_rows
@@ -84,13 +85,13 @@ def evaluate_feedback(
     pasts = [Past.of(data, end - shots, end) for end in ends]
     moments = np.array([p.time_ms[-1] for p in pasts], np.int64)
     social = social_profiles(data, questions.users, moments)
-    rows = served.rows(data.item_ids)
+    rows, recent = served.rows(data.item_ids), Recent.of(data)
     near = unit_rows(np.nan_to_num(rows.output[:, : served.artifact.manifest.dims.taste]))
 
     def scored(histories: list[Past]) -> FloatArray:
         people = zip(questions.users, histories, social, moments, strict=True)
         contexts = [context_of(data, int(u), p, s, int(m)) for u, p, s, m in people]
-        return served.scores(contexts, rows, task=task)
+        return served.scores(contexts, rows, task=task, recent=recent)
 
     before = scored(pasts)
     targets = _targets(data, before, [p.items for p in pasts])

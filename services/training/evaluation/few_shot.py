@@ -22,11 +22,14 @@ from services.training.evaluation.metrics import (
 )
 from services.training.evaluation.protocol import Questions, contexts, support_items
 from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
+from services.training.trends import Recent
 from shared.domain import FloatArray, IntArray, UserContext
 
 POPULARITY, KNN, OFF, ON = "popularity", "item-kNN", "adaptation off", "adaptation on"
 # The table of transitions by itself; and adaptation without it.
 RULES, FAST_WEIGHTS = "sequential rules", "fast weights alone"
+# What is chosen now by itself; and adaptation without it.
+LATE, TIMELESS = "popular of late", "on, without trends"
 # The new history read by a model that was pre-trained only, as sequence models are used; and a mix with
 # item-kNN: what meta-learning must beat.
 RE_ENCODING, MIXED = "re-encoding", "re-encoding + 0.3 kNN"
@@ -46,8 +49,11 @@ class Ranker(Protocol):
         """What `scores` wants to have of the items."""
         ...
 
-    def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
-        """What lists of each person are ranked by. [B, N] float32."""
+    def scores(
+        self, contexts: Sequence[UserContext], rows: Any, *, task: str, recent: Recent | None = None
+    ) -> FloatArray:
+        """What lists of each person are ranked by. [B, N] float32. recent: what was chosen when, of the very
+        items that the rows are of."""
         ...
 
 
@@ -131,11 +137,11 @@ def few_shot_by_task(
     """
     wanted = [(task, name, ranker) for task in tasks for name, seeds in models.items() for ranker in seeds]
     mixed = [(task, ranker) for task in tasks for ranker in models.get(RE_ENCODING, ())]
-    baseline_calls = [Call(_item_knn), Call(_popularity), Call(_sequential_rules)]
+    baseline_calls = [Call(_item_knn), Call(_popularity), Call(_popular_of_late), Call(_sequential_rules)]
     calls = [*baseline_calls, *(Call(_by_model, (ranker, task)) for task, _, ranker in wanted)]
     total = len(calls) + len(mixed)
 
-    (knn, tuned), popular, ruled, *ranked = spread(
+    (knn, tuned), popular, late, ruled, *ranked = spread(
         (data, questions), calls, lambda done, _: progress(done, total)
     )
     # these want to know what item-kNN was tuned to
@@ -145,7 +151,7 @@ def few_shot_by_task(
     most_seeds = max((len(s) for s in models.values()), default=0)
     tables = {}
     for task in tasks:
-        of_task: dict[str, list[Ranked]] = {POPULARITY: [popular], KNN: [knn], RULES: [ruled]}
+        of_task: dict[str, list[Ranked]] = {POPULARITY: [popular], LATE: [late], KNN: [knn], RULES: [ruled]}
         of_task |= {name: [] for name in models}
         for (of, name, _), lists in zip(wanted, ranked, strict=True):
             if of == task:
@@ -173,6 +179,13 @@ def _popularity(data: TrainingData, questions: Questions) -> Ranked:
     return {k: _by_baseline(data, questions, recommend, k) for k in questions.protocol.shots}
 
 
+def _popular_of_late(data: TrainingData, questions: Questions) -> Ranked:
+    """Its half-life tuned on validation people."""
+    days = baselines.best_half_life(data, baselines.validation_questions(data, questions))
+    found = baselines.popular_of_late(data, questions, days)
+    return dict.fromkeys(questions.protocol.shots, found)
+
+
 def _sequential_rules(data: TrainingData, questions: Questions) -> Ranked:
     recommend = baselines.sequential_rules(baselines.following_scores(data), data.num_items)
     return {k: _by_baseline(data, questions, recommend, k) for k in questions.protocol.shots if k > 0}
@@ -197,17 +210,18 @@ def _by_baseline(
 
 
 def _by_model(data: TrainingData, questions: Questions, ranker: Ranker, task: str) -> Ranked:
-    return {k: _ranked(data, questions, ranker, task, k) for k in questions.protocol.shots}
+    recent = Recent.of(data)
+    return {k: _ranked(data, questions, ranker, task, k, recent) for k in questions.protocol.shots}
 
 
 def _by_mix(
     data: TrainingData, questions: Questions, ranker: Ranker, task: str, tuned: Mapping[int, baselines.Knn]
 ) -> Ranked:
     """The model's scores and 0.3 of the tuned item-kNN's, each in units of its spread over the catalogue."""
-    ranked = {}
+    ranked, recent = {}, Recent.of(data)
     for shots, knn in tuned.items():
         similar = baselines.knn_scores(data, knn)
-        ranked[shots] = _ranked(data, questions, ranker, task, shots, similar)
+        ranked[shots] = _ranked(data, questions, ranker, task, shots, recent, similar)
     return ranked
 
 
@@ -225,6 +239,7 @@ def _ranked(
     ranker: Ranker,
     task: str,
     shots: int,
+    recent: Recent,
     similar: baselines.Similar | None = None,
 ) -> IntArray:
     """The first ten items of each person. similar: where given, 0.3 of what it says of the support is added,
@@ -234,7 +249,7 @@ def _ranked(
     parts, rows = [], ranker.rows(data.item_ids)
     for part in in_parts(people, data.num_items):
         places = [place for place, _ in part]
-        found = ranker.scores([context for _, context in part], rows, task=task)
+        found = ranker.scores([context for _, context in part], rows, task=task, recent=recent)
         if similar is not None:
             added = similar([support[place] for place in places])
             found = _standardised(found) + _KNN_SHARE * _standardised(added)

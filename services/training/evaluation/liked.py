@@ -13,6 +13,7 @@ from services.training.data import TrainingData
 from services.training.evaluation.few_shot import BLIND, OFF, ON, FewShot, Ranker, few_shot
 from services.training.evaluation.protocol import Questions
 from services.training.evaluation.spread import Progress, Spread, one_by_one
+from services.training.trends import Recent
 from services.training.windows import LIKED_LABEL
 from shared.context.profiles import content_profile
 from shared.context.standing import standing_labels
@@ -81,8 +82,10 @@ class Untold:
     def rows(self, item_ids: Sequence[str]) -> Any:
         return self.ranker.rows(item_ids)
 
-    def scores(self, contexts: Sequence[UserContext], rows: Any, *, task: str) -> FloatArray:
-        return self.ranker.scores([self._hidden(c) for c in contexts], rows, task=task)
+    def scores(
+        self, contexts: Sequence[UserContext], rows: Any, *, task: str, recent: Recent | None = None
+    ) -> FloatArray:
+        return self.ranker.scores([self._hidden(c) for c in contexts], rows, task=task, recent=recent)
 
     def _hidden(self, context: UserContext) -> UserContext:
         past = context.history

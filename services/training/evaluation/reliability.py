@@ -18,6 +18,7 @@ from services.training.evaluation.metrics import Float64Array, in_parts
 from services.training.evaluation.protocol import Questions, contexts
 from services.training.evaluation.served import ServedArtifact
 from services.training.evaluation.spread import Call, Progress, Spread, one_by_one
+from services.training.trends import Recent
 from services.training.windows import LIKED_LABEL, rated
 from shared.context.labels import signed_labels
 from shared.domain import UserContext
@@ -127,10 +128,10 @@ def _at(
     tasks = [task.name for task in served.artifact.manifest.tasks]
     edges = {NEXT_TASK: PROBABILITY_EDGES, LIKE_TASK: PROBABILITY_EDGES, RATING_TASK: STAR_EDGES}
     found = {task: Reliability(edges[task]) for task in tasks}
-    rows = served.rows(data.item_ids)
+    rows, recent = served.rows(data.item_ids), Recent.of(data)
     for part in in_parts(list(enumerate(contexts(data, questions, shots))), data.num_items):
         people: list[UserContext] = [context for _, context in part]
-        for (person, _), values in zip(part, served.values(people, rows), strict=True):
+        for (person, _), values in zip(part, served.values(people, rows, recent=recent), strict=True):
             _note(data, questions, person, dict(zip(tasks, values.T, strict=True)), found)
     return found
 

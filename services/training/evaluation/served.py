@@ -11,6 +11,7 @@ import numpy as np
 
 from services.training.parts import people_at_once
 from services.training.settings import MIX
+from services.training.trends import Recent
 from shared.artifacts import Artifact, Registry
 from shared.calibration import shares, task_values
 from shared.context.batch import build_inputs
@@ -57,13 +58,15 @@ class ServedRows:
 class ServedArtifact:
     """A loaded artifact and the rows of the catalogue, items that it never saw included.
 
-    follows: whether scores count what follows a person's events, as servers do.
+    follows, trends: whether scores count what follows a person's events, and what is chosen now, as servers
+    do.
     """
 
     artifact: Artifact
     model: ServedModel
     items: LiveItems
     follows: bool = True
+    trends: bool = True
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int = 1) -> ServedArtifact:
@@ -78,28 +81,42 @@ class ServedArtifact:
         self.items.apply(new)
 
     def scores(
-        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, adapt: bool = True
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, recent: Recent | None = None
     ) -> FloatArray:
-        """What lists of each person are ranked by, see `ranking`. [B, N] float32, NaN where a row is."""
+        """What lists of each person are ranked by, see `ranking`. [B, N] float32, NaN where a row is.
+
+        recent: what was chosen when, of the very items that the rows are of; without it, trends count
+        nothing.
+        """
         result = np.zeros((len(contexts), len(rows)), np.float32)
-        for place, (raw, shots) in enumerate(self._raw(contexts, rows, adapt)):
+        for place, (raw, shots) in enumerate(self._raw(contexts, rows, True, recent)):
             result[place] = ranking(raw, self.artifact.manifest.tasks, shots, task)
         return result
 
     def values(
-        self, contexts: Sequence[UserContext], rows: ServedRows | Sequence[ServedRows], *, adapt: bool = True
+        self,
+        contexts: Sequence[UserContext],
+        rows: ServedRows | Sequence[ServedRows],
+        *,
+        adapt: bool = True,
+        recent: Recent | None = None,
     ) -> Iterator[FloatArray]:
         """Every task's values, probabilities or stars, of the same rows for all or of each person's own.
 
-        Yields [N, T] float32 for each person.
+        recent: as in `scores`, of rows that are the same for all. Yields [N, T] float32 for each person.
         """
-        for raw, shots in self._raw(contexts, rows, adapt):
+        for raw, shots in self._raw(contexts, rows, adapt, recent):
             yield task_values(raw, self.artifact.manifest.tasks, shots)
 
     def _raw(
-        self, contexts: Sequence[UserContext], rows: ServedRows | Sequence[ServedRows], adapt: bool
+        self,
+        contexts: Sequence[UserContext],
+        rows: ServedRows | Sequence[ServedRows],
+        adapt: bool,
+        recent: Recent | None,
     ) -> Iterator[tuple[FloatArray, int]]:
         """Each person's raw scores of the rows [N, T], and number of shots."""
+        counted = self.trends and self.artifact.manifest.trends.prior > 0
         dims, transitions = self.artifact.manifest.dims, self.artifact.transitions
         view, buckets = self.items.view, self.artifact.manifest.buckets
         tasks = len(self.artifact.manifest.tasks)
@@ -120,11 +137,20 @@ class ServedArtifact:
                 if trail is not None and self.follows:
                     following = own.following(transitions, *self.following(trail))
                     raw += following[:, None] * adapted.queries[place, :, dims.transition]
+                if recent is not None and counted:
+                    lifts = self._lifts(own, recent, part[place].request.time_ms)
+                    raw += lifts[:, None] * adapted.queries[place, :, dims.trend]
                 yield raw, int(inputs.shots[place])
 
     def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
         """The artifact's rows that follow a person's events, and how much; see `Transitions.following`."""
         return self.artifact.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
+
+    def _lifts(self, rows: ServedRows, recent: Recent, now_ms: int) -> FloatArray:
+        """What is chosen now more than in the long run. [N]."""
+        (weights,) = recent.before(np.array([now_ms], np.int64), self.artifact.manifest.trends.half_life_s)
+        more, of_all = self.artifact.trends.lifts(rows.trained, weights)
+        return more + np.float32(of_all)
 
     def rows(self, item_ids: Sequence[str]) -> ServedRows:
         """What `scores` and `values` want to have of items."""
@@ -143,17 +169,18 @@ class ServedArtifact:
 class Saved:
     """An artifact by its place: so it travels to other processes, and is loaded where it is used.
 
-    registry: its directory; follows: as in `ServedArtifact`.
+    registry: its directory; follows, trends: as in `ServedArtifact`.
     """
 
     registry: Path
     ref: ModelRef
     follows: bool = True
+    trends: bool = True
 
     def load(self, *, threads: int = 1) -> ServedArtifact:
         """Raises ArtifactError where the artifact does not fit its manifest."""
         loaded = ServedArtifact.load(Registry(self.registry).open(self.ref), threads=threads)
-        return replace(loaded, follows=self.follows)
+        return replace(loaded, follows=self.follows, trends=self.trends)
 
     @property
     def artifact(self) -> Artifact:
@@ -163,13 +190,17 @@ class Saved:
         """As `ServedArtifact.rows`; of items that it was trained on."""
         return _kept(self).rows(item_ids)
 
-    def scores(self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str) -> FloatArray:
+    def scores(
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, recent: Recent | None = None
+    ) -> FloatArray:
         """As `ServedArtifact.scores`."""
-        return _kept(self).scores(contexts, rows, task=task)
+        return _kept(self).scores(contexts, rows, task=task, recent=recent)
 
-    def values(self, contexts: Sequence[UserContext], rows: ServedRows) -> Iterator[FloatArray]:
+    def values(
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, recent: Recent | None = None
+    ) -> Iterator[FloatArray]:
         """As `ServedArtifact.values`."""
-        return _kept(self).values(contexts, rows)
+        return _kept(self).values(contexts, rows, recent=recent)
 
 
 @lru_cache(1)

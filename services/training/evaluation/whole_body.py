@@ -12,6 +12,7 @@ import numpy as np
 from services.training.body_arm import KeptBody
 from services.training.body_scores import OwnScores
 from services.training.evaluation.served import ranking
+from services.training.trends import Recent
 from services.training.windows import Batch
 from shared.context.batch import build_inputs
 from shared.domain import FloatArray, IntArray, UserContext
@@ -54,8 +55,10 @@ class WholeBody:
         """The items' numbers; all of them must be of the catalogue. [N] int32"""
         return np.array([self.numbers.index[i] for i in item_ids], np.int32)
 
-    def scores(self, contexts: Sequence[UserContext], rows: IntArray, *, task: str) -> FloatArray:
-        """As `ServedArtifact.scores`; each person costs a training of their own."""
+    def scores(
+        self, contexts: Sequence[UserContext], rows: IntArray, *, task: str, recent: Recent | None = None
+    ) -> FloatArray:
+        """As `ServedArtifact.scores`; each person costs a training of their own, and trends count nothing."""
         result = np.zeros((len(contexts), len(rows)), np.float32)
         for start in range(0, len(contexts), _BATCH):
             people, shots = self.inputs(contexts[start : start + _BATCH])

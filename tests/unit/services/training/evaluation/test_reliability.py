@@ -74,7 +74,7 @@ class Fair:
     def rows(self, item_ids: tuple[str, ...]) -> Any:
         return np.zeros((len(item_ids), 1), np.float32)
 
-    def values(self, contexts: list[Any], rows: Any) -> Any:
+    def values(self, contexts: list[Any], rows: Any, *, recent: Any) -> Any:
         for _ in contexts:
             yield np.tile(np.array([self.share, self.share / 2, 4.0], np.float32), (len(rows), 1))
 

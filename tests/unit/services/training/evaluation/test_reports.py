@@ -18,6 +18,7 @@ from services.training.evaluation.adapters_report import adapters_dict, alone
 from services.training.evaluation.feedback import DISLIKE, LIKE, REACTIONS, Reaction, evaluate_feedback
 from services.training.evaluation.few_shot import (
     KNN,
+    LATE,
     MIXED,
     OFF,
     ON,
@@ -62,7 +63,7 @@ class ContentModel:
         return ServedRows(rows, np.full(len(rows), -1, np.int32), np.zeros((len(rows), 0), np.int32))
 
     def scores(
-        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, adapt: bool = True
+        self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, recent: Any = None
     ) -> FloatArray:
         found = np.zeros((len(contexts), synthetic.CONTENT_DIM), np.float32)
         for row, context in enumerate(contexts):
@@ -87,7 +88,7 @@ def table(data: TrainingData) -> FewShot:
 
 def test_the_table_has_every_arm_at_every_k_and_ranks_them_rightly(table: FewShot) -> None:
     assert table.shots == (0, 1, 2, 5)
-    assert set(table.arms) == {POPULARITY, KNN, RULES, OFF, ON}
+    assert set(table.arms) == {POPULARITY, LATE, KNN, RULES, OFF, ON}
     assert 0 not in table.arms[KNN]
     assert 0 not in table.arms[RULES]
     # A person's taste shows after one event; against it, after none.
@@ -276,7 +277,7 @@ def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: Tr
     models: Any = {ON: [ContentModel(data)]}
     alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
     text = markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
-    assert f"| k | {POPULARITY} | {KNN} | {RULES} | {ON} |\n|---|---|---|---|---|\n" in text
+    assert f"| k | {POPULARITY} | {LATE} | {KNN} | {RULES} | {ON} |\n|---|---|---|---|---|---|\n" in text
     assert "| worse |" not in text
     assert "**worse**" not in text
     assert "; 1 seed. " in text
