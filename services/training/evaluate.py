@@ -26,6 +26,7 @@ from services.training.evaluation.few_shot import (
 from services.training.evaluation.spread import Call, over_ray
 from services.training.jobs import BODY_FILE, FINE_TUNE, NO_ADAPTER, Arm, Job
 from services.training.lines import Lines
+from services.training.options import EVALUATE, command_line
 from services.training.pipeline import (
     TooFewPeople,
     candidate,
@@ -77,6 +78,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
         "data": data_name(settings),
         "domain": settings.domain,
         "preset": settings.preset,
+        "command": command_line(EVALUATE, settings),
         **measure(settings, run, cluster, lines, stop),
         "seconds": round(time.monotonic() - began_s, 1),
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +36,18 @@ _SOURCE = {
     "time_unit": ("--time-unit", "UNIT", "how files write times: s, ms, us, ns or iso"),
     "rating_scale": ("--rating-scale", "LOW:HIGH", "scale of ratings in files, made 1..5"),
 }
+_FILES = ("events", "items", "users", "relations", "held_out_users")
+# What a training is run with, and what changes nothing that is learnt.
+_OF_A_MACHINE = (
+    "registry",
+    "run_dir",
+    "address",
+    "cpus",
+    "side_by_side",
+    "restarts",
+    "features_target",
+    "domain",
+)
 # Said before TensorFlow is there; `shared.adapters.make_adapter` is who refuses in the end.
 _EXPORTABLE = (
     "must be one that can be exported (ridge, gradient, amortised or none): {} of the whole body gives each "
@@ -72,8 +85,8 @@ def submission(arguments: Sequence[str]) -> Submission | None:
     if not given["address"].startswith(("http://", "https://")):
         return None
     places = ("run_dir", "registry") if not given["resume"] else ("resume",)
-    files = ("dataset_path", "events", "items", "users", "relations", "held_out_users", "data_run")
-    _require_absolute(given, (*places, *(name for name in files if given[name])))
+    read = ("dataset_path", "data_run", *_FILES)
+    _require_absolute(given, (*places, *(name for name in read if given[name])))
     return Submission(given["address"], (*arguments, "--address=auto"))
 
 
@@ -95,6 +108,30 @@ def parse(arguments: Sequence[str]) -> Command:
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
     made = not directory.exists()
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
+
+
+def command_line(name: str, settings: TrainSettings) -> str:
+    """The command that asks for the same anywhere: what differs from the defaults and is of no one machine. A
+    folder is `DIR`, a file its name."""
+    defaults = vars(_parser().parse_args([name]))
+    values = {**settings.as_dict(), **asdict(settings.source)}
+    words = ["warmstart", name]
+    for option, value in values.items():
+        if option in defaults and option not in _OF_A_MACHINE and value not in (defaults[option], ()):
+            words += _words(option, value)
+    return shlex.join(words)
+
+
+def _words(option: str, value: Any) -> list[str]:
+    if option == "columns":
+        return [word for column in value for word in ("--map", column)]
+    if option == "adapter_settings":
+        return ["--adapter-settings", json.dumps(value)] if value else []
+    if option in ("dataset_path", "data_run"):
+        value = "DIR"
+    elif option in _FILES:
+        value = Path(value).name
+    return [_flag(option)] if value is True else [_flag(option), str(value)]
 
 
 def _settings(given: dict[str, Any]) -> TrainSettings:

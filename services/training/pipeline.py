@@ -20,6 +20,7 @@ from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
+from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run, open_run
@@ -313,6 +314,7 @@ def write_few_shot_report(settings: TrainSettings, run: Run, table: FewShot) -> 
     report = {
         "data": data_name(settings),
         "domain": settings.domain,
+        "command": command_line(TRAIN, settings),
         "few_shot": few_shot_dict(table, settings.task),
     }
     return write_report(run.evaluation, report)

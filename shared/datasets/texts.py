@@ -14,6 +14,8 @@ import pyarrow as pa
 from shared.datasets.rows import DatasetError
 
 _COUNT_CHUNK_BYTES = 1 << 20
+# What a file that is no text says at its start.
+_START_BYTES = 64
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
@@ -41,7 +43,7 @@ class Lines:
 @contextmanager
 def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]:
     """Opens (and decompresses) text. Bytes that are not of the encoding come as surrogates, which no field
-    accepts, so they cost their row only; UTF-16, which would cost all rows, is refused.
+    accepts, so they cost their row only; UTF-16 and what is no text, which would cost all rows, is refused.
 
     Raises DatasetError, also in the middle of reading.
     """
@@ -50,10 +52,13 @@ def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]
         io.BufferedReader(stream) as buffered,
         io.TextIOWrapper(buffered, encoding=encoding, errors="surrogateescape", newline="") as text,
     ):
-        if encoding == "utf-8" and buffered.peek(2)[:2] in _UTF16_MARKS:
+        start = buffered.peek(_START_BYTES)[:_START_BYTES]
+        if encoding == "utf-8" and start[:2] in _UTF16_MARKS:
             raise DatasetError(
                 f"{path} must be UTF-8, got UTF-16; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
             )
+        if b"\0" in start:
+            raise DatasetError(f"{path} must be text, got bytes that no text has: {start[:8].hex(' ')}")
         yield text
 
 

@@ -52,6 +52,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole report for people, without its plots."""
     data = f" on {report['data']}" if report.get("data") else ""
     parts = [f"# Evaluation{data}, domain {report['domain']}", ""]
+    if "command" in report:
+        parts += [f"By `{report['command']}`.", ""]
     if "leave_one_out" in report:
         parts += leave_one_out_markdown(report["leave_one_out"])
     if "few_shot" in report:

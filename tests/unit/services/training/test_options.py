@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from services.training.options import Submission, parse, submission
-from services.training.settings import ADAPTER_NAMES, PRESET_NAMES
+from services.training.options import Submission, command_line, parse, submission
+from services.training.settings import ADAPTER_NAMES, PRESET_NAMES, SourceSettings, TrainSettings
 from shared.errors import InvalidInput
 from shared.holdout import Role, role_of
 
@@ -247,3 +248,44 @@ def test_the_names_offered_are_those_that_exist() -> None:
 
     assert set(PRESET_NAMES) == set(PRESETS)
     assert set(ADAPTER_NAMES) == {*ADAPTERS, *BODY_ADAPTERS}
+
+
+def test_a_command_is_told_so_that_it_can_be_given_anywhere(tmp_path: Path) -> None:
+    """What differs from the defaults; no place of this machine."""
+    held = tmp_path / "held out.txt"
+    held.write_text("ann\n")
+    arguments = ["evaluate", "--protocol", "rating", "--dataset", "movielens-1m", "--path", str(tmp_path)]
+    arguments += [
+        "--preset",
+        "base",
+        "--seeds",
+        "2",
+        "--held-out-users",
+        str(held),
+        "--registry",
+        str(tmp_path),
+    ]
+    arguments += ["--adapter", "gradient", "--adapter-settings", '{"first_order": true}', "--cpus", "1"]
+    told = command_line("evaluate", parse([*arguments, "--run-dir", str(tmp_path / "run")]).settings)
+    assert str(tmp_path) not in told
+    words = shlex.split(told)
+    assert words[:2] == ["warmstart", "evaluate"]
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options == {
+        "--protocol": "rating",
+        "--dataset": "movielens-1m",
+        "--path": "DIR",
+        "--preset": "base",
+        "--seeds": "2",
+        "--held-out-users": "held out.txt",
+        "--adapter": "gradient",
+        "--adapter-settings": '{"first_order": true}',
+    }
+
+
+def test_a_told_command_has_columns_and_switches(tmp_path: Path) -> None:
+    arguments = ["--events", "log.csv", "--map", "user_id=who", "--map", "item_id=what", "--blind"]
+    settings = parse(["evaluate", *arguments, "--run-dir", str(tmp_path / "run")]).settings
+    words = shlex.split(command_line("evaluate", settings))
+    assert sorted(words[2:]) == sorted(arguments)
+    assert command_line("train", TrainSettings(SourceSettings(features_target="here:1"))) == "warmstart train"

@@ -346,6 +346,15 @@ def test_a_file_in_utf16_is_refused_with_how_to_convert_it(tmp_path, name, encod
         events_of(path)
 
 
+def test_what_is_no_text_is_not_shown(tmp_path):
+    path = tmp_path / "picture.csv"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(
+        DatasetError, match=r"picture.csv must be text, got bytes .*: 89 50 4e 47 0d 0a 1a 0a$"
+    ):
+        events_of(path)
+
+
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ","), ("a.csv", "|")])
 def test_another_delimiter_than_the_names_is_told(tmp_path, name, mark):
     path = write(tmp_path / name, mark.join(["user", "item", "value", "time"]) + "\n")
