@@ -129,6 +129,10 @@ class ServedArtifact:
             if isinstance(rows, ServedRows):  # one pass over a large catalogue for all of them
                 of_each: Sequence[ServedRows] = [rows] * len(part)
                 raws = list(np.tensordot(adapted.queries, rows.output, axes=(2, 1)).transpose(0, 2, 1))
+                if recent is not None and counted:
+                    lifts = self._lifts(rows, recent, [context.request.time_ms for context in part])
+                    for raw, query, lift in zip(raws, adapted.queries, lifts, strict=True):
+                        raw += lift[:, None] * query[:, dims.trend]
             else:
                 of_each = rows[start : start + size]
                 raws = [own.output @ q.T for own, q in zip(of_each, adapted.queries, strict=True)]
@@ -137,20 +141,18 @@ class ServedArtifact:
                 if trail is not None and self.follows:
                     following = own.following(transitions, *self.following(trail))
                     raw += following[:, None] * adapted.queries[place, :, dims.transition]
-                if recent is not None and counted:
-                    lifts = self._lifts(own, recent, part[place].request.time_ms)
-                    raw += lifts[:, None] * adapted.queries[place, :, dims.trend]
                 yield raw, int(inputs.shots[place])
 
     def following(self, trail: Trail) -> tuple[IntArray, FloatArray]:
         """The artifact's rows that follow a person's events, and how much; see `Transitions.following`."""
         return self.artifact.transitions.following(self.items.trained_rows(trail.item_ids), trail.weights)
 
-    def _lifts(self, rows: ServedRows, recent: Recent, now_ms: int) -> FloatArray:
-        """What is chosen now more than in the long run. [N]."""
-        (weights,) = recent.before(np.array([now_ms], np.int64), self.artifact.manifest.trends.half_life_s)
-        more, of_all = self.artifact.trends.lifts(rows.trained, weights)
-        return more + np.float32(of_all)
+    def _lifts(self, rows: ServedRows, recent: Recent, moments_ms: Sequence[int]) -> Iterator[FloatArray]:
+        """What was chosen more than in the long run at each moment. Yields [N] for each."""
+        times = np.array(moments_ms, np.int64)
+        for weights in recent.before(times, self.artifact.manifest.trends.half_life_s):
+            more, of_all = self.artifact.trends.lifts(rows.trained, weights)
+            yield more + np.float32(of_all)
 
     def rows(self, item_ids: Sequence[str]) -> ServedRows:
         """What `scores` and `values` want to have of items."""

@@ -57,9 +57,23 @@ def test_an_event_counts_half_for_each_week_that_has_passed_and_not_before_it_ca
     np.testing.assert_allclose(found[1, :5], [0.5, 0.0, 0.0, 0.0, 0.0])
     assert not found[2].any()
     (sooner,) = recent.before(np.array([13 * _WEEK_MS]), HALF_LIFE_S / 7)
-    assert sooner[0] == 0.0  # days, 14 and 21 of them: more than ten half-lives are passed over
+    assert sooner[0] == pytest.approx(2**-14, rel=1e-6)  # of days: what is older than twenty is left out
     assert sooner[1] == pytest.approx(view * 2**-7)
     np.testing.assert_allclose(recent.counts[:4], [2.0, view, 0.0, 1.0])
+
+
+def test_many_moments_at_once_are_counted_as_each_by_itself() -> None:
+    recent = Recent.of(changing())
+    rng = np.random.default_rng(2)
+    moments = rng.integers(recent.time_ms[0] - 5, recent.time_ms[-1] + 5 * _WEEK_MS, 50)
+    moments[:3] = recent.time_ms[[0, 0, -1]]
+    found = recent.before(moments)
+    for moment, own in zip(moments, found, strict=True):
+        past = recent.time_ms < moment
+        weights = recent.weights[past] * 2.0 ** ((recent.time_ms[past] - moment) / _WEEK_MS)
+        wanted = np.bincount(recent.items[past], weights, minlength=recent.num_items)
+        np.testing.assert_allclose(own, wanted, rtol=1e-4, atol=1e-5)
+    assert recent.before(moments[:0]).shape == (0, recent.num_items)
 
 
 def changing(people: int = 240) -> TrainingData:
