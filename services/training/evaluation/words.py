@@ -20,6 +20,10 @@ _GLOSSARY = (
     ("HR@10", "share of people with a wanted item among the first ten (hit rate)"),
     ("popularity", "what training people chose most, for everybody alike"),
     (
+        "popular of late",
+        "what training people chose most just before the person is asked, recent events counting more",
+    ),
+    (
         "item-kNN",
         "items that people chose together with those of the support, settings tuned on validation people",
     ),
@@ -31,9 +35,14 @@ _GLOSSARY = (
         "the pre-trained sequence model alone reads the support; no meta-training, no adaptation",
     ),
     ("+ 0.3 kNN", "standardised scores, with three tenths of item-kNN's added"),
-    ("adaptation off", "the meta-trained model reads the support, and nothing else is made of it"),
+    (
+        "adaptation off",
+        "the meta-trained model reads the support, and nothing else is made of it; like adaptation on it also "
+        "goes by what is chosen now more than usual, as much as validation people speak for",
+    ),
     ("adaptation on", "the same model with the person's fast weights and what follows their events"),
     ("fast weights alone", "the same without what follows their events"),
+    ("on, without trends", "adaptation on without what is chosen now"),
     ("worse", "share of people whose NDCG@10, the mean over seeds, is lower with adaptation than without"),
     ("labels hidden", "the model as it is, told of every event as of a view"),
     ("blind to labels", "a model that was never told in training what people said of what they chose"),
