@@ -22,7 +22,8 @@ def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
         "## Adapting as served, and fine-tuning",
         "",
         f"{result['people']} people never trained on, the same bodies and support events; ranked by "
-        f"{ranked_by(result['task'])}; {seeds(result['seeds'])}. Served: adapter `{result['adapter']}` of "
+        f"{ranked_by(result['task'])}, without trends; {seeds(result['seeds'])}. Served: adapter "
+        f"`{result['adapter']}` of "
         f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
         "validation people. NDCG@10, paired 95% intervals, and the share of people whose NDCG@10 is lower "
         "with the first than with the second:",

@@ -37,8 +37,8 @@ _GLOSSARY = (
     ("+ 0.3 kNN", "standardised scores, with three tenths of item-kNN's added"),
     (
         "adaptation off",
-        "the meta-trained model reads the support, and nothing else is made of it; like adaptation on it also "
-        "goes by what is chosen now more than usual, as much as validation people speak for",
+        "the meta-trained model reads the support, and nothing else is made of it; where trends count, lists "
+        "go by what is chosen now more than usual both with adaptation and without",
     ),
     ("adaptation on", "the same model with the person's fast weights and what follows their events"),
     ("fast weights alone", "the same without what follows their events"),
