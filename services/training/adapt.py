@@ -26,8 +26,7 @@ from services.training.loop import (
     Trainer,
     TrainState,
     Worker,
-    ahead,
-    numbers,
+    run_stage,
 )
 from services.training.validate import Chosen, choose_gamma
 from services.training.windows import Batch, generator
@@ -88,7 +87,6 @@ def fit_adapter(
     users, judges = data.users_of(Role.TRAIN), data.users_of(Role.VALIDATION)
     own_users = judges if np.any(data.lengths[judges] > 1) else users
     trainer = Trainer(model, _objectives(model, config), config.rates, config.steps, worker)
-    metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
         rng = generator(seed, _STAGE, step)
@@ -99,36 +97,36 @@ def fit_adapter(
             batch |= {prefix + name: column for name, column in part.items()}
         return batch
 
-    best, first = Best(model), 0
+    best = Best(model)
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
         best.load(hooks.resume.arrays)
-        first = hooks.resume.step
-    for step, batch in ahead(make, range(first, config.steps)):
-        metrics = trainer.step(batch, seed, step)
-        done = step + 1
-        report: dict[str, float] = {}
-        if done % config.validate_every == 0 or done == config.steps:
-            seen = choose_gamma(model, data, judges, config.validation_shots)
-            best.offer(seen.ndcg, partial(_with_gamma, model, seen))
-            report = {**numbers(metrics), "validation_ndcg": seen.ndcg}
-        elif done % hooks.report_every == 0:
-            report = numbers(metrics)
-        if hooks.on_step and report:
-            hooks.on_step(done, config.steps, report)
-        hooks.after_step(done, partial(_state, done, trainer, best))
+
+    def judge() -> float:
+        seen = choose_gamma(model, data, judges, config.validation_shots)
+        best.offer(seen.ndcg, partial(_with_gamma, model, seen))
+        return seen.ndcg
+
+    def state(done: int) -> TrainState:
+        return TrainState("adapt", done, trainer.arrays() | best.marked())
+
+    metrics = run_stage(
+        trainer,
+        make,
+        config.steps,
+        seed=seed,
+        hooks=hooks,
+        state=state,
+        look=judge,
+        look_every=config.validate_every,
+    )
     model.load_arrays(best.arrays)
     found = follow(model, data, config.validation_shots)
     return {
-        **numbers(metrics),
+        **metrics,
         "validation_ndcg_of_fast_weights": best.ndcg,
         "validation_ndcg": found if model.config.successors else best.ndcg,
     }
-
-
-def _state(done: int, trainer: Trainer, best: Best) -> TrainState:
-    """All that the stage needs to go on."""
-    return TrainState("adapt", done, trainer.arrays() | best.marked())
 
 
 def _with_gamma(model: WarmstartModel, seen: Chosen) -> dict[str, Any]:

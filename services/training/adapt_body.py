@@ -29,8 +29,7 @@ from services.training.loop import (
     Trainer,
     TrainState,
     Worker,
-    ahead,
-    numbers,
+    run_stage,
 )
 from services.training.windows import Batch, generator
 from shared.adapters.body import BodyAdapter, Pace
@@ -138,32 +137,24 @@ def _meta_learn(
         return episode_batch(data, cuts.part(worker.number, worker.count), config.shape, rng)
 
     judged = _Judged(body, adapter, start.steps, log_rates, data, config)
-    first = 0
     if hooks.resume is None:
         judged.before = judged.look()
     else:
         trainer.load(hooks.resume.arrays)
         judged.load(hooks.resume.arrays)
-        first = hooks.resume.step
-    metrics: Mapping[str, Tensor] = {}
-    for step, batch in ahead(make, range(first, config.steps)):
-        metrics = trainer.step(batch, seed, step)
-        done = step + 1
-        report: dict[str, float] = {}
-        if done % config.validate_every == 0 or done == config.steps:
-            report = {**numbers(metrics), "validation_ndcg": judged.look()}
-        elif done % hooks.report_every == 0:
-            report = numbers(metrics)
-        if hooks.on_step and report:
-            hooks.on_step(done, config.steps, report)
-        hooks.after_step(done, partial(judged.state, done, trainer))
+    metrics = run_stage(
+        trainer,
+        make,
+        config.steps,
+        seed=seed,
+        hooks=hooks,
+        state=partial(judged.state, trainer),
+        look=judged.look,
+        look_every=config.validate_every,
+    )
     best = judged.best
     body.model.load_arrays(best.arrays)
-    figures = {
-        **numbers(metrics),
-        "validation_ndcg": best.ndcg,
-        "validation_ndcg_at_start": judged.before,
-    }
+    figures = {**metrics, "validation_ndcg": best.ndcg, "validation_ndcg_at_start": judged.before}
     return FittedBody(adapter, judged.pace, figures, ((adapter.settings, best.ndcg),))
 
 
@@ -194,7 +185,7 @@ class _Judged:
             self.pace = pace
         return seen
 
-    def state(self, done: int, trainer: Trainer) -> TrainState:
+    def state(self, trainer: Trainer, done: int) -> TrainState:
         """All that the stage needs to go on."""
         own = {
             _RATES: self._log_rates.numpy(),

@@ -1,4 +1,4 @@
-"""One training step and the loop around it, the same for both stages."""
+"""One training step and the loop around it, the same for all stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -316,6 +317,44 @@ class Best:
 def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     """Metrics as plain numbers."""
     return {name: float(value) for name, value in metrics.items()}
+
+
+def run_stage(
+    trainer: Trainer,
+    make: Callable[[int], Batch],
+    steps: int,
+    *,
+    seed: int,
+    hooks: Hooks,
+    state: Callable[[int], TrainState],
+    follow: Callable[[int], None] = lambda done: None,
+    look: Callable[[], float] = lambda: 0.0,
+    look_every: int = 0,
+) -> dict[str, float]:
+    """The steps of a stage that are left: step, follow, look, report, keep.
+
+    make: the batch of a step; state: all that is needed to go on after so many steps; follow: called after
+    each step with how many are done; look: validation people's NDCG@10, asked for every `look_every` steps
+    and after the last (0 = never).
+
+    Returns the last training metrics, nothing where no step was left.
+    """
+    metrics: Mapping[str, Tensor] = {}
+    first = hooks.resume.step if hooks.resume else 0
+    for step, batch in ahead(make, range(first, steps)):
+        metrics = trainer.step(batch, seed, step)
+        done = step + 1
+        last = done == steps
+        follow(done)
+        report: dict[str, float] = {}
+        if look_every and (done % look_every == 0 or last):
+            report = {**numbers(metrics), "validation_ndcg": look()}
+        elif done % hooks.report_every == 0 or last:
+            report = numbers(metrics)
+        if hooks.on_step and report:
+            hooks.on_step(done, steps, report)
+        hooks.after_step(done, partial(state, done))
+    return numbers(metrics)
 
 
 def ahead(make: Callable[[int], B], steps: range) -> Iterator[tuple[int, B]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,8 @@ from services.training.loop import (
     Trainer,
     TrainState,
     Worker,
-    ahead,
     marked,
-    numbers,
+    run_stage,
     unmarked,
 )
 from services.training.pretrain import distillation
@@ -109,13 +107,10 @@ def meta_train(
     if hooks.resume is None:
         _start_offset(model, data, scale_users, config.shape, generator(seed, _STAGE, config.steps))
     average, best = Average(model, config.average), Best(model)
-    first = 0
     if hooks.resume is not None:
         trainer.load(hooks.resume.arrays)
-        first = hooks.resume.step
         average.load(unmarked(hooks.resume.arrays, AVERAGE))
         best.load(hooks.resume.arrays)
-    metrics: Mapping[str, Tensor] = {}
 
     def make(step: int) -> Batch:
         rng = generator(seed, _STAGE, step)
@@ -126,22 +121,33 @@ def meta_train(
         part = episode_batch(data, cuts.part(worker.number, worker.count), config.shape, rng)
         return batch | {_SCALES + name: column for name, column in part.items()}
 
-    for step, batch in ahead(make, range(first, config.steps)):
-        metrics = trainer.step(batch, seed, step)
-        done = step + 1
+    def follow(done: int) -> None:
         if done % FOLLOW_EVERY == 0 or done == config.steps:
             average.follow(done / FOLLOW_EVERY)
-        report = dict(numbers(metrics)) if done % hooks.report_every == 0 or done == config.steps else {}
-        if done % config.validate_every == 0 or done == config.steps:
-            with average.in_place():
-                seen = look(model, data, judges, config.validation_shots)
-                best.offer(seen, model.state_arrays)
-            report = {**numbers(metrics), "validation_ndcg": seen}
-        if hooks.on_step and report:
-            hooks.on_step(done, config.steps, report)
-        hooks.after_step(done, partial(_state, done, trainer, average, best))
+
+    def judge() -> float:
+        with average.in_place():
+            seen = look(model, data, judges, config.validation_shots)
+            best.offer(seen, model.state_arrays)
+        return seen
+
+    def state(done: int) -> TrainState:
+        kept = best.marked() | marked(average.arrays, AVERAGE)
+        return TrainState("meta-train", done, trainer.arrays() | kept)
+
+    metrics = run_stage(
+        trainer,
+        make,
+        config.steps,
+        seed=seed,
+        hooks=hooks,
+        state=state,
+        follow=follow,
+        look=judge,
+        look_every=config.validate_every,
+    )
     model.load_arrays(best.arrays)
-    return {**numbers(metrics), "validation_ndcg": best.ndcg}
+    return {**metrics, "validation_ndcg": best.ndcg}
 
 
 def _start_offset(
@@ -158,12 +164,6 @@ def _start_offset(
     offsets = model.heads.offsets.numpy()
     offsets[CHOICES.index(LIKE_TASK)] = offset_for(scores, likes, copies)
     model.heads.offsets.assign(offsets)
-
-
-def _state(done: int, trainer: Trainer, average: Average, best: Best) -> TrainState:
-    """All that the stage needs to go on."""
-    kept = best.marked() | marked(average.arrays, AVERAGE)
-    return TrainState("meta-train", done, trainer.arrays() | kept)
 
 
 def _objectives(model: WarmstartModel, config: MetaConfig) -> list[Objective]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from services.training.loop import (
     Trainer,
     TrainState,
     Worker,
-    ahead,
     marked,
-    numbers,
+    run_stage,
     unmarked,
 )
 from services.training.pretrain_batch import (
@@ -125,7 +123,6 @@ def pretrain(
         trainer.load(hooks.resume.arrays)
         average.load(unmarked(hooks.resume.arrays, AVERAGE))
         first = hooks.resume.step
-    metrics: Mapping[str, Tensor] = {}
 
     windows = (
         windows_in_memory(data, config, seed, worker, first)
@@ -137,20 +134,16 @@ def pretrain(
         mine = next(windows)
         return window_batch(mine.data, mine.cuts, config, mine.rng, worker.count)
 
-    for step, batch in ahead(make, range(first, config.steps)):
-        metrics = trainer.step(batch, seed, step)
-        done = step + 1
+    def follow(done: int) -> None:
         if (config.average and done % FOLLOW_EVERY == 0) or done == config.steps:
             average.follow(done / FOLLOW_EVERY)
-        if hooks.on_step and (done % hooks.report_every == 0 or done == config.steps):
-            hooks.on_step(done, config.steps, numbers(metrics))
-        hooks.after_step(done, partial(_state, done, trainer, average))
+
+    def state(done: int) -> TrainState:
+        return TrainState("pretrain", done, {**trainer.arrays(), **marked(average.arrays, AVERAGE)})
+
+    metrics = run_stage(trainer, make, config.steps, seed=seed, hooks=hooks, state=state, follow=follow)
     model.load_arrays(average.arrays)
-    return numbers(metrics)
-
-
-def _state(done: int, trainer: Trainer, average: Average) -> TrainState:
-    return TrainState("pretrain", done, {**trainer.arrays(), **marked(average.arrays, AVERAGE)})
+    return metrics
 
 
 def _variables(model: WarmstartModel) -> list[Any]:
