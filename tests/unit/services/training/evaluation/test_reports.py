@@ -113,6 +113,7 @@ def test_the_gate_wants_popularity_beaten_and_the_champion_not_missed(table: Few
     first = gate(table, ON, None)
     assert first.passed
     assert "beats popularity" in first.reasons[0]
+    assert f"item-kNN has {table.mean_ndcg(KNN):.4f}" in first.reasons[0]
     assert gate(table, ON, OFF).passed
     worse = gate(table, OFF, ON)
     assert not worse.passed
