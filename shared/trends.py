@@ -20,6 +20,8 @@ from shared.domain import FloatArray, IntArray
 
 # After so long an event counts half. The feature service's default, too: prior and ω are found with it.
 HALF_LIFE_S = 7 * 24 * 3600
+# The least share that the items without a weight of their own are taken to have together.
+_LEAST = 1e-3
 # What training chooses ω from.
 OMEGAS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3)
 
@@ -42,23 +44,34 @@ class Trends:
 
     @cached_property
     def shares(self) -> FloatArray:
-        """Of the items and, last, of one that was not there: one event more for each. [N + 1] float32."""
-        counts = np.append(self.counts.astype(np.float64), 0.0) + 1.0
-        shares: FloatArray = (counts / counts.sum()).astype(np.float32)
-        return shares
+        """Of the items, one event more for each, and, last, of an item that was not there: as much as the one
+        in the middle has, which is about what its rows, made from content, say. [N + 1] float32."""
+        counts = self.counts.astype(np.float64) + 1.0
+        shares = counts / counts.sum() if len(counts) else counts
+        found: FloatArray = np.append(shares, np.median(shares) if len(counts) else 1.0).astype(np.float32)
+        return found
 
-    def lifts(self, rows: IntArray, weights: FloatArray) -> tuple[FloatArray, float]:
+    def lifts(
+        self, rows: IntArray, weights: FloatArray, total: float | None = None
+    ) -> tuple[FloatArray, float]:
         """What scores gain by recent events: f_i = log((w_i + S·p_i) / ((W + S)·p_i)), S the prior, p_i the
-        shares, W = Σ w.
+        shares, W the total.
 
-        rows: [m], the items with recent events, −1 = one that was not there in training; weights: [m], w_i.
+        rows: [m], the items that are known to have recent events, −1 = one that was not there in training;
+        weights: [m], w_i. total: of all recent events, those weights' sum unless given; what is more is on
+        the other items, of which each has a part as large as its share.
+
         Returns how much more than all others they gain, [m] float32, and what all others do: 0 where nothing
         is recent, or there is no prior.
         """
         if not self.prior:
             return np.zeros(len(rows), np.float32), 0.0
-        more = np.log1p(weights / (self.prior * self.shares[rows]))  # −1 is the last
-        return more.astype(np.float32), -float(np.log1p(weights.sum() / self.prior))
+        known = float(weights.sum())
+        shares, prior = self.shares[rows].astype(np.float64), self.prior  # −1 is the last
+        unknown = max((total or 0.0) - known, 0.0)
+        others = prior + unknown / max(1.0 - float(shares[rows >= 0].sum()), _LEAST) if unknown else prior
+        more = np.log((weights + prior * shares) / (others * shares))
+        return more.astype(np.float32), float(np.log(others / (prior + known + unknown)))
 
     def lifts_all(self, weights: FloatArray) -> FloatArray:
         """The same of the whole catalogue, at B moments. [B, N] → [B, N] float32."""

@@ -26,6 +26,7 @@ class ItemStream(rpc.FeatureServiceServicer):
         self.items = dict(items or {})
         self.log: list[pb.ItemChange] = []
         self.trending: dict[str, float] = {}  # item → decayed events, the most first
+        self.more_trending = 0.0  # decayed events on items that are not told
         self.half_life_s = float(HALF_LIFE_S)
         self.oldest = 0  # the first change that the log still holds
         self.watchers = 0
@@ -58,6 +59,7 @@ class ItemStream(rpc.FeatureServiceServicer):
             items=[item(item_id=item_id, weight=weight / first) for item_id, weight in listed],
             first_weight=first,
             half_life_s=self.half_life_s,
+            total_weight=sum(self.trending.values()) + self.more_trending,
         )
 
     async def WatchItems(self, request: Any, context: Any) -> AsyncIterator[pb.WatchItemsResponse]:

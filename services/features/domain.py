@@ -47,10 +47,11 @@ class Tools:
 @dataclass(frozen=True, slots=True)
 class TrendingItems:
     """What is trending, best first: (item, weight relative to the first's); the first's own weight as of now,
-    0 where there is none; and the seconds after which an event counts half."""
+    0 where there is none, and that of all items, listed or not; seconds after which an event counts half."""
 
     items: Sequence[tuple[str, float]]
     first_weight: float
+    total_weight: float
     half_life_s: float
 
 
@@ -133,11 +134,15 @@ class DomainFeatures:
     async def trending_items(self, limit: int) -> TrendingItems:
         """Of items that are in the catalogue and available."""
         table = self.mirror.table
-        ranked = await self.trending.top(_TRENDING_SPARE * limit, now_ms=self.clock())
+        ranked, of_all = await self.trending.top(_TRENDING_SPARE * limit, now_ms=self.clock())
         kept = [(item_id, log_weight) for item_id, log_weight in ranked if table.available(item_id)][:limit]
+        gone = sum(2.0**log_weight for item_id, log_weight in ranked if not table.available(item_id))
         best = kept[0][1] if kept else -math.inf
         relative = [(item_id, 2.0 ** (log_weight - best)) for item_id, log_weight in kept]
-        return TrendingItems(relative, 2.0**best, self.trending.half_life_s)
+        first = 2.0**best
+        # what earlier versions counted is in no sum of all
+        total = max(2.0**of_all - gone, first * sum(weight for _, weight in relative))
+        return TrendingItems(relative, first, total, self.trending.half_life_s)
 
     async def describe(self, users: Sequence[User]) -> list[PersonStatus]:
         return await self.people.describe(users)

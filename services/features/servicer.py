@@ -82,6 +82,7 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
         return pb.ListTrendingItemsResponse(
             items=[item(item_id=i, weight=w) for i, w in found.items],
             first_weight=found.first_weight,
+            total_weight=found.total_weight,
             half_life_s=found.half_life_s,
         )
 

@@ -24,10 +24,16 @@ class FeatureTrending:
         request = pb.ListTrendingItemsRequest(domain=domain, limit=limit)
         answer = await call(self._list, request, timeout_s=_TIMEOUT_S)
         weights = np.array([item.weight for item in answer.items], np.float64) * answer.first_weight
-        if not (np.isfinite(weights).all() and (weights >= 0.0).all()):
+        found = Trending(
+            tuple(item.item_id for item in answer.items),
+            weights.astype(np.float32),
+            answer.total_weight,
+            answer.half_life_s,
+        )
+        numbers = np.append(found.weights, np.float32(found.total))
+        if not (np.isfinite(numbers).all() and (numbers >= 0.0).all()):
             raise WarmstartError(f"trending weights of {domain!r} must be finite and at least 0")
-        ids = tuple(item.item_id for item in answer.items)
-        return Trending(ids, weights.astype(np.float32), answer.half_life_s)
+        return found
 
     async def close(self) -> None:
         await self._channel.close()

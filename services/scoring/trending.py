@@ -23,15 +23,17 @@ _log = structlog.get_logger(part="trends")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trending:
-    """weights: [n] float32, events on each item as of now, decayed by half_life_s."""
+    """weights: [n] float32, events on each item as of now, decayed by half_life_s; total: on all items, also
+    others than these."""
 
     item_ids: tuple[str, ...]
     weights: FloatArray
+    total: float
     half_life_s: float
 
     @classmethod
     def nothing(cls) -> Trending:
-        return cls((), np.zeros(0, np.float32), 0.0)
+        return cls((), np.zeros(0, np.float32), 0.0, 0.0)
 
 
 class TrendingFeed(Protocol):
@@ -130,7 +132,7 @@ class LiveGains:
         if not len(now.weights):
             return Gains.nothing()
         self._check(now.half_life_s)
-        more, of_all = self._trends.lifts(self._items.trained_rows(now.item_ids), now.weights)
+        more, of_all = self._trends.lifts(self._items.trained_rows(now.item_ids), now.weights, now.total)
         slots = view.slots_of(now.item_ids)
         held = slots >= 0
         order = np.argsort(slots[held])

@@ -285,7 +285,9 @@ def few_shot_reports(
     }
     tasks = dict.fromkeys((NEXT_TASK, settings.task))
     parts: dict[str, list[Any]] = {}
-    if not settings.adapts_body:
+    if settings.adapts_body:  # has no trends, so the body that it is compared with goes without
+        models[OFF] = [replace(model, trends=False) for model in models[OFF]]
+    else:
         parts[FAST_WEIGHTS] = [replace(model, follows=False) for model in models[ON]]
         parts[TIMELESS] = [replace(model, trends=False) for model in models[ON]]
     tables = few_shot_by_task(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.training.data import TrainingData
+from services.training.parts import people_at_once
 from services.training.windows import generator
 from shared.domain import FloatArray, IntArray, TimeArray
 from shared.holdout import Role
@@ -18,6 +19,7 @@ PRIORS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0)
 # Before the first moment asked for, events of so many half-lives are left out: a millionth of one each.
 _REACH = 20
 _EVENTS_ASKED = 4000
+# Moments whose weights of the whole catalogue are in memory at once, at most.
 _AT_A_TIME = 64
 
 
@@ -76,8 +78,9 @@ def find_trends(recent: Recent, *, seed: int) -> Trends:
         return Trends.none(recent.num_items)
     asked = np.sort(generator(seed, _STAGE, 0).choice(size, min(size, _EVENTS_ASKED), replace=False))
     own, total = np.zeros(len(asked)), np.zeros(len(asked))
-    for first in range(0, len(asked), _AT_A_TIME):
-        part = slice(first, first + _AT_A_TIME)
+    few = people_at_once(recent.num_items, _AT_A_TIME)
+    for first in range(0, len(asked), few):
+        part = slice(first, first + few)
         weights = recent.before(recent.time_ms[asked[part]])
         own[part] = np.take_along_axis(weights, recent.items[asked[part], None], axis=1)[:, 0]
         total[part] = weights.sum(axis=1)

@@ -27,6 +27,8 @@ from shared.telemetry.logs import logger
 
 _FLUSH_EVERY_S = 0.25
 _ITEMS_A_SCRIPT = 500
+# Which no item has: under it stands the weight of all, of items that are no longer kept too.
+_ALL = ""
 # After this many half-lives without an event the set says nothing any more.
 _KEPT_HALF_LIVES = 100
 _LOG = logger("trending")
@@ -65,17 +67,19 @@ class Trending:
         for event, label in zip(events, labels.tolist(), strict=True):
             if label > 0.0:
                 weight = event.time_ms / self._half_life_ms + math.log2(label)
-                held = self._pending.get(event.item_id)
-                self._pending[event.item_id] = weight if held is None else log2_sum(held, weight)
+                for name in (event.item_id, _ALL):
+                    held = self._pending.get(name)
+                    self._pending[name] = weight if held is None else log2_sum(held, weight)
 
     @property
     def half_life_s(self) -> float:
         return self._half_life_ms / 1000
 
-    async def top(self, count: int, *, now_ms: int) -> list[tuple[str, float]]:
-        """(item, log2 of its weight as of now), best first; what is not yet flushed included."""
+    async def top(self, count: int, *, now_ms: int) -> tuple[list[tuple[str, float]], float]:
+        """(item, log2 of its weight as of now), best first, and the same of all events on any item, −inf
+        where there are none; what is not yet flushed included."""
         self._count()
-        flat = await self._store.one("ZREVRANGE", self._key, 0, count - 1, "WITHSCORES")
+        flat = await self._store.one("ZREVRANGE", self._key, 0, count, "WITHSCORES")
         scores = {item.decode(): float(s) for item, s in zip(flat[::2], flat[1::2], strict=True)}
         waiting = {**self._flushing}
         for item_id, weight in self._pending.items():
@@ -83,8 +87,10 @@ class Trending:
             waiting[item_id] = weight if held is None else log2_sum(held, weight)
         for item_id, weight in waiting.items():
             scores[item_id] = log2_sum(scores[item_id], weight) if item_id in scores else weight
+        now = now_ms / self._half_life_ms
+        of_all = scores.pop(_ALL, -math.inf) - now
         ordered = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
-        return [(item_id, weight - now_ms / self._half_life_ms) for item_id, weight in ordered]
+        return [(item_id, weight - now) for item_id, weight in ordered], of_all
 
     async def drop(self, item_ids: Iterable[str]) -> None:
         """Takes deleted items out."""
@@ -116,7 +122,7 @@ class Trending:
         ttl_s = _KEPT_HALF_LIVES * self._half_life_ms // 1000
         try:
             for at in range(0, len(pairs), _ITEMS_A_SCRIPT):
-                args: list[bytes | str | int | float] = [self._max_items, ttl_s]
+                args: list[bytes | str | int | float] = [self._max_items + 1, ttl_s]  # and that of all
                 for item_id, weight in pairs[at : at + _ITEMS_A_SCRIPT]:
                     args += (item_id, f"{weight:.17g}")
                 await self._store.script(script("trend"), [self._key], args)

@@ -42,7 +42,10 @@ _GLOSSARY = (
     ),
     ("adaptation on", "the same model with the person's fast weights and what follows their events"),
     ("fast weights alone", "the same without what follows their events"),
-    ("on, without trends", "adaptation on without what is chosen now"),
+    (
+        "on, without trends",
+        "adaptation on without what is chosen now; the mix by probabilities that were calibrated with it",
+    ),
     ("worse", "share of people whose NDCG@10, the mean over seeds, is lower with adaptation than without"),
     ("labels hidden", "the model as it is, told of every event as of a view"),
     ("blind to labels", "a model that was never told in training what people said of what they chose"),

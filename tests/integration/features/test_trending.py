@@ -47,6 +47,34 @@ async def test_the_first_weighs_what_it_does_as_of_now(serve: Serve) -> None:
         found = await features.ask("ListTrendingItems")
         weights = [i.weight * found.first_weight for i in found.items]
         assert weights == pytest.approx([1 / 4 + 1 / 2, 1 / 8], rel=0.02)  # a minute may have passed
+        assert found.total_weight == pytest.approx(7 / 8, rel=0.02)
+        (first,) = (await features.ask("ListTrendingItems", limit=1)).items
+        assert first.item_id == "a"
+        assert (await features.ask("ListTrendingItems", limit=1)).total_weight == pytest.approx(
+            7 / 8, rel=0.02
+        )
+        await features.put(item("a", available=False))
+
+        async def less() -> bool:
+            left = await features.ask("ListTrendingItems")
+            return [i.item_id for i in left.items] == ["b"] and left.total_weight < 0.13
+
+        await until(less, says="only b's weight")
+
+
+async def test_events_on_items_that_are_no_longer_kept_are_in_the_weight_of_all(serve: Serve) -> None:
+    async with serve(trending_items=2) as features:
+        await features.put(*(item(f"i{n}") for n in range(5)))
+        now_ms = time.time_ns() // 1_000_000
+        for n in range(5):
+            await features.record(*(event(f"u{m}", f"i{n}", LIKE, time_ms=now_ms) for m in range(n + 1)))
+
+        async def kept() -> bool:
+            found = await features.ask("ListTrendingItems")
+            two = [i.item_id for i in found.items] == ["i4", "i3"]
+            return two and abs(found.total_weight - 15.0) < 0.3
+
+        await until(kept, says="two items, and the weight of all")
 
 
 async def test_events_sent_twice_count_once_and_years_do_not_overflow(features: Features) -> None:

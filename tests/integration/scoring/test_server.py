@@ -228,8 +228,9 @@ async def test_what_is_trending_scores_higher_and_goes_on_doing_so_without_featu
     ]
     stream = ItemStream({i: content_of(i) for i in [*ids, "newer"]})
     stream.trending = {"item-0007": 6.0, "newer": 3.0, "nobody's": 1.0}
+    stream.more_trending = 5.0
     rows = np.array([7, -1, -1], np.int32)
-    more, of_all = artifact.trends.lifts(rows, np.array([6.0, 3.0, 1.0], np.float32))
+    more, of_all = artifact.trends.lifts(rows, np.array([6.0, 3.0, 1.0], np.float32), 15.0)
     asked = [*ids, "newer"]
 
     async def gained(client: Client) -> FloatArray:

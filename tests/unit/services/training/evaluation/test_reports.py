@@ -36,6 +36,7 @@ from services.training.evaluation.served import ServedRows
 from services.training.evaluation.timing import Timed
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings
+from services.training.trends import Recent
 from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, UserContext
 from shared.holdout import Role
@@ -51,6 +52,7 @@ class ContentModel:
     def __init__(self, data: TrainingData, sign: float = 1.0) -> None:
         self.known = dict(zip(data.item_ids, data.content, strict=True))
         self.sign = sign
+        self.recent: list[Recent] = []
         self.artifact = SimpleNamespace(
             manifest=SimpleNamespace(dims=SimpleNamespace(taste=synthetic.CONTENT_DIM))
         )
@@ -65,6 +67,7 @@ class ContentModel:
     def scores(
         self, contexts: Sequence[UserContext], rows: ServedRows, *, task: str, recent: Any = None
     ) -> FloatArray:
+        self.recent.append(recent)
         found = np.zeros((len(contexts), synthetic.CONTENT_DIM), np.float32)
         for row, context in enumerate(contexts):
             history = context.history
@@ -97,6 +100,21 @@ def test_the_table_has_every_arm_at_every_k_and_ranks_them_rightly(table: FewSho
     assert table.difference(ON, OFF).says_better
     assert table.share_worse(ON, OFF, 5) < 0.05
     assert table.hr(ON, 5) >= table.ndcg(ON, 5)
+
+
+def test_models_are_told_what_training_people_chose_when(data: TrainingData) -> None:
+    """In the table, alone and mixed, and for feedback."""
+    people = data.users_of(Role.HELD_OUT)
+    questions = ask(data, people, fitting_protocol(data, people))
+    model: Any = ContentModel(data)
+    few_shot(data, questions, {RE_ENCODING: [model]}, task="next")
+    evaluate_feedback(data, questions, model, REACTIONS[:1], task="next")
+    wanted = Recent.of(data)
+    shots = len(questions.protocol.shots)
+    assert len(model.recent) >= shots + (shots - 1) + 2  # the mix from one event on; before and after
+    for told in model.recent:
+        np.testing.assert_array_equal(told.time_ms, wanted.time_ms)
+        np.testing.assert_array_equal(told.items, wanted.items)
 
 
 def test_re_encoding_is_also_mixed_with_item_knn(data: TrainingData) -> None:
