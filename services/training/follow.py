@@ -11,6 +11,10 @@ from services.training.trends import Recent, find_trends
 from services.training.validate import choose_kappa, choose_omega
 from shared.holdout import Role
 from shared.modeling.model import WarmstartModel
+from shared.trends import Trends
+
+# Of the likeliest prior, the first.
+_PRIOR_SHARES = (1.0, 0.3, 0.1)
 
 
 def follow(model: WarmstartModel, data: TrainingData, shots: Sequence[int]) -> float:
@@ -30,15 +34,26 @@ def follow(model: WarmstartModel, data: TrainingData, shots: Sequence[int]) -> f
 
 
 def follow_trends(model: WarmstartModel, data: TrainingData, shots: Sequence[int], *, seed: int) -> None:
-    """Gives a finished model the long run of its items and ω, in place: at each number of shots (0 the first)
-    what validation people's NDCG@10 speaks for, with everything else as it is, by what training people had
-    chosen before each of them was asked. A model without trends stays as it is; where validation people have
-    too few events, or are too few to be sure, ω does.
+    """Gives a finished model the long run of its items, a prior and ω, in place: at each number of shots (0
+    the first) what validation people's NDCG@10 speaks for, with everything else as it is, by what training
+    people had chosen before each of them was asked. A model without trends stays as it is; where validation
+    people have too few events, or are too few to be sure, ω does.
+
+    Of priors it tries the likeliest and smaller ones, as likelihood goes by the whole catalogue and not by
+    the first ten: on validation people of Amazon Games (one body) .0305 NDCG@10 at k = 0 with the likeliest
+    and .0331 with a tenth of it, .0690 and .0686 after one event.
     """
     if not model.config.trends:
         return
-    recent = Recent.of(data)
-    model.trends = find_trends(recent, seed=seed)
-    omega = choose_omega(model, data, data.users_of(Role.VALIDATION), shots, recent)
+    recent, judges = Recent.of(data), data.users_of(Role.VALIDATION)
+    model.trends = likeliest = find_trends(recent, seed=seed)
+    if not likeliest.prior:
+        return
+    tried = []
+    for share in _PRIOR_SHARES:
+        model.trends = Trends(likeliest.counts, share * likeliest.prior)
+        omega, seen = choose_omega(model, data, judges, shots, recent)
+        tried.append((seen, model.trends, omega))
+    _, model.trends, omega = max(tried, key=lambda one: one[0])
     if omega is not None:
         model.heads.omega.assign(omega)

@@ -90,29 +90,33 @@ def choose_kappa(
 
 def choose_omega(
     model: WarmstartModel, data: TrainingData, users: IntArray, shots: Sequence[int], recent: Recent
-) -> FloatArray | None:
+) -> tuple[FloatArray | None, float]:
     """The best of `OMEGAS` by number of shots and task, with everything else as it is, see `crests`; 0 where
     that is better by no more than twice its standard error (`is_sure`): on MovieLens-1M, where trends say
     nothing, once was passed by chance at every third number of shots. shots: 0 the first, which is apart from
     the others: of somebody unknown what is chosen now says most. recent: what was chosen when.
 
-    At the knots of the heads, [knots, T]; None where nobody has enough events.
+    Returns ω at the knots of the heads, [knots, T], and NDCG@10 with it, the mean over tasks and numbers of
+    shots; None and 0 where nobody has enough events.
     """
     tables = _tables(model, data, users, shots, OMEGAS, ScoreParts.by_omega, most=PEOPLE_ASKED, recent=recent)
     if not len(tables):
-        return None
+        return None, 0.0
     people = _asked(data, users)
     places = np.concatenate([crests(part) for part in (tables[:1], tables[1:]) if len(part)])
+    seen = []
     for table, chosen in zip(tables, places, strict=True):
         for task, place in enumerate(chosen.tolist()):
             if not is_sure(table[task, place] - table[task, 0], people, errors=2.0):
                 chosen[task] = 0
+            said = table[task, chosen[task]]
+            seen.append(said[~np.isnan(said)].mean() if not np.isnan(said).all() else 0.0)
     values = np.asarray(OMEGAS)[places]
     omega = np.zeros((len(COUNT_KNOTS), len(CHOICES)), np.float32)
     omega[0] = values[0]
     if len(values) > 1:
         omega[1:] = _at_knots(values[1:], shots[1:])
-    return omega
+    return omega, float(np.mean(seen))
 
 
 def choose_sigma(

@@ -140,6 +140,25 @@ def test_where_fashions_change_omega_is_high_and_lists_get_better() -> None:
     assert found[1] > 0.9
 
 
+def test_of_priors_the_one_with_the_best_lists_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.training import follow
+
+    likeliest = find_trends(Recent.of(changing()), seed=0).prior
+    for best in (1.0, 0.3, 0.1):
+        tried = []
+
+        def choose(model: Any, *_: Any, best: float = best, tried: list[float] = tried) -> Any:
+            tried.append(model.trends.prior)
+            right = model.trends.prior == pytest.approx(best * likeliest)
+            return np.full(model.heads.omega.shape, best if right else 9.0), 0.2 if right else 0.1
+
+        monkeypatch.setattr(follow, "choose_omega", choose)
+        model = in_fashion(changing())
+        assert tried == pytest.approx([likeliest, 0.3 * likeliest, 0.1 * likeliest])
+        assert model.trends.prior == pytest.approx(best * likeliest)
+        np.testing.assert_allclose(model.heads.omega.numpy(), best, rtol=1e-6)
+
+
 def test_where_nobody_can_be_asked_or_there_are_no_trends_omega_stays() -> None:
     from services.training.follow import follow_trends
     from services.training.presets import preset
@@ -147,7 +166,9 @@ def test_where_nobody_can_be_asked_or_there_are_no_trends_omega_stays() -> None:
 
     nobody = changing()
     nobody = replace(nobody, roles=np.full_like(nobody.roles, int(Role.TRAIN)))
-    assert not in_fashion(nobody).heads.omega.numpy().any()
+    model = in_fashion(nobody)
+    assert not model.heads.omega.numpy().any()
+    assert model.trends.prior == find_trends(Recent.of(nobody), seed=0).prior
     data = changing()
     sizes = replace(preset("tiny").model, content_dim=data.content.shape[1], trends=False)
     model = new_model(sizes, data, seed=0)
