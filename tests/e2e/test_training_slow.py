@@ -17,7 +17,8 @@ from tests.unit.services.training import synthetic
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _STEPS = ("--pretrain-steps", "40", "--meta-steps", "40", "--preset", "tiny")
 _BASELINES = ("popularity", "item-kNN", "sequential rules")
-_COMPARED = (*_BASELINES, "re-encoding", "re-encoding + 0.3 kNN")
+_COMPARED = (*_BASELINES, "popular of late", "re-encoding", "re-encoding + 0.3 kNN")
+_PARTS = ("fast weights alone", "on, without trends")
 
 
 def run(*arguments: str) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def test_an_evaluation_measures_all_that_it_promises(tmp_path: Path) -> None:
     result = run("evaluate", *data_options(tmp_path), *_STEPS, *where)[-1]
     assert result["few_shot"]["seeds"] == 2
     last = result["few_shot"]["rows"][-1]
-    assert set(last["arms"]) == {*_COMPARED, "adaptation off", "adaptation on", "fast weights alone"}
+    assert set(last["arms"]) == {*_COMPARED, "adaptation off", "adaptation on", *_PARTS}
     assert last["on_minus_off"]["low"] <= last["on_minus_off"]["mean"] <= last["on_minus_off"]["high"]
     assert result["new_items"]["items"] == 10
     assert set(result["feedback"]) == {"dislike", "like", "rating 1", "rating 2", "rating 5"}
