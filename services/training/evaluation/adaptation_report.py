@@ -23,10 +23,9 @@ def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
         "",
         f"{result['people']} people never trained on, the same bodies and support events; ranked by "
         f"{ranked_by(result['task'])}, without trends; {seeds(result['seeds'])}. Served: adapter "
-        f"`{result['adapter']}` of "
-        f"the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, the best of {tried} on "
-        "validation people. NDCG@10, paired 95% intervals, and the share of people whose NDCG@10 is lower "
-        "with the first than with the second:",
+        f"`{result['adapter']}` of the artifact. Fine-tuned: the whole body, gradient steps × rate {chosen}, "
+        f"the best of {tried} on validation people. NDCG@10, paired 95% intervals, and the share of people "
+        "whose NDCG@10 is lower with the first than with the second:",
         "",
         "| k | off | served | fine-tuned | served − off | fine-tuned − off | served − fine-tuned |",
         "|---|---|---|---|---|---|---|",

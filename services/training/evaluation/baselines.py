@@ -54,22 +54,21 @@ def popularity(data: TrainingData) -> Recommend:
     return recommend
 
 
-def popular_of_late(data: TrainingData, questions: Questions, half_life_days: float) -> IntArray:
+def popular_of_late(recent: Recent, questions: Questions, half_life_days: float) -> IntArray:
     """The ten items that training people's events before each question speak for most, an event counting half
     after so long. [B, 10]."""
-    recent = Recent.of(data)
     parts = []
-    for part in in_parts(list(range(len(questions))), data.num_items):
+    for part in in_parts(list(range(len(questions))), recent.num_items):
         scores = recent.before(questions.moments[part], half_life_days * 86_400.0)
         parts.append(top_items(scores, [questions.masked[place] for place in part], 10))
     return np.concatenate(parts) if parts else np.zeros((0, 10), np.int32)
 
 
-def best_half_life(data: TrainingData, judges: Questions) -> float:
+def best_half_life(recent: Recent, judges: Questions) -> float:
     """In days: that with the best NDCG@10 on the judges, the first of equals."""
 
     def score(days: float) -> float:
-        return float(ndcg_at(popular_of_late(data, judges, days), judges.relevant, 10).sum())
+        return float(ndcg_at(popular_of_late(recent, judges, days), judges.relevant, 10).sum())
 
     return max(_HALF_LIVES, key=score)
 

@@ -181,8 +181,9 @@ def _popularity(data: TrainingData, questions: Questions) -> Ranked:
 
 def _popular_of_late(data: TrainingData, questions: Questions) -> Ranked:
     """Its half-life tuned on validation people."""
-    days = baselines.best_half_life(data, baselines.validation_questions(data, questions))
-    found = baselines.popular_of_late(data, questions, days)
+    recent = Recent.of(data)
+    days = baselines.best_half_life(recent, baselines.validation_questions(data, questions))
+    found = baselines.popular_of_late(recent, questions, days)
     return dict.fromkeys(questions.protocol.shots, found)
 
 
