@@ -20,7 +20,7 @@ _PAIRS = (
 
 def adaptation_dict(
     table: FewShot,
-    times: Mapping[int, Timed],
+    times: Mapping[int, Sequence[Timed]],
     *,
     adapter: str,
     task: str,
@@ -45,7 +45,7 @@ def adaptation_dict(
                 "ndcg10": {arm: table.ndcg(arm, k) for arm in arms},
                 **{name: asdict(table.difference(arm, other, k)) for name, arm, other in _PAIRS},
                 "share_worse": {name: table.share_worse(arm, other, k) for name, arm, other in _PAIRS},
-                **({"time": asdict(times[k])} if k in times else {}),
+                "times": [asdict(timed) for timed in times.get(k, ())],
             }
             for k in table.shots
         ],

@@ -49,17 +49,16 @@ def plot_adaptation(result: Mapping[str, Any], path: Path) -> None:
 
 def _times_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
-        "One person in one thread, median milliseconds. Served: the whole `encode_adapt`, and what it takes "
-        "more than one without an adapter:",
+        "One thread, median milliseconds a person: by one person a call, and by as many as a busy server "
+        "puts together. Served: the whole `encode_adapt`, and what it takes more than one without an "
+        "adapter; the last column is how many times as long fine-tuning takes as adapting:",
         "",
-        "| k | people | served | of it adapting | fine-tuned |",
-        "|---|---|---|---|---|",
+        "| k | people a call | people | served | of it adapting | fine-tuned | times |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if "time" in row:
-            t = row["time"]
-            figures = (t["encode_adapt_ms"], t["adapt_ms"], t["finetune_ms"])
-            lines.append(
-                f"| {row['k']} | {t['people']} | " + " | ".join(f"{ms:.2f}" for ms in figures) + " |"
-            )
+        for t in row["times"]:
+            figures = " | ".join(f"{t[name]:.3f}" for name in ("encode_adapt_ms", "adapt_ms", "finetune_ms"))
+            times = f"{t['finetune_ms'] / t['adapt_ms']:.0f}" if t["adapt_ms"] > 0.0 else ""
+            lines.append(f"| {row['k']} | {t['together']} | {t['people']} | {figures} | {times} |")
     return [*lines, ""]

@@ -233,7 +233,11 @@ def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data:
         FINE_TUNED: [ContentModel(data, -1.0)],
     }
     table = few_shot(data, questions, models, task="next")
-    times = {k: Timed(50, 1.25, 1.75, 0.5, 17.5) for k in table.shots if k > 0}
+    times = {
+        k: (Timed(50, 1, 1.25, 1.75, 0.5, 17.5), Timed(32, 32, 0.25, 0.375, 0.125, 15.0))
+        for k in table.shots
+        if k > 0
+    }
     told = {"adapter": "finetune", "chosen": {"steps": 4, "rate": 0.01, "rows": False}, "tried": [{}] * 10}
     found = adaptation_dict(table, times, adapter="ridge", task="next", fine_tuning=[told])
     last = found["rows"][-1]
@@ -241,7 +245,7 @@ def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data:
     assert last["on_minus_fine_tuned"] == last["on_minus_off"]
     assert last["fine_tuned_minus_off"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert found["on_minus_off"]["low"] > 0.0
-    assert last["time"]["finetune_ms"] == 17.5
+    assert [timed["finetune_ms"] for timed in last["times"]] == [17.5, 15.0]
     assert last["share_worse"]["on_minus_off"] == table.share_worse(ON, OFF, 5) < 0.05
     assert last["share_worse"]["fine_tuned_minus_off"] == 0.0
 
@@ -251,8 +255,10 @@ def test_adapting_as_served_is_reported_beside_fine_tuning(tmp_path: Path, data:
     text = Path(files["markdown"]).read_text()
     assert "![adaptation](adaptation.png)" in text
     assert "gradient steps × rate 4 × 0.01, the best of 10 on validation people" in text
-    assert "| 5 | 50 | 1.75 | 0.50 | 17.50 |" in text
-    assert "| 0 | 50 |" not in text  # what was not timed
+    assert (
+        "| 5 | 1 | 50 | 1.750 | 0.500 | 17.500 | 35 |\n| 5 | 32 | 32 | 0.375 | 0.125 | 15.000 | 120 |" in text
+    )
+    assert "| 0 | 1 | 50 |" not in text  # what was not timed
 
 
 def test_adapters_are_listed_from_the_best_down(tmp_path: Path, data: TrainingData) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ def test_what_a_single_round_costs_more_is_not_adapting(
     now_s, cold = [0.0], [True]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now_s[0])
 
-    def call(ms: float, then_cold: bool) -> Callable[[UserContext], Callable[[], None]]:
+    def call(ms: float, then_cold: bool) -> Callable[[Sequence[UserContext]], Callable[[], None]]:
         def run() -> None:
             now_s[0] += (ms + 10.0 * cold[0]) / 1000.0
             cold[0] = then_cold
@@ -44,7 +44,7 @@ def test_what_a_single_round_costs_more_is_not_adapting(
         return lambda _: run
 
     few = people(data, 2)[:3]
-    found = timing._timed([call(2.0, False), call(2.25, False)], call(20.0, True), few)
+    found = timing._timed([call(2.0, False), call(2.25, False)], call(20.0, True), few, 1)
     assert found.adapt_ms == pytest.approx(0.25)
 
 
@@ -56,8 +56,8 @@ def test_medians_are_of_calls_made_in_turn_and_inputs_are_not_timed(
     now_s, seen = [0.0], set()
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now_s[0])
 
-    def call(name: str, ms: float) -> Callable[[UserContext], Callable[[], None]]:
-        def ready(_: UserContext) -> Callable[[], None]:
+    def call(name: str, ms: float) -> Callable[[Sequence[UserContext]], Callable[[], None]]:
+        def ready(_: Sequence[UserContext]) -> Callable[[], None]:
             now_s[0] += 1.0
 
             def run() -> None:
@@ -69,11 +69,36 @@ def test_medians_are_of_calls_made_in_turn_and_inputs_are_not_timed(
         return ready
 
     few = people(data, 2)[:3]
-    found = timing._timed([call("off", 1.0), call("on", 3.0)], call("tuned", 20.0), few)
+    found = timing._timed([call("off", 1.0), call("on", 3.0)], call("tuned", 20.0), few, 1)
     assert isinstance(found, Timed)
     assert found.people == 3
     figures = (found.encode_ms, found.encode_adapt_ms, found.adapt_ms, found.finetune_ms)
     np.testing.assert_allclose(figures, (1.0, 3.0, 2.0, 20.0), atol=1e-9)
+
+
+def test_times_of_calls_for_several_are_a_person_s_and_who_fills_no_call_is_left_out(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five people by twos: calls of 2, 3 and 20 ms are 1, 1.5 and 10 ms a person, of four."""
+    now_s, sizes = [0.0], set()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now_s[0])
+
+    def call(ms: float) -> Callable[[Sequence[UserContext]], Callable[[], None]]:
+        def ready(some: Sequence[UserContext]) -> Callable[[], None]:
+            sizes.add(len(some))
+
+            def run() -> None:
+                now_s[0] += ms / 1000.0
+
+            return run
+
+        return ready
+
+    found = timing._timed([call(2.0), call(3.0)], call(20.0), people(data, 2)[:5], 2)
+    assert sizes == {2}
+    assert (found.people, found.together) == (4, 2)
+    figures = (found.encode_ms, found.encode_adapt_ms, found.adapt_ms, found.finetune_ms)
+    np.testing.assert_allclose(figures, (1.0, 1.5, 0.5, 10.0), atol=1e-9)
 
 
 @pytest.mark.slow  # a process that imports TensorFlow
