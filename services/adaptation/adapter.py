@@ -31,7 +31,7 @@ class AdaptationVersion:
         """Loads and warms; takes seconds. Raises ArtifactError where it does not work."""
         model = ServedModel.load(artifact, intra_op_threads=intra_op_threads)
         model.warm_item_rows(artifact)
-        model.warm_adaptation()
+        model.warm_adaptation(artifact)
         return cls(model, LiveItems(artifact, model))
 
     @property

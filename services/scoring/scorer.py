@@ -81,6 +81,7 @@ class ScoringVersion:
         """
         model = ServedModel.load(artifact, intra_op_threads=intra_op_threads)
         model.warm_item_rows(artifact)
+        model.check_adaptation(artifact)
         dims = artifact.manifest.dims
         columns = ScoringColumns.fitted(artifact.rows.output, dims.taste)
         items = LiveItems(artifact, model, columns, Neighbours.of(artifact))

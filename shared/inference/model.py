@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from shared.artifacts import Artifact, Dims, Manifest
 from shared.context.batch import ModelInputs
+from shared.context.labels import signed_labels
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
-from shared.domain import FloatArray, ModelRef
+from shared.domain import Action, FloatArray, ModelRef
 from shared.errors import ArtifactError
 from shared.inference.packed import PackedSignature, Shape
 from shared.inference.runtime import tensorflow
@@ -36,6 +37,10 @@ class Adaptation:
     factor: FloatArray
     scale: FloatArray
     trail: FloatArray
+
+
+# Far from 1 and prime: neighbouring events are of items far apart.
+_SPREAD = 7919
 
 
 class ServedModel:
@@ -109,14 +114,20 @@ class ServedModel:
             return ItemRows.empty(self.manifest.dims)
         return ItemRows(*(np.concatenate(kind) for kind in zip(*parts, strict=True)))
 
-    def warm_adaptation(self) -> None:
+    def warm_adaptation(self, artifact: Artifact) -> None:
         """Runs `encode_adapt` in every shape it will see; raises ArtifactError where it gives no numbers."""
         for length in self.manifest.buckets:
             for count in ADAPT_BATCHES:
-                out = self.encode_adapt(
-                    _blank_inputs(self.manifest.dims, count, length), np.ones(count, np.float32)
-                )
-                self._require_finite("encode_adapt", out.queries, out.factor, out.scale, out.trail)
+                self._try_adaptation(artifact, count, length)
+
+    def check_adaptation(self, artifact: Artifact) -> None:
+        """As `warm_adaptation`, in one shape: for servers that do not adapt, so that all refuse the same
+        versions."""
+        self._try_adaptation(artifact, ADAPT_BATCHES[-1], self.manifest.buckets[-1])
+
+    def _try_adaptation(self, artifact: Artifact, count: int, length: int) -> None:
+        out = self.encode_adapt(_made_up_people(artifact, count, length), np.ones(count, np.float32))
+        self._require_finite("encode_adapt", out.queries, out.factor, out.scale, out.trail)
 
     def warm_item_rows(self, artifact: Artifact) -> None:
         """Runs `item_rows` in every shape on the artifact's own items, with and without their ids.
@@ -154,12 +165,30 @@ def _padded(arrays: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[
     }
 
 
-def _blank_inputs(dims: Dims, count: int, length: int) -> ModelInputs:
-    """The inputs of people of whom nothing is known."""
+def _made_up_people(artifact: Artifact, count: int, length: int) -> ModelInputs:
+    """People with as many events as there are places, half as many, …, none, over all actions and items.
+
+    A model may give numbers for somebody of whom nothing is known and none for one who liked something.
+    """
     arrays: dict[str, Any] = {
         name: np.zeros((count, *(length if n is None else n for n in shape[1:])), dtype)
-        for name, (dtype, shape) in _input_specs(dims).items()
+        for name, (dtype, shape) in _input_specs(artifact.manifest.dims).items()
     }
+    people, places = np.indices((count, length))
+    if artifact.item_ids:
+        number = people * length + places
+        actions = np.array([a for a in Action if a is not Action.IMPRESSION], np.int32)
+        events = places >= length - length // 2**people
+        items = (number * _SPREAD) % len(artifact.item_ids)
+        arrays["mask"] = events.astype(np.float32)
+        arrays["actions"] = actions[number % len(actions)] * events
+        arrays["values"] = np.where(arrays["actions"] == Action.RATING, 1.0 + number % 5, 0.0).astype(
+            np.float32
+        )
+        arrays["labels"] = signed_labels(arrays["actions"], arrays["values"])
+        arrays["ages_s"] = (60.0 * (length - places) * events).astype(np.float32)
+        arrays["input_rows"] = artifact.rows.input[items] * arrays["mask"][..., None]
+        arrays["support_rows"] = artifact.rows.support[items] * arrays["mask"][..., None]
     return ModelInputs(**arrays)
 
 

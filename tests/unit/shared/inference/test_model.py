@@ -12,10 +12,10 @@ import pytest
 from shared.artifacts import Artifact, Registry
 from shared.context.batch import ModelInputs
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
-from shared.domain import FloatArray
+from shared.domain import Action, FloatArray
 from shared.errors import ArtifactError
-from shared.inference.model import ServedModel, padded_size
-from tests.artifacts import item_ids, publish_model
+from shared.inference.model import ServedModel, _made_up_people, padded_size
+from tests.artifacts import item_ids, publish_model, publish_plain
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,33 @@ def test_packing_changes_nothing(artifact: Artifact, model: ServedModel, count: 
 
 def test_warming_runs_every_shape(artifact: Artifact, model: ServedModel) -> None:
     model.warm_item_rows(artifact)
-    model.warm_adaptation()
+    model.warm_adaptation(artifact)
+
+
+def test_a_model_that_gives_no_numbers_to_people_with_events_is_refused(tmp_path: Path) -> None:
+    """It gives some to people of whom nothing is known, so only made-up events show it."""
+
+    def no_numbers(model: Any) -> None:
+        actions = model.encoder.actions.numpy()
+        actions[Action.SKIP] = np.nan
+        model.encoder.actions.assign(actions)
+
+    registry = Registry(tmp_path)
+    artifact = registry.open(publish_model(registry, spoil=no_numbers))
+    model = ServedModel.load(artifact)
+    for check in (model.warm_adaptation, model.check_adaptation):
+        with pytest.raises(ArtifactError, match="encode_adapt must give finite values, got nan"):
+            check(artifact)
+
+
+def test_made_up_people_of_an_empty_catalogue_have_no_events(tmp_path: Path) -> None:
+    artifact = Registry(tmp_path).open(publish_plain(Registry(tmp_path), items=3))
+    assert not _made_up_people(replace(artifact, item_ids=()), 2, 4).mask.any()
+    people = _made_up_people(artifact, 4, 4)
+    np.testing.assert_array_equal(people.mask.sum(axis=1), [4, 2, 1, 0])
+    assert not people.actions[people.mask == 0].any()
+    assert people.input_rows[0].any(axis=1).all()
+    assert not people.input_rows[3].any()
 
 
 @pytest.mark.parametrize(
