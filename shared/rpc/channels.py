@@ -38,11 +38,14 @@ _SERVICE_CONFIG = json.dumps(
 @dataclass(slots=True)
 class RetryBudget:
     """A token bucket: each call adds `ratio` of a token, each retry takes one, so a server in trouble sees at
-    most `ratio` more calls. (Google SRE book, ch. 21, "Handling Overload": per-client retry budget.)"""
+    most `ratio` more calls. (Google SRE book, ch. 21, "Handling Overload": per-client retry budget.)
+
+    capacity: what may be saved up: all the calls that a replica takes with it when it dies are sent again.
+    """
 
     ratio: float = 0.1
-    capacity: float = 10.0
-    tokens: float = 10.0
+    capacity: float = 100.0
+    tokens: float = 100.0
 
     def note_call(self) -> None:
         self.tokens = min(self.capacity, self.tokens + self.ratio)
@@ -68,8 +71,10 @@ def connect(
         ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),  # the server says what is too large
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_time_ms", 2_000),
+        ("grpc.keepalive_timeout_ms", 2_000),
+        # While a ping of gRPC's own (bandwidth probing) has no answer, no keepalive ping goes out.
+        ("grpc.http2.ping_timeout_ms", 2_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 3_000),  # how long one attempt may take, not a pause

@@ -73,7 +73,7 @@ class Callers:
         rpc = stub(channel).GetUserContext
         while not self.stopped:
             try:
-                answer = await call(rpc, REQUEST, timeout_s=5.0, idempotent=idempotent)
+                answer = await call(rpc, REQUEST, timeout_s=10.0, idempotent=idempotent)
             except WarmstartError as error:
                 self.failures.append(error)
             else:
@@ -109,6 +109,18 @@ async def test_a_replica_that_is_told_to_stop_fails_no_call() -> None:
             await callers.until_answered(100)
     assert callers.failures == []
     assert len(callers.answers) == 2
+
+
+async def test_a_replica_that_hangs_is_left_and_fails_no_idempotent_call_that_has_the_time() -> None:
+    """Its connections stay open; only pings that have no answer tell, within four seconds."""
+    async with replica() as one, replica() as two:
+        await asyncio.gather(wait_until_serving(one.address, 20), wait_until_serving(two.address, 20))
+        async with calling(f"{one.address},{two.address}", idempotent=True) as callers:
+            await callers.until_answered(100)
+            one.process.send_signal(signal.SIGSTOP)
+            # Callers wait for the one that hangs, each with one call, and then go on with the other.
+            await callers.until_answered(100)
+    assert callers.failures == []
 
 
 async def test_a_replica_that_is_killed_fails_no_idempotent_call() -> None:
