@@ -20,14 +20,24 @@ SERVICE_KEY = "service"
 
 
 class Breaker:
-    """One service's. Only losses count (UNAVAILABLE, a deadline passed); other errors are answers."""
+    """One service's. Only losses count: UNAVAILABLE, and a deadline that passed where the call was given
+    `patience_s` or more. Other errors are answers, and a caller in a hurry says nothing of the service: its
+    deadlines must not take it from all others.
+    """
 
     def __init__(
-        self, name: str, *, failures: int, open_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        *,
+        failures: int,
+        open_s: float,
+        patience_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._limit = failures
         self._open_s = open_s
+        self._patience_s = patience_s
         self._clock = clock
         self._failures = 0
         self._try_at = 0.0
@@ -37,13 +47,16 @@ class Breaker:
     def is_open(self) -> bool:
         return self._failures >= self._limit
 
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call's answer. Raises Unavailable at once while the service counts as away."""
+    async def run(self, call: Callable[[], Awaitable[T]], *, given_s: float = float("inf")) -> T:
+        """The call's answer. Raises Unavailable at once while the service counts as away.
+
+        given_s: the time after which the call gives up by itself.
+        """
         trial = self._admit()
         try:
             answer = await call()
         except WarmstartError as error:
-            self._note(error)
+            self._note(error, given_s)
             raise
         else:
             self._failures = 0
@@ -79,11 +92,11 @@ class Breaker:
         if self.is_open:
             self._try_at = self._clock() + self._open_s
 
-    def _note(self, error: WarmstartError) -> None:
-        if _is_loss(self._named(error)):
-            self._failed()
-        else:
+    def _note(self, error: WarmstartError, given_s: float) -> None:
+        if not _is_loss(self._named(error)):
             self._failures = 0
+        elif given_s >= self._patience_s or not isinstance(error, DeadlinePassed):
+            self._failed()
 
     def _named(self, error: WarmstartError) -> WarmstartError:
         """The error, saying whose it is: answers name the service that took no part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 import numpy as np
@@ -63,14 +63,33 @@ if TYPE_CHECKING:
     from warmstart.scoring.v1.scoring_service_pb2_grpc import ScoringServiceAsyncStub
 
 A = TypeVar("A", bound="Message")
+Q = TypeVar("Q", bound="Message")
 
 # One stage may use this much of what a caller has left, so that the rungs below it still get their turn.
 _SHARE_OF_REMAINING = 0.6
+# A call that gave up earlier than after this share of its stage's timeout, as its caller had no more time, is
+# no sign that the service is away.
+_PATIENCE = 0.25
 _PROBE_TIMEOUT_S = 1.0
 
 
 def _bounded(timeout_s: float) -> float:
     return min(timeout_s, _SHARE_OF_REMAINING * remaining_s(timeout_s / _SHARE_OF_REMAINING))
+
+
+class _Client(Protocol):
+    @property
+    def breaker(self) -> Breaker: ...
+    @property
+    def timeout_s(self) -> float: ...
+
+
+async def _asked(client: _Client, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q) -> A:
+    """One stage's call, which may be repeated safely."""
+    given_s = _bounded(client.timeout_s)
+    return await client.breaker.run(
+        lambda: call(rpc, request, timeout_s=given_s, idempotent=True), given_s=given_s
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +110,7 @@ class FeaturesClient:
             events=[encode_event(event) for event in events],
             request=encode_request_context(request),
         )
-        answer = await self.breaker.run(
-            lambda: call(
-                self.stub.GetUserContext, message, timeout_s=_bounded(self.timeout_s), idempotent=True
-            )
-        )
+        answer = await _asked(self, self.stub.GetUserContext, message)
         return Person(
             decode_context(answer.context, field="context"),
             frozenset(answer.seen_item_ids),
@@ -120,9 +135,7 @@ class FeaturesClient:
 
     async def items(self, domain: str, item_ids: Sequence[str]) -> Sequence[Item]:
         message = features_pb.GetItemsRequest(domain=domain, item_ids=item_ids)
-        answer = await self.breaker.run(
-            lambda: call(self.stub.GetItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
-        )
+        answer = await _asked(self, self.stub.GetItems, message)
         return [decode_item(item, field=f"items[{i}]") for i, item in enumerate(answer.items)]
 
     async def forward(self, method: str, message: Message, answered: type[A]) -> A:
@@ -167,9 +180,7 @@ class AdaptationClient:
         message = adaptation_pb.AdaptUserRequest(
             domain=domain, context=_context(context), model_version=version, disable_adaptation=disabled
         )
-        answer = await self.breaker.run(
-            lambda: call(self.stub.AdaptUser, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
-        )
+        answer = await _asked(self, self.stub.AdaptUser, message)
         return decode_adapted_user(answer.user, field="user")
 
     async def serving(self, domain: str) -> Sequence[HeldModel]:
@@ -207,11 +218,7 @@ class ScoringClient:
             score_also=_score_also(also) if also is not None else None,
             trail=encode_trail(trail) if trail is not None else None,
         )
-        answer = await self.breaker.run(
-            lambda: call(
-                self.stub.RetrieveItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True
-            )
-        )
+        answer = await _asked(self, self.stub.RetrieveItems, message)
         return Retrieved(
             tuple(Hits(tuple(r.item_ids), np.array(r.scores, np.float32)) for r in answer.results),
             decode_model_ref(answer.model, field="model"),
@@ -227,9 +234,7 @@ class ScoringClient:
             similar_to=_similar_to(taste),
             trail=_trail(taste),
         )
-        answer = await self.breaker.run(
-            lambda: call(self.stub.ScoreItems, message, timeout_s=_bounded(self.timeout_s), idempotent=True)
-        )
+        answer = await _asked(self, self.stub.ScoreItems, message)
         return _scores(answer)
 
     async def serving(self, domain: str) -> Sequence[HeldModel]:
@@ -308,22 +313,33 @@ class Clients:
     def connect(cls, settings: GatewaySettings) -> Clients:
         """Connects lazily. Call it inside the event loop: channels belong to it."""
 
-        def breaker(name: str) -> Breaker:
-            return Breaker(name, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
+        def breaker(name: str, timeout_s: float) -> Breaker:
+            return Breaker(
+                name,
+                failures=settings.breaker_failures,
+                open_s=settings.breaker_open_s,
+                patience_s=_PATIENCE * timeout_s,
+            )
 
         targets = (settings.features_target, settings.adaptation_target, settings.scoring_target)
         features, adaptation, scoring = channels = tuple(connect(target) for target in targets)
         return cls(
             FeaturesClient(
                 FeatureServiceStub(features),
-                breaker("features"),
+                breaker("features", settings.features_timeout_s),
                 settings.features_timeout_s,
                 settings.write_timeout_s,
             ),
             AdaptationClient(
-                AdaptationServiceStub(adaptation), breaker("adaptation"), settings.adaptation_timeout_s
+                AdaptationServiceStub(adaptation),
+                breaker("adaptation", settings.adaptation_timeout_s),
+                settings.adaptation_timeout_s,
             ),
-            ScoringClient(ScoringServiceStub(scoring), breaker("scoring"), settings.scoring_timeout_s),
+            ScoringClient(
+                ScoringServiceStub(scoring),
+                breaker("scoring", settings.scoring_timeout_s),
+                settings.scoring_timeout_s,
+            ),
             channels,
         )
 

@@ -61,6 +61,27 @@ async def test_a_success_between_failures_starts_the_count_again(breaker: Breake
     assert not breaker.is_open
 
 
+async def test_callers_in_a_hurry_do_not_take_the_service_from_the_others(clock: Clock) -> None:
+    breaker, service = Breaker("scoring", failures=2, open_s=1.0, patience_s=0.25, clock=clock), Service()
+    service.error = DeadlinePassed("slow")
+    for _ in range(10):
+        with pytest.raises(DeadlinePassed):
+            await breaker.run(service, given_s=0.24)
+    assert not breaker.is_open
+    for _ in range(2):
+        with pytest.raises(DeadlinePassed):
+            await breaker.run(service, given_s=0.25)
+    assert breaker.is_open
+
+
+async def test_a_hurry_does_not_excuse_a_service_that_cannot_be_reached(clock: Clock) -> None:
+    breaker, service = Breaker("scoring", failures=2, open_s=1.0, patience_s=0.25, clock=clock), Service()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await breaker.run(service, given_s=0.001)
+    assert breaker.is_open
+
+
 async def test_one_call_tries_again_after_a_while_and_its_success_closes(
     breaker: Breaker, clock: Clock
 ) -> None:
