@@ -10,7 +10,7 @@ GENERATED := protos/.generated
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: test-slow help setup protos run demo test lint breaking format train evaluate bench lock docs clean
+.PHONY: test-slow chaos help setup protos run demo test lint breaking format train evaluate bench lock docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test: setup ## Unit, contract, integration and end-to-end tests, side by side
 
 test-slow: setup ## What takes minutes and has a short form in `make test`
 	$(BIN)/python -m pytest -m slow
+
+chaos: setup ## Failures on purpose: real servers, two of each, killed, hung, starved under load (ARGS="--list")
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 run: setup ## Everything on a fresh machine: cluster, data, model, story; stays up until Ctrl-C
 	$(BIN)/warmstart demo --stay $(ARGS)

@@ -1,0 +1,208 @@
+"""The servers as processes of their own, on loopback ports that they keep over restarts.
+
+They run as in production, with the same drain and the same channels; nothing of them is in this process. A
+process that is killed stays dead until `start`: a scenario says itself when a supervisor would act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from valkey.asyncio import Valkey
+from valkey.exceptions import ValkeyError
+
+from deploy.local.valkey import LocalValkey
+from shared.processes import leash
+from shared.rpc.health import wait_until_serving
+from tests.cluster import clean_environment
+from tests.ports import free_port
+
+SERVICES = ("features", "adaptation", "scoring", "gateway")
+STORE = "valkey"
+# The machine may be busy, and a model server imports TensorFlow.
+START_LIMIT_S = 180.0
+_END_LIMIT_S = 30.0
+_POLL_S = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One process and how to start it. environment: beside the caller's own without its WARMSTART_*."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    target: str
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.name} has not been started"
+        return self.process.pid
+
+    def start(self) -> None:
+        assert self.process is None, f"{self.name} runs already"
+        with self.log.open("ab") as log:
+            # On a leash: killed with the one that runs the scenario, however that ends.
+            self.process = subprocess.Popen(
+                [sys.executable, str(leash.__file__), *self.command],
+                env=clean_environment() | dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Python ignores SIGXFSZ, and so shall what it starts: a file that may not grow is an error of
+                # the write, as on a full disk, and not the end of the process.
+                restore_signals=False,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def end(self, number: signal.Signals) -> int:
+        """Sends the signal and waits for the process to be gone; its exit code."""
+        process = self.process
+        assert process is not None, f"{self.name} does not run"
+        process.send_signal(number)
+        try:
+            async with asyncio.timeout(_END_LIMIT_S):
+                while (code := process.poll()) is None:
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise AssertionError(
+                f"{self.name} did not end within {_END_LIMIT_S:g} s of {number.name}"
+            ) from None
+        self.process = None
+        return code
+
+
+class Servers:
+    """All of them. registry: of published models."""
+
+    def __init__(self, directory: Path, registry: Path, *, replicas: int = 2) -> None:
+        self.directory = directory
+        store = LocalValkey(directory / STORE, port=free_port())
+        ports = {name: [free_port() for _ in range(replicas)] for name in SERVICES}
+        self.targets = {name: ",".join(f"127.0.0.1:{port}" for port in ports[name]) for name in SERVICES}
+        self.all: dict[str, Server] = {
+            STORE: Server(STORE, store.command(), {}, f"127.0.0.1:{store.port}", directory / "valkey.log")
+        }
+        common = self._environment(store.url, registry)
+        for service in SERVICES:
+            for number, port in enumerate(ports[service]):
+                name = f"{service}-{number}"
+                self.all[name] = Server(
+                    name,
+                    [sys.executable, "-m", f"services.{service}"],
+                    {**common, f"WARMSTART_{service.upper()}_PORT": str(port)},
+                    f"127.0.0.1:{port}",
+                    directory / f"{name}.log",
+                )
+
+    def __getitem__(self, name: str) -> Server:
+        return self.all[name]
+
+    def of(self, service: str) -> list[Server]:
+        """The replicas of a service; the store alone."""
+        return [s for s in self.all.values() if s.name.partition("-")[0] == service]
+
+    async def start(self, *names: str) -> None:
+        """Starts them and returns once all of them serve."""
+        for name in names:
+            self[name].start()
+        await asyncio.gather(*(self.serving(name) for name in names))
+
+    async def kill(self, *names: str) -> None:
+        """As a crash does, all at once; returns when they are gone."""
+        await asyncio.gather(*(self[name].end(signal.SIGKILL) for name in names))
+
+    async def stop(self, *names: str) -> None:
+        """As a deploy does. AssertionError where one ends with another code than 0."""
+        codes = await asyncio.gather(*(self[name].end(signal.SIGTERM) for name in names))
+        assert not any(codes), f"exit codes {dict(zip(names, codes, strict=True))}"
+
+    async def serving(self, name: str) -> None:
+        """Returns once it answers. AssertionError where it ends instead."""
+        server = self[name]
+        waits = asyncio.ensure_future(_store_answers(server) if name == STORE else _serves(server))
+        try:
+            while not waits.done():
+                assert server.process is not None
+                assert server.process.poll() is None, f"{name} ended: {server.log.read_text()[-2000:]}"
+                await asyncio.wait([waits], timeout=_POLL_S)
+            await waits
+        finally:
+            waits.cancel()
+
+    def resident_bytes(self) -> dict[str, int]:
+        """Memory of each running process."""
+        return {
+            server.name: psutil.Process(server.pid).memory_info().rss
+            for server in self.all.values()
+            if server.process is not None
+        }
+
+    def _environment(self, store_url: str, registry: Path) -> dict[str, str]:
+        targets = {
+            f"WARMSTART_{caller.upper()}_{called.upper()}_TARGET": self.targets[called]
+            for caller, called in (
+                ("adaptation", "features"),
+                ("scoring", "features"),
+                ("gateway", "features"),
+                ("gateway", "adaptation"),
+                ("gateway", "scoring"),
+            )
+        }
+        return {
+            **targets,
+            "WARMSTART_FEATURES_STORE_URL": store_url,
+            "WARMSTART_ADAPTATION_REGISTRY": str(registry),
+            "WARMSTART_SCORING_REGISTRY": str(registry),
+            "WARMSTART_GATEWAY_TOKEN_SECRET": "the same on all replicas",
+            "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        }
+
+
+@asynccontextmanager
+async def running_servers(directory: Path, registry: Path, *, replicas: int = 2) -> AsyncIterator[Servers]:
+    """Started in the order in which they need each other; all gone at the end."""
+    servers = Servers(directory, registry, replicas=replicas)
+    try:
+        await servers.start(STORE)
+        await servers.start(*(s.name for s in servers.of("features")))
+        await servers.start(*(s.name for service in SERVICES[1:3] for s in servers.of(service)))
+        await servers.start(*(s.name for s in servers.of("gateway")))
+        yield servers
+    finally:
+        running = [s for s in servers.all.values() if s.process is not None]
+        for server in running:
+            server.send(signal.SIGCONT)  # a paused process would not be killed before it goes on
+        await servers.kill(*(s.name for s in running))
+
+
+async def _serves(server: Server) -> None:
+    await wait_until_serving(server.target, START_LIMIT_S)
+
+
+async def _store_answers(server: Server) -> None:
+    host, _, port = server.target.partition(":")
+    async with asyncio.timeout(START_LIMIT_S):
+        while True:
+            client = Valkey(host=host, port=int(port))
+            try:
+                await client.ping()
+                return
+            except (ValkeyError, OSError):
+                await asyncio.sleep(_POLL_S)
+            finally:
+                await client.aclose()
