@@ -30,6 +30,7 @@ from shared.rpc.codec import (
 
 _EVENT_STATUS = {
     AppendStatus.RECORDED: pb.EVENT_STATUS_RECORDED,
+    AppendStatus.AGAIN: pb.EVENT_STATUS_RECORDED,
     AppendStatus.DUPLICATE: pb.EVENT_STATUS_DUPLICATE,
     AppendStatus.ERASED_PERSON: pb.EVENT_STATUS_REJECTED,
 }

@@ -29,6 +29,8 @@ from shared.domain import Event, Relation, RequestContext, User
 
 _EVENTS_A_MESSAGE = 2000
 _DAY_MS = 24 * 3600 * 1000
+# What weighs less beside the first does not trend, and would be 0 in 32 bits: chosen decades ago.
+_LEAST_SHARE = 1e-30
 # Deleted and unavailable items are left out of a trending list, so more are read than asked for.
 _TRENDING_SPARE = 2
 
@@ -122,10 +124,10 @@ class DomainFeatures:
         await self.mirror.close()
 
     async def record(self, events: Sequence[Event]) -> list[AppendStatus]:
-        """Appends durably; what is new and positive counts for trending."""
+        """Appends durably; what people did to an item for the first time counts for trending."""
         statuses = await self.writer.append(events)
-        recorded = AppendStatus.RECORDED
-        self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is recorded])
+        first = AppendStatus.RECORDED
+        self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is first])
         return statuses
 
     async def context(self, user_id: str, carried: Sequence[Event], request: RequestContext) -> ExtractedUser:
@@ -138,7 +140,8 @@ class DomainFeatures:
         kept = [(item_id, log_weight) for item_id, log_weight in ranked if table.available(item_id)][:limit]
         gone = sum(2.0**log_weight for item_id, log_weight in ranked if not table.available(item_id))
         best = kept[0][1] if kept else -math.inf
-        relative = [(item_id, 2.0 ** (log_weight - best)) for item_id, log_weight in kept]
+        shares = [(item_id, 2.0 ** (log_weight - best)) for item_id, log_weight in kept]
+        relative = [(item_id, weight) for item_id, weight in shares if weight > _LEAST_SHARE]
         first = 2.0**best
         # what earlier versions counted is in no sum of all
         total = max(2.0**of_all - gone, first * sum(weight for _, weight in relative))
@@ -154,7 +157,11 @@ class DomainFeatures:
         return await self.lifecycle.fold(source, target, now_ms=self.clock())
 
     async def erase(self, user_id: str) -> bool:
-        return await self.lifecycle.erase(user_id, now_ms=self.clock())
+        counted = await self.lifecycle.first_events(user_id)
+        existed = await self.lifecycle.erase(user_id, now_ms=self.clock())
+        if existed and counted:
+            self.trending.remove(counted)
+        return existed
 
     async def export_person(self, user_id: str) -> PersonExport:
         return await self.lifecycle.export(user_id)

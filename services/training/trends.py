@@ -25,8 +25,8 @@ _AT_A_TIME = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recent:
-    """Training people's positive events, oldest first: time_ms [E] int64, items [E] int32, weights [E]
-    float32, their labels. num_items: N."""
+    """Training people's first events on each item, those that are positive, oldest first: time_ms [E] int64,
+    items [E] int32, weights [E] float32, their labels. num_items: N."""
 
     time_ms: TimeArray
     items: IntArray
@@ -37,8 +37,10 @@ class Recent:
     def of(cls, data: TrainingData) -> Recent:
         among = np.isin(data.roles, [int(Role.TRAIN)])[data.owners]
         labels = data.labels
-        places = np.flatnonzero(among & (labels > 0))
-        places = places[np.argsort(data.time_ms[places], kind="stable")]
+        places = np.argsort(data.time_ms, kind="stable")
+        pairs = data.owners[places].astype(np.int64) * data.num_items + data.items[places]
+        places = places[np.sort(np.unique(pairs, return_index=True)[1])]
+        places = places[(among & (labels > 0))[places]]
         return cls(data.time_ms[places], data.items[places], labels[places], data.num_items)
 
     @property

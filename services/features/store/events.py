@@ -23,11 +23,18 @@ _FLUSHES_AT_ONCE = 2
 
 
 class AppendStatus(IntEnum):
-    """What became of one event; numbers as `append.lua` gives them."""
+    """What became of one event; numbers as `append.lua` gives them. AGAIN: recorded, on an item that the
+    person had acted on before."""
 
     RECORDED = 1
     DUPLICATE = 2
     ERASED_PERSON = 3
+    AGAIN = 4
+
+    @property
+    def is_new(self) -> bool:
+        """Stored by this call."""
+        return self in (AppendStatus.RECORDED, AppendStatus.AGAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.features.store.connection import Store
-from services.features.store.events import AppendStatus, EventWriter
+from services.features.store.events import EventWriter
 from services.features.store.keys import DomainKeys
 from services.features.store.people import pairs
 from services.features.store.records import (
@@ -34,7 +34,7 @@ from services.features.store.relations import JOB as RELATION_JOB
 from services.features.store.relations import Relations
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
-from shared.domain import Event, Relation, User
+from shared.domain import Action, Event, Relation, User
 from shared.errors import NotFound, Unavailable
 
 _ENTRIES_A_LOOK = 1000
@@ -119,6 +119,14 @@ class Lifecycle:
             tuple(relations),
             tuple(item_id for item_id, _ in reversed(held.seen)),
         )
+
+    async def first_events(self, user_id: str) -> list[Event]:
+        """Of each item that the person acted on, the first event there is of it in the order of arrival."""
+        first: dict[str, Event] = {}
+        for event in (await self._held(user_id)).events:
+            if event.action is not Action.IMPRESSION:
+                first.setdefault(event.item_id, event)
+        return list(first.values())
 
     async def repair(self) -> int:
         """Finishes what crashed servers left unfinished; the number of jobs."""
@@ -231,7 +239,7 @@ class Lifecycle:
         for at in range(0, len(events), _EVENTS_A_CALL):
             part = [replace(event, user_id=target) for event in events[at : at + _EVENTS_A_CALL]]
             statuses = await self._writer.append(part)
-            moved += sum(status is AppendStatus.RECORDED for status in statuses)
+            moved += sum(status.is_new for status in statuses)
         return moved
 
     async def _copy_seen(self, seen: Sequence[tuple[str, int]], target: str) -> None:

@@ -1,4 +1,7 @@
-"""Trending items: exponentially decayed weight of positive events, by forward decay.
+"""Trending items: exponentially decayed weight of the people who chose them, by forward decay.
+
+A person's first event on an item counts, if it is positive: nobody makes an item trend by repeating
+themselves, and who was erased has no part in it.
 
 Cormode, Shkapenyuk, Srivastava, Xu (2009), "Forward Decay: A Practical Time Decay Model for Streaming
 Systems": an event of weight w at time t counts w·2^(t/half-life), and order at any moment is the order of
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,6 +30,8 @@ from shared.errors import Unavailable
 from shared.telemetry.logs import logger
 
 _FLUSH_EVERY_S = 0.25
+# What an erased person's events weighed goes when every replica has surely added it.
+_SETTLED_S = 1.0
 _ITEMS_A_SCRIPT = 500
 # Which no item has: under it stands the weight of all, of items that are no longer kept too.
 _ALL = ""
@@ -51,15 +57,25 @@ class Trending:
         self._uncounted: list[Event] = []
         self._pending: dict[str, float] = {}
         self._flushing: dict[str, float] = {}
+        self._leaving: list[tuple[float, dict[str, float]]] = []
         self._flusher = Background()
 
     def add(self, events: Sequence[Event]) -> None:
-        """Takes events in; negative ones and impressions have no part in it."""
+        """Takes in people's first events on items; negative ones and impressions have no part in it."""
         self._uncounted += events
+
+    def remove(self, events: Sequence[Event]) -> None:
+        """Takes out what `add` took in, a moment later."""
+        weights: dict[str, float] = {}
+        self._add(events, weights)
+        self._leaving.append((time.monotonic() + _SETTLED_S, weights))
 
     def _count(self) -> None:
         """Weights of the events taken in. Many at once: the arithmetic on one event is all overhead."""
         events, self._uncounted = self._uncounted, []
+        self._add(events, self._pending)
+
+    def _add(self, events: Sequence[Event], to: dict[str, float]) -> None:
         if not events:
             return
         actions = np.array([e.action for e in events], np.int32)
@@ -68,8 +84,8 @@ class Trending:
             if label > 0.0:
                 weight = event.time_ms / self._half_life_ms + math.log2(label)
                 for name in (event.item_id, _ALL):
-                    held = self._pending.get(name)
-                    self._pending[name] = weight if held is None else log2_sum(held, weight)
+                    held = to.get(name)
+                    to[name] = weight if held is None else log2_sum(held, weight)
 
     @property
     def half_life_s(self) -> float:
@@ -105,10 +121,11 @@ class Trending:
         self._flusher.start(self._flush_for_ever())
 
     async def close(self) -> None:
-        """Adds what is still in memory."""
+        """Adds what is still in memory, and takes out what is to go."""
         await self._flusher.close()
         try:
             await self.flush()
+            await self._let_go(math.inf)
         except Unavailable as error:
             _LOG.warning("trending_not_flushed", items=len(self._pending), error=str(error))
 
@@ -134,10 +151,24 @@ class Trending:
                 self._pending[item_id] = weight if held is None else log2_sum(held, weight)
             self._flushing = {}
 
+    async def _let_go(self, now: float) -> None:
+        """Takes out what is due; keeps it where the store is away."""
+        while self._leaving and self._leaving[0][0] <= now:
+            pairs = list(self._leaving[0][1].items())
+            for at in range(0, len(pairs), _ITEMS_A_SCRIPT):
+                args: list[bytes | str | int | float] = []
+                for item_id, weight in pairs[at : at + _ITEMS_A_SCRIPT]:
+                    args += (item_id, f"{weight:.17g}")
+                await self._store.script(script("untrend"), [self._key], args)
+                for item_id, _ in pairs[at : at + _ITEMS_A_SCRIPT]:
+                    del self._leaving[0][1][item_id]
+            del self._leaving[0]
+
     async def _flush_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_EVERY_S)
             try:
                 await self.flush()
+                await self._let_go(time.monotonic())
             except Unavailable:
                 continue  # kept, and tried again; the callers of the store have said that it is away

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shared.errors import InvalidInput
-from tests.integration.features.client import NOW_MS, Features, event, item, until
+from tests.integration.features.client import NOW_MS, RECORDED, Features, event, item, until
 from tests.integration.features.conftest import Serve
 
 VIEW, LIKE, DISLIKE = 2, 4, 5
@@ -86,6 +86,32 @@ async def test_events_sent_twice_count_once_and_years_do_not_overflow(features: 
     await features.record(*(event(f"u{n}", "old", time_ms=NOW_MS - 28 * YEAR_MS) for n in range(100)))
     await features.record(event("u1", "new", time_ms=NOW_MS))
     assert (await _trending(features))[0] == ("new", 1.0)
+
+
+async def test_nobody_makes_an_item_trend_by_repeating_themselves(features: Features) -> None:
+    await features.put(item("a"), item("b"))
+    likes = [event("u1", "a", event_id=f"again {n}") for n in range(200)]
+    assert set(await features.record(*likes)) == {RECORDED}
+    await features.record(event("u2", "b"), event("u3", "b"))
+    assert await _trending(features) == [("b", 1.0), ("a", 0.5)]
+
+
+async def test_who_is_erased_has_no_part_in_what_trends(features: Features) -> None:
+    await features.put(item("a"), item("b"), item("c"))
+    await features.record(
+        event("u1", "a", LIKE), event("u1", "b", VIEW), event("u1", "b", LIKE), event("u1", "c", DISLIKE)
+    )
+    await features.record(event("u2", "a", LIKE), event("u2", "c", LIKE))
+    assert await _trending(features) == [("a", 1.0), ("c", 0.5), ("b", 0.15)]
+    before = await features.ask("ListTrendingItems")
+    await features.ask("DeleteUser", user_id="u1")
+
+    async def left() -> bool:
+        found = await features.ask("ListTrendingItems")
+        weights = {i.item_id: round(i.weight, 3) for i in found.items}
+        return weights == {"a": 1.0, "c": 1.0} and found.total_weight < 0.9 * before.total_weight
+
+    await until(left, says="what u2 chose alone")
 
 
 async def test_only_available_items_of_the_catalogue_trend(features: Features) -> None:

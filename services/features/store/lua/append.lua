@@ -4,7 +4,8 @@
 -- ARGV  1 history cap  2 seen cap  3 dedupe window  4 log cap  5 impressions cap  6 number of people,
 --       for each person: user id, keyed hash
 --       for each event: person (1..), action, time_ms, item id, digest, record, exposure ("" = none)
--- Returns {one digit an event: 1 recorded, 2 duplicate, 3 dated before the person's erasure;
+-- Returns {one digit an event: 1 recorded, 2 duplicate, 3 dated before the person's erasure, 4 recorded, on an
+--          item that the person had acted on before;
 --          entries trimmed from the log; entries in the log}
 local PER_PERSON, PER_EVENT, IMPRESSION = 4, 7, 1
 local people = tonumber(ARGV[6])
@@ -67,14 +68,16 @@ for at = first + 1, #ARGV, PER_EVENT do
     end
     redis.call('HSETNX', KEYS[base], mark .. '0', entry)
     redis.call('HSET', KEYS[base], mark .. '1', entry)
+    local again = false
     if not shown then
+      again = redis.call('ZSCORE', KEYS[base + 2], ARGV[at + 3])
       redis.call('HINCRBY', KEYS[base], 'n', 1)
       redis.call('ZADD', KEYS[base + 1], ARGV[at + 2], struct.pack('>I8', arrival) .. record)
       redis.call('ZADD', KEYS[base + 2], 'GT', ARGV[at + 2], ARGV[at + 3])
     end
     redis.call('ZADD', KEYS[base + 3], arrival, digest)
     touched[base] = true
-    statuses[#statuses + 1] = '1'
+    statuses[#statuses + 1] = again and '4' or '1'
   end
 end
 

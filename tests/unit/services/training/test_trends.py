@@ -62,6 +62,20 @@ def test_an_event_counts_half_for_each_week_that_has_passed_and_not_before_it_ca
     np.testing.assert_allclose(recent.counts[:4], [2.0, view, 0.0, 1.0])
 
 
+def test_a_person_counts_once_for_an_item_by_their_first_event_as_in_the_feature_service() -> None:
+    rows = [
+        ("u1", "i000", Action.LIKE, 12 * _WEEK_MS),
+        ("u1", "i000", Action.LIKE, 10 * _WEEK_MS),
+        ("u1", "i000", Action.LIKE, 13 * _WEEK_MS),
+        ("u2", "i000", Action.LIKE, 11 * _WEEK_MS),
+        ("u2", "i001", Action.DISLIKE, 11 * _WEEK_MS),
+        ("u2", "i001", Action.LIKE, 12 * _WEEK_MS),
+    ]
+    recent = Recent.of(data_of(rows, RoleSettings(0.0, 0.0)))
+    np.testing.assert_array_equal(recent.time_ms, [10 * _WEEK_MS, 11 * _WEEK_MS])
+    np.testing.assert_allclose(recent.counts[:2], [2.0, 0.0])
+
+
 def test_many_moments_at_once_are_counted_as_each_by_itself() -> None:
     recent = Recent.of(changing())
     rng = np.random.default_rng(2)
