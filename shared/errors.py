@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _SHOWN_VALUE_CHARS = 80
+RETRY_KEY = "retry_ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class NoModel(Unavailable):
 
 
 class Overloaded(WarmstartError):
+    """Metadata may say under `RETRY_KEY` after how many milliseconds it is worth trying again."""
+
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
 

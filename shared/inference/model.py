@@ -123,7 +123,7 @@ class ServedModel:
     def check_adaptation(self, artifact: Artifact) -> None:
         """As `warm_adaptation`, in one shape: for servers that do not adapt, so that all refuse the same
         versions."""
-        self._try_adaptation(artifact, ADAPT_BATCHES[-1], self.manifest.buckets[-1])
+        self._try_adaptation(artifact, 1, self.manifest.buckets[-1])
 
     def _try_adaptation(self, artifact: Artifact, count: int, length: int) -> None:
         out = self.encode_adapt(_made_up_people(artifact, count, length), np.ones(count, np.float32))

@@ -1,4 +1,4 @@
-"""Channels to other servers: deadlines passed on, retries under a budget, our errors back."""
+"""Channels to other servers: deadlines passed on, retries under a budget, refusals spared, our errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import grpc
 
-from shared.errors import DeadlinePassed, SettingsError
+from shared.errors import DeadlinePassed, Overloaded, SettingsError, WarmstartError
 from shared.rpc.interceptors import REQUEST_ID_KEY
 from shared.rpc.serving import remaining_s, served_call
 from shared.rpc.status import from_rpc_error
@@ -56,6 +57,45 @@ class RetryBudget:
             return False
         self.tokens -= 1.0
         return True
+
+
+@dataclass(slots=True)
+class Throttle:
+    """Does not send what would be refused: a server that has too much to do is not made to say so each time.
+
+    A call is held back with probability max(0, (asked − K·taken − slack) / (asked + 1)), by what was asked
+    and taken of late. (Google SRE book, ch. 21, "Handling Overload": client-side throttling; K = 2.)
+
+    slack: refusals that hold nothing back: a few are no sign of much.
+    """
+
+    half_life_s: float = 15.0
+    ratio: float = 2.0
+    slack: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    asked: float = 0.0
+    taken: float = 0.0
+    _at: float = 0.0
+
+    def holds_back(self) -> bool:
+        """Whether a call is better not sent; one that is not counts as asked and not taken."""
+        self._age()
+        chance = (self.asked - self.ratio * self.taken - self.slack) / (self.asked + 1.0)
+        held = chance > 0.0 and self.random() < chance
+        self.asked += held
+        return held
+
+    def note_answer(self, *, refused: bool) -> None:
+        """refused: because the server has too much to do; whatever else came of it, it was taken."""
+        self._age()
+        self.asked += 1.0
+        self.taken += not refused
+
+    def _age(self) -> None:
+        now = self.clock()
+        kept = 0.5 ** ((now - self._at) / self.half_life_s)
+        self.asked, self.taken, self._at = self.asked * kept, self.taken * kept, now
 
 
 def connect(
@@ -100,7 +140,7 @@ async def call(
         response: R = await rpc.attempt(request, timeout_s, MAX_ATTEMPTS if idempotent else 1)
         return response
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from error
+        raise _unary_error(error) from error
 
 
 async def stream(
@@ -136,6 +176,13 @@ def _address(target: str) -> str:
     return f"ipv{versions.pop()}:" + ",".join(addresses)
 
 
+def _unary_error(error: grpc.aio.AioRpcError) -> WarmstartError:
+    if error.code() is grpc.StatusCode.CANCELLED:
+        # gRPC refuses so what a server cannot even take up (see `admission.py`).
+        return Overloaded("the server has too much to do to take the call up")
+    return from_rpc_error(error)
+
+
 def _metadata(given: Any = None) -> list[tuple[str, str | bytes]]:
     """`given`, and the id of the request being served (or one of its own)."""
     metadata = list(given or ())
@@ -157,9 +204,12 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
     Not an interceptor: in grpc.aio each intercepted call costs two more tasks, a tenth of the gateway's time.
     """
 
-    def __init__(self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, R], budget: RetryBudget) -> None:
+    def __init__(
+        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, R], budget: RetryBudget, throttle: Throttle
+    ) -> None:
         self._rpc = rpc
         self._budget = budget
+        self._throttle = throttle
 
     def __call__(
         self, request: Q, *, timeout: float | None = None, metadata: Any = None, **options: Any
@@ -168,14 +218,19 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
         return self._rpc(request, timeout=_timeout(timeout), metadata=_metadata(metadata), **options)
 
     async def attempt(self, request: Q, timeout_s: float, attempts: int) -> R:
-        """Up to so many attempts within `timeout_s`. Raises AioRpcError."""
+        """Up to so many attempts within `timeout_s`. Raises AioRpcError; Overloaded where it is not sent."""
+        if self._throttle.holds_back():
+            raise Overloaded("the server refuses most calls now: this one was not sent")
         deadline = time.monotonic() + remaining_s(timeout_s)
         metadata = _metadata()
         self._budget.note_call()
         for attempt in range(1, attempts + 1):
             try:
-                return await self._rpc(request, timeout=deadline - time.monotonic(), metadata=metadata)
+                response = await self._rpc(request, timeout=deadline - time.monotonic(), metadata=metadata)
+                self._throttle.note_answer(refused=False)
+                return response
             except grpc.aio.AioRpcError as error:
+                self._throttle.note_answer(refused=isinstance(_unary_error(error), Overloaded))
                 if attempt == attempts or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 # Full jitter, so that callers of a server that came back do not arrive together.
@@ -204,6 +259,8 @@ class _Channel(grpc.aio.Channel):
     def __init__(self, channel: grpc.aio.Channel, budget: RetryBudget) -> None:
         self._channel = channel
         self._budget = budget
+        # A method's own: a server that refuses lists may well take feedback.
+        self._throttles: dict[str, Throttle] = defaultdict(Throttle)
 
     async def __aenter__(self) -> Self:
         await self._channel.__aenter__()
@@ -224,8 +281,9 @@ class _Channel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         await self._channel.channel_ready()
 
-    def unary_unary(self, *method: Any, **options: Any) -> Any:
-        return _Unary(self._channel.unary_unary(*method, **options), self._budget)
+    def unary_unary(self, method: str, *codec: Any, **options: Any) -> Any:
+        rpc = self._channel.unary_unary(method, *codec, **options)
+        return _Unary(rpc, self._budget, self._throttles[method])
 
     def unary_stream(self, *method: Any, **options: Any) -> Any:
         return _UnaryStream(self._channel.unary_stream(*method, **options))

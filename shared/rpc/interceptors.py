@@ -9,13 +9,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import structlog
 
 from shared.errors import DeadlinePassed, InvalidInput, Overloaded, TooLarge, Unavailable, WarmstartError
+from shared.rpc.admission import Admission, Priority, priority_of
 from shared.rpc.serving import ServedCall, begin
 from shared.rpc.status import DETAILS_KEY, from_rpc_error, status_code, to_status
 from shared.telemetry.logs import logger
@@ -27,6 +28,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 # Statuses that are the server's fault or its dependencies'; the others are the caller's.
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
+# Not logged each: of those that are refused for too many there are many.
+_QUIET = frozenset(("OK", "CANCELLED", Overloaded.code))
 _NO_MORE = object()
 _LOG = logger("rpc")
 
@@ -67,29 +70,6 @@ class _OpenStream:
         raise Unavailable(f"{self.server} is stopping")
 
 
-@dataclass(slots=True)
-class Admission:
-    """Which calls are let in: none before the component is ready, at most `limit` unary ones at once."""
-
-    name: str
-    limit: int
-    ready: bool = False
-    in_work: int = 0
-    streams: set[_OpenStream] = field(default_factory=set)
-
-    def end_streams(self) -> None:
-        """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
-        self.ready = False
-        for stream in tuple(self.streams):
-            stream.end()
-
-    def check(self) -> None:
-        if not self.ready:
-            raise Unavailable(f"{self.name} is starting or stopping")
-        if self.in_work >= self.limit:
-            raise Overloaded(f"{self.name} has {self.limit} calls in work, its limit")
-
-
 @dataclass(frozen=True, slots=True)
 class _Refused:
     """Stands for a request that could not be parsed; raised where the caller can be answered properly."""
@@ -105,6 +85,21 @@ class _Call:
     started: float
     deadline: float | None
 
+    @property
+    def remaining_s(self) -> float | None:
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapped:
+    """A method's handlers. inner: the servicer's own; refusing: for calls that are not let in, None for
+    streams, which are few and long."""
+
+    inner: Handler
+    priority: Priority
+    serving: Handler
+    refusing: Handler | None
+
 
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of ours; health and reflection pass untouched.
@@ -116,7 +111,14 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._metrics = metrics
         self._max_message_bytes = max_message_bytes
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+        self._wrapped: dict[str, _Wrapped] = {}
+        self._streams: set[_OpenStream] = set()
+
+    def end_streams(self) -> None:
+        """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
+        self._admission.ready = False
+        for stream in tuple(self._streams):
+            stream.end()
 
     async def intercept_service(
         self,
@@ -128,15 +130,31 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or method.startswith(_PLUMBING):
             return handler
         known = self._wrapped.get(method)
-        if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, self._wrap(method, handler))
-        return known[1]
+        if known is None or known.inner is not handler:
+            known = self._wrapped[method] = self._wrap(method, handler)
+        if known.refusing is not None and not self._lets_in(known.priority):
+            return known.refusing
+        return known.serving
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
+    def _lets_in(self, priority: Priority) -> bool:
+        try:
+            self._admission.check(priority)
+        except WarmstartError:
+            return False
+        return True
+
+    def _wrap(self, method: str, handler: Handler) -> _Wrapped:
+        priority = priority_of(method)
+        if inspect.iscoroutinefunction(handler.unary_unary):
+            refusing: Handler = grpc.unary_unary_rpc_method_handler(self._refusing(method, priority))
+            return _Wrapped(handler, priority, self._serving(method, handler, priority), refusing)
+        return _Wrapped(handler, priority, self._serving(method, handler, priority), None)
+
+    def _serving(self, method: str, handler: Handler, priority: Priority) -> Handler:
         parse = self._parser(method, handler.request_deserializer)
         if inspect.iscoroutinefunction(handler.unary_unary):
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary), parse, handler.response_serializer
+                self._unary(method, handler.unary_unary, priority), parse, handler.response_serializer
             )
         if inspect.isasyncgenfunction(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(
@@ -160,7 +178,20 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
         return parsed
 
-    def _unary(self, method: str, behaviour: Any) -> Any:
+    def _refusing(self, method: str, priority: Priority) -> Any:
+        """Answers a call that is not let in. Its request is not even parsed: refusing must cost little."""
+
+        async def refuse(request: Any, context: Context) -> Any:
+            call = _arrive(method, context)
+            try:
+                self._admission.check(priority, call.remaining_s)
+                raise Overloaded(f"{self._admission.name} had too much to do")  # room was made since
+            except WarmstartError as error:
+                await self._fail(call, error)
+
+        return refuse
+
+    def _unary(self, method: str, behaviour: Any, priority: Priority) -> Any:
         admission, in_work = self._admission, self._metrics.in_work
 
         async def unary(request: Any, context: Context) -> Any:
@@ -168,12 +199,11 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             in_work.inc()
             try:
                 _check(request, call)
-                admission.check()
-                admission.in_work += 1
+                await admission.begin(priority, call.remaining_s)
                 try:
                     response = await behaviour(request, context)
                 finally:
-                    admission.in_work -= 1
+                    admission.end()
             except BaseException as error:
                 await self._fail(call, error)
             finally:
@@ -192,15 +222,15 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             try:
                 _check(request, call)
                 if not admission.ready:
-                    admission.check()
+                    raise Unavailable(f"{admission.name} is starting or stopping")
                 async with aclosing(behaviour(request, context)) as responses:
                     opened = _OpenStream(admission.name, responses)
-                    admission.streams.add(opened)
+                    self._streams.add(opened)
                     try:
                         while (response := await opened.next()) is not _NO_MORE:
                             yield response
                     finally:
-                        admission.streams.discard(opened)
+                        self._streams.discard(opened)
             except BaseException as error:
                 await self._fail(call, error)
             finally:
@@ -236,7 +266,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         seconds = time.monotonic() - call.started
         self._metrics.calls.labels(call.method, code).inc()
         self._metrics.seconds.labels(call.method).observe(seconds)
-        say = _LOG.debug if code in ("OK", "CANCELLED") else _LOG.warning if code in _OURS else _LOG.info
+        say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message)
 
 

@@ -24,8 +24,9 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
 from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.rpc.admission import Admission
 from shared.rpc.heap import settle_heap
-from shared.rpc.interceptors import Admission, ServiceInterceptor
+from shared.rpc.interceptors import ServiceInterceptor
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
 from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
@@ -36,6 +37,8 @@ S = TypeVar("S", bound=ServerSettings)
 _LOG = logs.logger("server")
 # Past start_timeout_s, after which components give up by themselves and say what they waited for.
 _START_SLACK_S = 5.0
+# So many arrive at once without overload, as from a harness that starts.
+MAX_PENDING = (64, 192)
 
 
 class Component(Protocol):
@@ -176,10 +179,8 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         registry.register(collector)
     admission = Admission(name, settings.max_concurrent_rpcs)
     metrics = ServerMetrics.create(registry)
-    server = grpc.aio.server(
-        interceptors=[ServiceInterceptor(admission, metrics, settings.max_message_bytes)],
-        options=_options(settings),
-    )
+    interceptor = ServiceInterceptor(admission, metrics, settings.max_message_bytes)
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     try:
         with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
             bound = _bind(server, component, settings, admission)
@@ -189,7 +190,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
             try:
                 yield bound
             finally:
-                admission.end_streams()
+                interceptor.end_streams()
                 await server.stop(settings.grace_s)
     finally:
         await component.stop()
@@ -235,6 +236,10 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", 2 * settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a partner
+        # Calls that wait to be taken up: beyond the first number more and more of them are refused, beyond
+        # the second all, with CANCELLED, which costs next to nothing.
+        ("grpc.server.max_pending_requests", MAX_PENDING[0]),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING[1]),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from shared import errors
 from shared.errors import (
+    RETRY_KEY,
     DeadlinePassed,
     InvalidInput,
     ModelNotHeld,
@@ -52,7 +54,8 @@ def status_code(error: WarmstartError) -> grpc.StatusCode:
 
 
 def to_status(error: WarmstartError) -> status_pb2.Status:
-    """As google.rpc.Status of at most ~6 KiB: ErrorInfo always, BadRequest where fields broke rules."""
+    """As google.rpc.Status of at most ~6 KiB: ErrorInfo always, BadRequest where fields broke
+    rules, RetryInfo where trying again later is worth it."""
     status = status_pb2.Status(code=status_code(error).value[0], message=_cut(str(error), _MAX_MESSAGE_CHARS))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN)
     for name, value in error.metadata.items():
@@ -60,6 +63,10 @@ def to_status(error: WarmstartError) -> status_pb2.Status:
     status.details.add().Pack(info)
     if isinstance(error, InvalidInput):
         status.details.add().Pack(_bad_request(error.violations))
+    if RETRY_KEY in error.metadata:
+        delay = Duration()
+        delay.FromMilliseconds(int(error.metadata[RETRY_KEY]))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
 

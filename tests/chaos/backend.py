@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from warmstart.adaptation.v1 import adaptation_service_pb2 as adaptation_pb
 from warmstart.adaptation.v1.adaptation_service_pb2_grpc import AdaptationServiceStub
 from warmstart.common.v1 import event_pb2, item_pb2
@@ -28,11 +29,13 @@ from warmstart.gateway.v1.recommendation_service_pb2_grpc import RecommendationS
 from warmstart.scoring.v1 import scoring_service_pb2 as scoring_pb
 from warmstart.scoring.v1.scoring_service_pb2_grpc import ScoringServiceStub
 
-from shared.errors import InvalidInput, WarmstartError
+from shared.errors import InvalidInput, Overloaded, WarmstartError
 from shared.rpc.channels import call, connect, stream
+from shared.rpc.status import from_rpc_error
 from tests.chaos.servers import Servers
 
 LIST_TIMEOUT_S = 3.0
+IMPATIENT_S = 1.0
 READ_TIMEOUT_S = 3.0
 FEEDBACK_TIMEOUT_S = 5.0
 _PAGE = 10
@@ -112,6 +115,18 @@ class Backend:
         answer = await call(self._stubs["lists"].Recommend, request, timeout_s=timeout_s, idempotent=True)
         away = {d.stage for d in answer.degradations}
         return Seen(1, pb.Rung.Name(answer.rung), bool(away), self._wrong(answer, known, away))
+
+    async def impatient_list(self) -> Seen:
+        """A list, by a caller that sends all it is told and gives up after a second. Raises our errors."""
+        request = pb.RecommendRequest(user_id=self.person(), page_size=_PAGE)
+        try:
+            answer = await self._stubs["plain lists"].Recommend(request, timeout=IMPATIENT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.CANCELLED:  # gRPC refused it before the server took it up
+                raise Overloaded("not taken up") from error
+            raise from_rpc_error(error) from error
+        away = {d.stage for d in answer.degradations}
+        return Seen(1, pb.Rung.Name(answer.rung), bool(away), self._wrong(answer, frozenset(), away))
 
     async def read(self) -> Seen:
         """What somebody is like, by the three services that lists are made from."""
@@ -262,7 +277,13 @@ async def open_backend(
 ) -> AsyncIterator[Backend]:
     """Connected to all replicas of all services."""
     channels = {name: connect(target) for name, target in servers.targets.items()}
+    # Of those who do nothing to spare a server.
+    plain = grpc.aio.insecure_channel(
+        "ipv4:" + servers.targets["gateway"],
+        [("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')],
+    )
     stubs = {
+        "plain lists": RecommendationServiceStub(plain),
         "lists": RecommendationServiceStub(channels["gateway"]),
         "catalogue": CatalogServiceStub(channels["gateway"]),
         "features": FeatureServiceStub(channels["features"]),
@@ -272,5 +293,5 @@ async def open_backend(
     try:
         yield Backend(stubs, item_ids, people=people, seed=seed)
     finally:
-        for channel in channels.values():
+        for channel in (plain, *channels.values()):
             await channel.close()

@@ -38,11 +38,13 @@ class Answered:
 
 
 class Load:
-    """Calls of several kinds, each at its rate. answers: of all calls, in the order in which they came."""
+    """Calls of several kinds, each at its rate. answers: of all calls, in the order in which they came; late:
+    by how many seconds each was sent later than due, which is this process's own doing."""
 
     def __init__(self, calls: Mapping[str, tuple[float, Callable[[], Awaitable[Seen]]]]) -> None:
         """calls: kind → (a second, what is called)."""
         self.answers: list[Answered] = []
+        self.late: list[float] = []
         self._calls = calls
         self._in_work: set[asyncio.Task[None]] = set()
 
@@ -69,6 +71,7 @@ class Load:
 
     async def _one(self, kind: str, due: float, make: Callable[[], Awaitable[Seen]]) -> None:
         code, reason, seen = OK, "", Seen()
+        self.late.append(time.monotonic() - due)
         try:
             seen = await make()
         except WarmstartError as error:

@@ -75,6 +75,7 @@ SCENARIOS: dict[str, Scenario] = {
             published.bad_models,
         ),
         Scenario("clock-skew", "events from the future, the past and no time at all", asked.skewed),
+        Scenario("overload", "three times as many lists are asked for as can be made", asked.overload),
         Scenario("expired-deadlines", "callers that wait for a few milliseconds only", asked.impatient),
     )
 }

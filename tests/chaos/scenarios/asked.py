@@ -6,16 +6,21 @@ import asyncio
 import time
 from collections import Counter
 
-from shared.errors import WarmstartError
+import numpy as np
+
+from shared.errors import Overloaded, WarmstartError
 from tests.chaos import claims
+from tests.chaos.backend import Backend
 from tests.chaos.claims import Claim
-from tests.chaos.load import OK, Load
-from tests.chaos.outcome import Outcome
+from tests.chaos.load import OK, Answered, Load
+from tests.chaos.outcome import Outcome, Phases, outcome
 from tests.chaos.world import World
 
 _MINUTE_MS = 60_000
 _DAY_MS = 24 * 60 * _MINUTE_MS
 _DEADLINES_S = (0.0005, 0.001, 0.002, 0.005, 0.01)
+_CALLERS = 16
+_REST_S = 3.0
 _CODES = {OK, "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
 
 
@@ -79,3 +84,72 @@ async def impatient(world: World, name: str) -> tuple[Outcome, list[Claim]]:
         ),
         *claims.kept(found),
     ]
+
+
+async def overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
+    """As many lists as the servers make at most, by callers that ask one after the other; then three times as
+    many, by callers that wait for nobody, of whom each gives up after a second."""
+    backend, seconds = world.backend, 2.0 * world.effort.steady_s
+    answers: list[Answered] = []
+    phases = Phases()
+    peak = await _one_after_the_other(backend, seconds, answers)
+    load = Load({"list": (3.0 * peak, backend.impatient_list)})
+    with phases.during():
+        running = asyncio.create_task(load.run())
+        await asyncio.sleep(seconds)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await load.rest()
+    phases.ended = phases.over + _REST_S
+    await asyncio.sleep(_REST_S)
+    found = outcome(name, [*answers, *load.answers], phases, await backend.kept())
+    # The first second is the servers' to find out.
+    counted = [a for a in load.answers if a.due >= phases.fault + 1.0]
+    good = [a for a in counted if a.code == OK]
+    refused = [1000.0 * a.seconds for a in counted if a.code == Overloaded.code]
+    late = sum(a.code not in (OK, Overloaded.code) for a in counted)
+    goodput = len(good) / (seconds - 1.0)
+    return found, [
+        Claim(
+            "at three times the peak at least 85% of it is answered in time",
+            goodput >= 0.85 * peak,
+            f"{goodput:.1f} of {peak:.1f} lists a second ({goodput / peak:.0%}); {len(refused)} refused",
+        ),
+        Claim(
+            "what is taken on is answered within the deadline",
+            late <= 0.001 * len(good),
+            f"{late} late beside {len(good)}, {_times([1000.0 * a.seconds for a in good])}",
+        ),
+        Claim(
+            "who is refused is told so at once",
+            bool(refused) and float(np.median(refused)) < 10.0,
+            f"{len(refused)} refused, {_times(refused)}",
+        ),
+        Claim(
+            "the caller itself is not what is too slow",
+            float(np.median(load.late)) < 0.005,
+            f"calls were sent late by {_times([1000.0 * s for s in load.late])}",
+        ),
+        Claim("answers are whole", not found.broken, "; ".join(found.broken[:3]) or "all"),
+    ]
+
+
+def _times(ms: list[float]) -> str:
+    p50, p99 = np.percentile(ms or [np.nan], [50, 99])
+    return f"median {p50:.1f} ms, p99 {p99:.1f} ms"
+
+
+async def _one_after_the_other(backend: Backend, seconds: float, answers: list[Answered]) -> float:
+    """Lists a second by callers who each wait for their answer."""
+    until = time.monotonic() + seconds
+
+    async def ask() -> None:
+        while time.monotonic() < until:
+            began = time.monotonic()
+            seen = await backend.list()
+            answers.append(Answered("list", began, time.monotonic() - began, OK, "", seen))
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(_CALLERS):
+            callers.create_task(ask())
+    return len(answers) / seconds

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import pytest
@@ -19,8 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from warmstart.features.v1 import feature_service_pb2 as pb
 
-from shared.errors import SettingsError, Unavailable, WarmstartError
-from shared.rpc.channels import RetryBudget, call, connect, stream
+from shared.errors import Overloaded, SettingsError, TooLarge, Unavailable, WarmstartError
+from shared.rpc.channels import RetryBudget, Throttle, call, connect, stream
 from shared.rpc.health import check, wait_until_serving
 from shared.rpc.server import running
 from tests.ports import free_port
@@ -318,6 +319,57 @@ async def test_retries_stop_when_the_budget_is_spent() -> None:
                 await call(stub(channel).GetUserContext, REQUEST, timeout_s=5.0, idempotent=True)
     # The bucket was full when the first tenths fell in, so those are lost.
     assert 20 + 10 <= seen[0] <= 20 + 12
+
+
+def test_what_is_refused_most_of_the_time_is_held_back() -> None:
+    """Of 40 calls 10 were taken: (40 − 2 · 10 − 5) / 41 of those that come next are held back."""
+    drawn = [0.0]
+    throttle = Throttle(clock=lambda: 0.0, random=lambda: drawn[0])
+    for drawn[0], held in ((15 / 41 - 0.001, True), (15 / 41 + 0.001, False)):
+        throttle.asked, throttle.taken = 40.0, 10.0
+        assert throttle.holds_back() is held
+        assert throttle.asked == 40.0 + held  # what was held back was asked for too
+    throttle.asked, throttle.taken, drawn[0] = 40.0, 20.0, 0.0
+    assert not throttle.holds_back()
+
+
+def test_a_few_refusals_and_calls_without_an_answer_yet_hold_nothing_back() -> None:
+    throttle = Throttle(clock=lambda: 100.0, random=lambda: 0.0)
+    for _ in range(100):
+        assert not throttle.holds_back()
+    for _ in range(5):
+        throttle.note_answer(refused=True)
+    assert not throttle.holds_back()
+    throttle.note_answer(refused=True)
+    assert throttle.holds_back()
+
+
+def test_refusals_of_long_ago_hold_nothing_back() -> None:
+    now = [100.0]
+    throttle = Throttle(clock=lambda: now[0], random=lambda: 0.1)
+    for _ in range(40):
+        throttle.note_answer(refused=True)
+    assert throttle.holds_back()
+    now[0] += 15.0 * 10  # ten half-lives
+    assert not throttle.holds_back()
+
+
+async def test_a_server_that_refuses_is_spared_most_calls_and_one_that_says_too_large_is_not() -> None:
+    for error, most in ((Overloaded("full"), 40), (TooLarge.of("x", "must be small", 9), 60)):
+        seen = [0]
+
+        async def answer(_: pb.GetUserContextRequest, error: Any = error, seen: Any = seen) -> Any:
+            seen[0] += 1
+            raise error
+
+        async with running(TestedComponent(answer), settings()) as address, connect(address) as channel:
+            for _ in range(60):
+                with pytest.raises(type(error)):
+                    await call(stub(channel).GetUserContext, REQUEST, timeout_s=5.0)
+            assert seen[0] <= most
+            assert (seen[0] == 60) is (most == 60)
+            # Other methods of the same server go through.
+            await call(stub(channel).UpsertItems, pb.UpsertItemsRequest(), timeout_s=5.0)
 
 
 async def test_a_retry_never_outlasts_the_deadline() -> None:

@@ -1,0 +1,165 @@
+"""Which calls are let in and when: a server that is asked for too much does in time what it takes on.
+
+gRPC for asyncio takes up a new call in every third round of the event loop or so, and a round lasts as long
+as all that is ready to run in it. A server that begins whatever comes makes its rounds so long that calls
+wait unseen to be taken up, and then it works for callers who have gone: a handler of 5 ms answered 16 of the
+100 a second that it could, at 5 times that many. So while others are in work, a call begins only after a
+short round, and waits in a queue of ours until then: what matters most first, and refused at once where its
+turn would come too late. Where calls in work only wait for another server, rounds are short, and nothing is
+held up. What not even that takes up in time gRPC itself refuses (`MAX_PENDING` in `server.py`). (Bounded
+queues that know deadlines: Google SRE book, ch. 21, "Handling Overload".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from shared.errors import RETRY_KEY, Overloaded, Unavailable
+
+# So many calls in work are never too many: one computes while another waits.
+_ALWAYS = 2
+_SHORT_ROUND_S = 0.002
+# Of what a caller has left, a call may spend so much in the queue.
+_SHARE_OF_REMAINING = 0.2
+# How much a beginning counts in the typical time between two.
+_NEW_WEIGHT = 0.1
+_LONGEST_BETWEEN_S = 0.5
+
+
+class Priority(IntEnum):
+    """Whose turn comes first."""
+
+    WRITE = 0  # what people did, said or asked to be forgotten
+    LIST = 1  # somebody waits for it
+    BULK = 2  # imports, exports, batches: their callers come again
+
+
+# Longest time in the queue, whatever the deadline.
+_PATIENCE_S = {Priority.WRITE: 2.0, Priority.LIST: 0.25, Priority.BULK: 5.0}
+
+_WRITES = ("RecordFeedback", "RecordEvents", "DeleteUser", "MergeUsers")
+_BULK = (
+    "UpsertItems", "DeleteItems", "ListItems", "UpsertUsers", "UpsertRelations", "ExportUser",
+    "BatchAdaptUsers", "ListTrainings", "ListModels",
+)  # fmt: skip
+_BY_NAME = {**dict.fromkeys(_WRITES, Priority.WRITE), **dict.fromkeys(_BULK, Priority.BULK)}
+
+
+def priority_of(method: str) -> Priority:
+    """Of a full method name, "/package.Service/Method"."""
+    return _BY_NAME.get(method.rpartition("/")[2], Priority.LIST)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A call in the queue. until: when its turn would come too late, on the admission's clock."""
+
+    until: float
+    turn: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """Of one server's unary calls. most: in work and in the queue together; ready: whether any is let in."""
+
+    name: str
+    most: int
+    clock: Callable[[], float] = time.monotonic
+    ready: bool = False
+    in_work: int = 0
+    _queues: tuple[deque[_Waiting], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
+    _round_at: float = 0.0
+    _begun_at: float = 0.0
+    _between_s: float = 0.0
+    _pumping: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """Calls in the queue."""
+        return sum(map(len, self._queues))
+
+    def check(self, priority: Priority, remaining_s: float | None = None) -> None:
+        """Raises Unavailable or Overloaded where a call that arrives now is not let in.
+
+        remaining_s: until its deadline, None = it has none.
+        """
+        if not self.ready:
+            raise Unavailable(f"{self.name} is starting or stopping")
+        if self.in_work + self.waiting >= self.most:
+            raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
+        before = sum(map(len, self._queues[: priority + 1]))
+        wait_s, allowed_s = before * self._between_s, _allowed_s(priority, remaining_s)
+        if wait_s > allowed_s:
+            what = f"has {before} calls waiting, for {wait_s:.3f} s; this one may wait {allowed_s:.3f} s"
+            raise self._overloaded(what, wait_s - allowed_s)
+
+    async def begin(self, priority: Priority, remaining_s: float | None = None) -> None:
+        """Returns when the call is in work; `end` it in any case. Raises what `check` does, also later,
+        where its turn comes too late; it is not in work then."""
+        self.check(priority, remaining_s)
+        if self.in_work >= _ALWAYS:
+            await self._turn(priority, _allowed_s(priority, remaining_s))
+        else:
+            self.in_work += 1
+
+    def end(self) -> None:
+        """A call that was in work has ended."""
+        self.in_work -= 1
+
+    async def _turn(self, priority: Priority, allowed_s: float) -> None:
+        loop, queue = asyncio.get_running_loop(), self._queues[priority]
+        waiting = _Waiting(self.clock() + allowed_s, loop.create_future())
+        if not self._pumping:
+            self._pumping, self._round_at, self._begun_at = True, self.clock(), self.clock()
+            loop.call_soon(self._round)
+        queue.append(waiting)
+        try:
+            await waiting.turn
+        except asyncio.CancelledError:
+            if waiting.turn.done() and not waiting.turn.cancelled():
+                self.in_work -= 1  # it was its turn, and the caller had gone
+            else:
+                queue.remove(waiting)
+            raise
+
+    def _round(self) -> None:
+        """Once in each round of the event loop while calls wait: one begins if the last round was short."""
+        now = self.clock()
+        short = now - self._round_at < _SHORT_ROUND_S
+        self._round_at = now
+        self._refuse_late(now)
+        if short or self.in_work < _ALWAYS:
+            self._begin_next(now)
+        self._pumping = self.waiting > 0
+        if self._pumping:
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _begin_next(self, now: float) -> None:
+        for queue in self._queues:
+            if queue:
+                queue.popleft().turn.set_result(None)
+                self.in_work += 1
+                between_s = min(_LONGEST_BETWEEN_S, now - self._begun_at)
+                self._between_s += _NEW_WEIGHT * (between_s - self._between_s)
+                self._begun_at = now
+                return
+
+    def _refuse_late(self, now: float) -> None:
+        """The oldest of each queue, which were promised their turn sooner."""
+        for queue in self._queues:
+            while queue and now > queue[0].until:
+                queue.popleft().turn.set_exception(self._overloaded("could not begin it in time", 0.0))
+
+    def _overloaded(self, what: str, again_s: float) -> Overloaded:
+        retry_ms = max(50, int(1000.0 * again_s))
+        return Overloaded(f"{self.name} {what}", metadata={RETRY_KEY: str(retry_ms)})
+
+
+def _allowed_s(priority: Priority, remaining_s: float | None) -> float:
+    patience_s = _PATIENCE_S[priority]
+    return patience_s if remaining_s is None else min(patience_s, _SHARE_OF_REMAINING * remaining_s)

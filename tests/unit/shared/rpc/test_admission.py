@@ -1,0 +1,165 @@
+"""A server that is asked for too much does in time what it takes on, and what matters most first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from warmstart.adaptation.v1 import adaptation_service_pb2
+from warmstart.features.v1 import feature_service_pb2
+from warmstart.gateway.v1 import catalog_service_pb2, recommendation_service_pb2, user_service_pb2
+from warmstart.scoring.v1 import scoring_service_pb2
+from warmstart.training.v1 import training_service_pb2
+
+from shared.errors import RETRY_KEY, Overloaded, Unavailable
+from shared.rpc.admission import _BY_NAME, Admission, Priority, priority_of
+
+FILES = (
+    adaptation_service_pb2, feature_service_pb2, catalog_service_pb2, recommendation_service_pb2,
+    user_service_pb2, scoring_service_pb2, training_service_pb2,
+)  # fmt: skip
+WRITE, LIST, BULK = Priority.WRITE, Priority.LIST, Priority.BULK
+
+
+class Clock:
+    """Moves on by `round_s` whenever it is read, as a round of the event loop takes so long."""
+
+    def __init__(self, round_s: float) -> None:
+        self.now, self.round_s = 100.0, round_s
+
+    def __call__(self) -> float:
+        self.now += self.round_s
+        return self.now
+
+
+def admission(clock: Clock, most: int = 256, in_work: int = 0) -> Admission:
+    return Admission("gateway", most, clock, ready=True, in_work=in_work)
+
+
+async def rounds(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_calls_begin_at_once_while_few_are_in_work() -> None:
+    door = admission(Clock(1.0))
+    for _ in range(2):
+        await door.begin(LIST)
+    assert (door.in_work, door.waiting) == (2, 0)
+    door.end()
+    assert door.in_work == 1
+
+
+async def test_while_rounds_are_short_a_call_begins_in_each() -> None:
+    """Calls in work that only wait for another server do not hold up the others."""
+    door = admission(Clock(0.0), in_work=100)
+    calls = [asyncio.ensure_future(door.begin(LIST)) for _ in range(10)]
+    await rounds(13)
+    assert all(call.done() for call in calls)
+    assert (door.in_work, door.waiting) == (110, 0)
+
+
+async def test_while_rounds_are_long_calls_wait_until_few_are_in_work() -> None:
+    door = admission(Clock(0.005), in_work=3)
+    call = asyncio.ensure_future(door.begin(LIST))
+    await rounds(10)
+    assert (door.in_work, door.waiting) == (3, 1)
+    door.end()
+    door.end()
+    await rounds(3)
+    assert call.done()
+    assert (door.in_work, door.waiting) == (2, 0)
+
+
+async def test_what_people_did_goes_before_lists_and_lists_before_bulk() -> None:
+    door, begun = admission(Clock(0.005), in_work=3), []
+
+    async def ask(priority: Priority, name: str) -> None:
+        await door.begin(priority)
+        begun.append(name)
+
+    calls = [
+        asyncio.ensure_future(ask(priority, name))
+        for priority, name in ((BULK, "b"), (LIST, "l1"), (LIST, "l2"), (WRITE, "w"))
+    ]
+    await rounds(2)
+    door.in_work = 0
+    for _ in range(20):
+        await rounds(1)
+        door.in_work = 0
+    assert begun == ["w", "l1", "l2", "b"]
+    await asyncio.gather(*calls)
+
+
+async def test_a_call_whose_turn_comes_too_late_is_refused() -> None:
+    """Of a second that is left a call may wait .2 s: the fortieth round of 5 ms, or a little more."""
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
+    call = asyncio.ensure_future(door.begin(LIST, remaining_s=1.0))
+    began = clock.now
+    while not call.done():
+        await rounds(1)
+    with pytest.raises(Overloaded, match="gateway could not begin it in time"):
+        await call
+    assert 0.2 <= clock.now - began <= 0.25
+    assert (door.in_work, door.waiting) == (3, 0)
+
+
+async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_to_come_again() -> None:
+    """Where 10 ms lie between two turns, twenty calls before it are .2 s: too long for half a second's
+    deadline, not for two."""
+    door = admission(Clock(0.005), in_work=3)
+    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
+    await rounds(2)
+    door._between_s = 0.01
+    door.check(LIST, 2.0)
+    with pytest.raises(
+        Overloaded, match=r"has 20 calls waiting, for 0.200 s; this one may wait 0.100 s"
+    ) as refused:
+        door.check(LIST, 0.5)
+    assert refused.value.metadata[RETRY_KEY] == "100"
+    door.check(WRITE, 0.5)  # it goes before them all
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert (door.in_work, door.waiting) == (3, 0)
+
+
+async def test_a_caller_who_goes_leaves_no_place_taken() -> None:
+    door = admission(Clock(0.0), in_work=3)
+    leaves_first = asyncio.ensure_future(door.begin(LIST))
+    await rounds(1)
+    leaves_first.cancel()
+    await rounds(2)
+    assert (door.in_work, door.waiting) == (3, 0)
+    leaves_as_its_turn_comes = asyncio.ensure_future(door.begin(LIST))
+    await rounds(1)
+    door._begin_next(door.clock())
+    leaves_as_its_turn_comes.cancel()
+    await rounds(2)
+    assert (door.in_work, door.waiting) == (3, 0)
+
+
+async def test_the_most_is_of_calls_in_work_and_waiting() -> None:
+    door = admission(Clock(1.0), most=5, in_work=3)
+    waiting = [asyncio.ensure_future(door.begin(WRITE)) for _ in range(2)]
+    await rounds(1)
+    with pytest.raises(Overloaded, match="gateway has 5 calls in work, its limit"):
+        await door.begin(WRITE)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_nothing_is_let_in_before_the_server_is_ready() -> None:
+    with pytest.raises(Unavailable, match="gateway is starting or stopping"):
+        Admission("gateway", 9).check(WRITE)
+
+
+def test_priorities_are_of_methods_that_there_are() -> None:
+    services = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
+    assert set(_BY_NAME) <= {method.name for service in services for method in service.methods}
+    lists = recommendation_service_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name
+    assert priority_of(f"/{lists}/RecordFeedback") is WRITE
+    assert priority_of(f"/{lists}/Recommend") is LIST
+    assert priority_of("/warmstart.features.v1.FeatureService/UpsertItems") is BULK
