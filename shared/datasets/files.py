@@ -18,11 +18,11 @@ from pathlib import Path
 
 from shared.datasets import fields, records
 from shared.datasets.fields import TimeUnit
+from shared.datasets.reading import FileOptions
 from shared.datasets.records import EventRules
 from shared.datasets.rows import Dataset, DatasetError, Reject, Row, parse
 from shared.datasets.sources import Source, source_of
 from shared.domain import Action, Event, Item, Relation, User
-from shared.limits import MAX_RATING, MIN_RATING
 
 # The fields of each kind of file with their usual column names; "!" marks required ones.
 _FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -117,17 +117,6 @@ class Columns:
                     f"its columns: {', '.join(present)}"
                 )
         return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class FileOptions:
-    """How cells are read. `unit` None = detected from the first 1,000 rows; `action` is that of events
-    files without an action column (by default `rating` where there is a value column)."""
-
-    unit: TimeUnit | None = None
-    action: Action | None = None
-    rating_scale: tuple[float, float] = (MIN_RATING, MAX_RATING)
-    separator: str = "|"
 
 
 def load_files(

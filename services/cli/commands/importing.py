@@ -18,11 +18,17 @@ from services.cli.failures import CommandError
 from services.cli.importing.counts import OUTCOMES, Counts
 from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
+from services.cli.reading import (
+    PANEL,
+    ActionName,
+    Mapping_,
+    RatingScale,
+    Reading,
+    Separator,
+    TimeUnitName,
+)
 from services.cli.target import gateway_target
-from shared.datasets import DATASETS, Columns, Dataset, DatasetError, FileOptions, load, load_files
-from shared.datasets.fields import TimeUnit
-from shared.domain import Action
-from shared.limits import MAX_RATING, MIN_RATING
+from shared.datasets import DATASETS, Dataset, load, load_files
 
 EXAMPLES = options.examples(
     "warmstart import --dataset movielens-100k",
@@ -30,7 +36,6 @@ EXAMPLES = options.examples(
     "warmstart import --events log.csv --map user=uid,item=sku,time=ts --action click",
     "warmstart import --items items.jsonl --map item=asin,attribute.brand=brand",
 )
-_GENERIC = "Your own files"
 
 
 def import_(
@@ -40,41 +45,18 @@ def import_(
     ] = None,
     events: Annotated[
         Path | None,
-        typer.Option(help="Events: CSV, TSV, JSON Lines or Parquet.", exists=True, rich_help_panel=_GENERIC),
+        typer.Option(help="Events: CSV, TSV, JSON Lines or Parquet.", exists=True, rich_help_panel=PANEL),
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Items.", exists=True, rich_help_panel=_GENERIC)] = None,
-    users: Annotated[Path | None, typer.Option(help="People.", exists=True, rich_help_panel=_GENERIC)] = None,
+    items: Annotated[Path | None, typer.Option(help="Items.", exists=True, rich_help_panel=PANEL)] = None,
+    users: Annotated[Path | None, typer.Option(help="People.", exists=True, rich_help_panel=PANEL)] = None,
     relations: Annotated[
-        Path | None, typer.Option(help="Ties between people.", exists=True, rich_help_panel=_GENERIC)
+        Path | None, typer.Option(help="Ties between people.", exists=True, rich_help_panel=PANEL)
     ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN,…",
-            help="Which column holds a field (user, item, action, value, time, title, description, "
-            "categories, available, created, other, kind, weight, attribute.NAME, or attributes "
-            "for an object of them); "
-            "`items.title=name` means one file only.",
-            rich_help_panel=_GENERIC,
-        ),
-    ] = None,
-    action: Annotated[
-        str, typer.Option(help="What every event is, where no column says so.", rich_help_panel=_GENERIC)
-    ] = "",
-    time_unit: Annotated[
-        str,
-        typer.Option(help="s, ms, us, ns or iso; detected where not given.", rich_help_panel=_GENERIC),
-    ] = "",
-    rating_scale: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW:HIGH", help="Scale of the ratings; mapped to 1:5.", rich_help_panel=_GENERIC
-        ),
-    ] = "1:5",
-    separator: Annotated[
-        str, typer.Option(help="Between categories in one cell.", rich_help_panel=_GENERIC)
-    ] = "|",
+    mapping: Mapping_ = None,
+    action: ActionName = "",
+    time_unit: TimeUnitName = "",
+    rating_scale: RatingScale = "1:5",
+    separator: Separator = "|",
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -110,8 +92,8 @@ def import_(
     if dataset:
         source = load(dataset, path)
     else:
-        how = FileOptions(_unit(time_unit), _action(action), _scale(rating_scale), separator)
-        source = load_files(files, Columns.parse(mapping or []), how)
+        reading = Reading(mapping, action, time_unit, rating_scale, separator)
+        source = load_files(files, reading.columns(), reading.options())
     target = gateway_target(gateway, data_dir)
     console = output.stderr()
     for note in source.notes:
@@ -180,34 +162,3 @@ def mark_imported(data_dir: Path, domain: str, dataset: str, counts: Mapping[str
 def import_mark(data_dir: Path, domain: str, dataset: str) -> Path:
     """Where a finished import is noted."""
     return data_dir / "imports" / f"{domain}-{dataset}.json"
-
-
-def _unit(text: str) -> TimeUnit | None:
-    if not text:
-        return None
-    try:
-        return TimeUnit(text)
-    except ValueError:
-        units = ", ".join(u.value for u in TimeUnit)
-        raise DatasetError(f"--time-unit must be one of {units}, got {text!r}") from None
-
-
-def _action(text: str) -> Action | None:
-    if not text:
-        return None
-    try:
-        return Action[text.upper()]
-    except KeyError:
-        names = ", ".join(a.name.lower() for a in Action)
-        raise DatasetError(f"--action must be one of {names}, got {text!r}") from None
-
-
-def _scale(text: str) -> tuple[float, float]:
-    low, colon, high = text.partition(":")
-    try:
-        scale = float(low), float(high)
-    except ValueError:
-        scale = (MAX_RATING, MIN_RATING)
-    if not colon or not scale[0] < scale[1]:
-        raise DatasetError(f"--rating-scale must be LOW:HIGH with LOW < HIGH, got {text!r}")
-    return scale

@@ -15,7 +15,11 @@ import typer
 
 from services.cli.app import build, main
 from services.cli.target import DEFAULT_GATEWAY
+from services.training.options import parse, submission
 from shared.artifacts import Registry
+from shared.datasets import FileOptions
+from shared.datasets.fields import TimeUnit
+from shared.domain import Action
 from shared.errors import NotFound
 from tests.artifacts import publish_plain
 
@@ -132,6 +136,7 @@ def test_an_unreachable_training_service_is_said_with_what_to_do(arguments, caps
     [
         (["--events", "a.csv", "--map", "user=u"], "--events, --map"),
         (["--features-target", "a:1"], "--features-target"),
+        (["--events", "a.csv", "--action", "click", "--separator", ";"], "--events, --action, --separator"),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got '[3]'"),
         (["--adapter-settings", "{"], "--adapter-settings must be JSON, got '{'"),
     ],
@@ -242,6 +247,61 @@ def test_a_training_that_is_submitted_names_a_directory_of_the_cluster(capsys):
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
     assert main(["train", "--data-dir", str(tmp_path)]) == 1
     assert "nothing to train on" in capsys.readouterr().err
+
+
+_READING = {
+    "--map": "user=uid",
+    "--action": "click",
+    "--time-unit": "s",
+    "--rating-scale": "0:10",
+    "--separator": "|,",
+}
+
+
+@pytest.mark.parametrize("command", ["import", "train", "evaluate"])
+def test_files_are_read_as_told_by_the_same_options_wherever_they_are_given(command):
+    options = {name: option for option in COMMANDS[command].params for name in option.opts}
+    imports = {name: option for option in COMMANDS["import"].params for name in option.opts}
+    for name in _READING:
+        assert (options[name].help, options[name].default) == (imports[name].help, imports[name].default)
+
+
+@pytest.mark.parametrize("place", [[], ["--address", "http://head:8265"]])
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_how_files_are_read_is_passed_on_to_the_training(command, place, tmp_path, monkeypatch):
+    told: list[str] = []
+
+    def follow(arguments, console):
+        told.extend(arguments)
+        raise NotFound("it ends here")
+
+    monkeypatch.setattr("services.cli.commands.training.follow", follow)
+    given = [word for pair in _READING.items() for word in pair]
+    where = ["--data-dir", str(tmp_path), *place]
+    assert main([command, "--events", "/shared/log.csv", *given, *where]) == 1
+    settings = parse([word for word in told if not word.startswith("--address=http")]).settings
+    assert settings.source.columns == ("user=uid",)
+    assert settings.source.reading() == FileOptions(TimeUnit.SECONDS, Action.CLICK, (0.0, 10.0), "|,")
+    sent = submission(told)
+    assert (sent is not None) is bool(place)
+    assert sent is None or "--separator=|," in sent.arguments
+
+
+@pytest.mark.parametrize("command", ["import", "train", "evaluate"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--action", "adore"], "--action must be one of"),
+        (["--time-unit", "h"], "--time-unit must be one of s, ms, us, ns, iso, got 'h'"),
+        (["--rating-scale", "9"], "--rating-scale must be LOW:HIGH with LOW < HIGH, got '9'"),
+        (["--separator", ""], "--separator must not be empty"),
+    ],
+)
+def test_a_bad_way_of_reading_is_refused_before_anything_starts(command, options, said, tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("user,item,value,time\nu,i,3,2024-05-01\n")
+    place = ["--events", str(tmp_path / "log.csv"), "--data-dir", str(tmp_path)]
+    assert main([command, *place, *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_a_missing_data_set_is_said(tmp_path: Path, capsys):
