@@ -20,7 +20,7 @@ from shared.datasets import fields, records
 from shared.datasets.fields import TimeUnit
 from shared.datasets.reading import FileOptions
 from shared.datasets.records import EventRules
-from shared.datasets.rows import Dataset, DatasetError, Reject, Row, parse
+from shared.datasets.rows import Dataset, DatasetError, Reject, Row, no_rows, parse
 from shared.datasets.sources import Source, source_of
 from shared.domain import Action, Event, Item, Relation, User
 
@@ -165,6 +165,8 @@ class _Table:
                 f"{source.path} has neither an action nor a value column: say what its rows are with "
                 "--action (for example --action click) or --map action=COLUMN"
             )
+        if next(source.read(tuple(columns.values())), None) is None:
+            raise no_rows(source.path)
         column = columns.get("created" if kind == "items" else "time")
         unit = how.unit
         if unit is None:

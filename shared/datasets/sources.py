@@ -17,7 +17,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.datasets.rows import DatasetError, RawRow, Reject
+from shared.datasets.rows import DatasetError, RawRow, Reject, no_rows
 from shared.datasets.texts import Lines, compression_of, count_lines, open_text, require_text
 
 _PARQUET_BATCH_ROWS = 8192
@@ -110,11 +110,12 @@ class DelimitedText:
         try:
             names = next(self._reader(lines))
         except StopIteration:
-            raise DatasetError(f"{self.path} is empty: its first line must name the columns") from None
+            raise no_rows(self.path, "nor a first line that names the columns") from None
         except csv.Error as error:
             require_text(self.path, "".join(lines.taken))
             raise DatasetError(
-                f"{self.path} must be {self._kind()}, its first line naming the columns: {error}; mend that line"
+                f"{self.path} must be {self._kind()}, its first line naming the columns: {error}; "
+                "mend that line"
             ) from error
         require_text(self.path, "".join(lines.taken))
         return names
@@ -182,11 +183,15 @@ class JsonLines:
     def columns(self) -> tuple[str, ...]:
         """Keys of the first well-formed lines (a key may be absent in some)."""
         names: dict[str, None] = {}
+        blank = True
         with open_text(self.path) as text:
             for _, line in zip(range(1000), text, strict=False):
+                blank = blank and not line.strip()
                 parsed = _json_object(line)
                 if isinstance(parsed, dict):
                     names.update(dict.fromkeys(parsed))
+        if blank:
+            raise no_rows(self.path)
         if not names:
             raise DatasetError(f"{self.path} holds no JSON object in its first 1,000 lines")
         return tuple(names)

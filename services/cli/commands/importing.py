@@ -18,6 +18,7 @@ from services.cli.failures import CommandError
 from services.cli.importing.counts import OUTCOMES, Counts
 from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
+from services.cli.importing.unknown_items import NamedItems, UnknownItems, ask_for
 from services.cli.reading import (
     PANEL,
     ActionName,
@@ -102,12 +103,9 @@ def import_(
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:
-        counts = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))
+        counts, unknown = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))
     seconds = time.monotonic() - started
-    for kind, file_of in files.items():
-        if kind in counts and not counts[kind].read:
-            console.print(f"note: {output.escaped(str(file_of))} holds no {kind}")
-    report(counts, seconds, rejects_path, as_json=as_json)
+    report(counts, unknown, seconds, rejects_path, as_json=as_json)
     check_bad_share(counts, 1.0 if allow_bad_rows else max_bad_share, rejects_path)
     if dataset:
         mark_imported(data_dir, domain, dataset, counts)
@@ -115,13 +113,24 @@ def import_(
 
 async def run_import(
     target: str, domain: str, source: Dataset, rejects: RejectsFile, console: Console, *, lanes: int = 4
-) -> dict[str, Counts]:
-    """Imports into the gateway at `target`."""
+) -> tuple[dict[str, Counts], UnknownItems | None]:
+    """Imports into the gateway at `target`, then asks it for the items that the events name."""
+    named = NamedItems()
     async with open_gateway(target, domain) as client:
-        return await import_dataset(client, source, ImportOptions(lanes=lanes), rejects, console)
+        counts = await import_dataset(
+            client, named.noting(source), ImportOptions(lanes=lanes), rejects, console
+        )
+        return counts, await ask_for(named, client)
 
 
-def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_json: bool) -> None:
+def report(
+    counts: Mapping[str, Counts],
+    unknown: UnknownItems | None,
+    seconds: float,
+    rejects: Path,
+    *,
+    as_json: bool,
+) -> None:
     """The closing summary on stdout."""
     total_rejected = sum(c.rejected for c in counts.values())
     if as_json:
@@ -130,6 +139,7 @@ def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_js
                 "kinds": {kind: c.as_dict() for kind, c in counts.items()},
                 "seconds": round(seconds, 3),
                 "rejects_file": str(rejects) if total_rejected else None,
+                "items_not_in_catalogue": unknown.as_dict() if unknown else None,
             }
         )
         return
@@ -139,6 +149,8 @@ def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_js
     console.print(output.table(f"Imported in {seconds:,.1f} s", columns, rows))
     if total_rejected:
         console.print(f"{total_rejected:,} rejected rows, with reasons: {output.escaped(str(rejects))}")
+    if unknown and unknown.missing:
+        console.print(f"note: {unknown.note()}", soft_wrap=True)
 
 
 def check_bad_share(counts: Mapping[str, Counts], allowed: float, rejects: Path) -> None:

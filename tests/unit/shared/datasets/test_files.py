@@ -232,7 +232,7 @@ def test_sizes_count_the_rows(tmp_path):
 def test_columns_that_nothing_reads_are_named_once_a_file_with_how_to_keep_them(tmp_path):
     users = write(tmp_path / "u.csv", "user,age,land,\nu1,31,DE,\n")
     log = write(tmp_path / "log.csv", "user,item,value,time,page\nu,i,5,1600000000,p\n")
-    wide = write(tmp_path / "i.csv", "item," + ",".join(f"c{n}" for n in range(12)) + "\n")
+    wide = write(tmp_path / "i.csv", "item," + ",".join(f"c{n}" for n in range(12)) + "\ni" + "," * 12 + "\n")
     paths = {"users": users, "events": log, "items": wide}
     dataset = load_files(paths, Columns.parse(["users.attribute.land=land"]), now_ms=NOW_MS)
     assert dataset.notes == (
@@ -454,6 +454,24 @@ def test_a_parquet_file_with_broken_pages_is_refused(tmp_path):
         events_of(path)
 
 
-def test_an_empty_file_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="is empty"):
-        load_files({"events": write(tmp_path / "log.csv", "")}, now_ms=NOW_MS)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.csv", ""),
+        ("log.csv", "user,item,value,time\n"),
+        ("log.tsv", "user\titem\tvalue\ttime\n\n\n"),
+        ("log.jsonl", ""),
+        ("log.jsonl", "\n\n"),
+    ],
+)
+def test_a_file_without_rows_is_refused(tmp_path, name, text):
+    with pytest.raises(DatasetError, match=rf"{name} must hold rows, got none.*; check that it is the file"):
+        load_files({"events": write(tmp_path / name, text)}, now_ms=NOW_MS)
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    columns = {name: pa.array([], pa.string()) for name in ("user", "item", "action", "time")}
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(DatasetError, match=r"log\.parquet must hold rows, got none; check"):
+        load_files({"events": path}, now_ms=NOW_MS)
