@@ -72,6 +72,7 @@ def demo(
         if stay:
             announce(cluster)
             _hold_until_interrupted(cluster)
+    output.stderr().print("stopped")
     storytelling.judge(told)
 
 

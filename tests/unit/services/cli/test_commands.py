@@ -7,20 +7,24 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 import typer
+from warmstart.common.v1 import item_pb2
+from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
+from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.app import build, main
 from services.cli.target import DEFAULT_GATEWAY
 from services.training.options import parse, submission
 from shared.artifacts import Registry
-from shared.datasets import FileOptions
+from shared.datasets import DATASETS, FileOptions
 from shared.datasets.fields import TimeUnit
 from shared.domain import Action
-from shared.errors import NotFound
+from shared.errors import NotFound, Unavailable
 from tests.artifacts import publish_plain
 
 _FILES = ("log.csv", "items.jsonl")
@@ -224,6 +228,87 @@ def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warn
     assert main([*merge, "--json"]) == 0
     told = capsys.readouterr()
     assert (json.loads(told.out), told.err) == ({"moved_events": moved}, "")
+
+
+@dataclass
+class Shop:
+    """A gateway with one item, a comedy; asked for a list it has nothing to show."""
+
+    items: int = 1
+    away: bool = False
+    pages: int = 0
+
+    async def record(self, events):
+        return [pb.FeedbackResult(status=pb.FEEDBACK_STATUS_RECORDED, event_id="e") for _ in events]
+
+    async def get_items(self, item_ids):
+        if self.away:
+            raise Unavailable("away")
+        return catalog_pb.GetItemsResponse(missing_item_ids=[i for i in item_ids if i != "film"])
+
+    async def recommend(self, request):
+        return pb.RecommendResponse()
+
+    async def list_items(self, page_size, page_token=""):
+        self.pages += 1
+        if self.away:
+            raise Unavailable("away")
+        film = item_pb2.Item(item_id="film", categories=["Comedy", "Film noir"])
+        return catalog_pb.ListItemsResponse(items=[film], total_items=self.items)
+
+
+def called(shop: Shop, monkeypatch) -> None:
+    @asynccontextmanager
+    async def opened(target: str, domain: str):
+        yield shop
+
+    monkeypatch.setattr("services.cli.commands.lists.open_gateway", opened)
+
+
+@pytest.mark.parametrize(
+    ("item", "away", "noted"), [("film", False, False), ("nonexist", False, True), ("nonexist", True, False)]
+)
+def test_feedback_on_an_item_that_is_not_there_is_stored_with_a_note(item, away, noted, monkeypatch, capsys):
+    called(Shop(away=away), monkeypatch)
+    assert main(["feedback", "ann", item, "like", "--gateway", "far:1"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "stored: e\n"
+    assert ("note: item 'nonexist' is not in the catalogue: lists never show it" in told.err) is noted
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["comedy"], "nothing to show: no item has category 'comedy'; there is 'Comedy'"),
+        (
+            ["FILM NOIR", "x"],
+            "nothing to show: no item has category 'FILM NOIR' or 'x'; there is 'Film noir'",
+        ),
+        (["shoes"], "nothing to show: no item has category 'shoes'; `warmstart items get ITEM`"),
+        (["Comedy"], "nothing to show: every item of category 'Comedy' is seen, excluded, filtered out"),
+    ],
+)
+def test_an_empty_list_of_a_category_says_whether_there_is_such_a_category(asked, said, monkeypatch, capsys):
+    called(Shop(), monkeypatch)
+    filters = [word for name in asked for word in ("--category", name)]
+    assert main(["recommend", "ann", *filters, "--gateway", "far:1"]) == 0
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shop", [Shop(items=1_000_000), Shop(away=True)])
+def test_a_large_catalogue_is_not_read_for_a_hint(shop, monkeypatch, capsys):
+    called(shop, monkeypatch)
+    assert main(["recommend", "ann", "--category", "comedy", "--gateway", "far:1"]) == 0
+    assert "every item of category 'comedy' is seen" in capsys.readouterr().out
+    assert shop.pages == 1
+
+
+def test_the_help_of_import_names_the_files_of_each_data_sets_folder(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["import", "--help"]) == 0
+    told = capsys.readouterr().out
+    for name, known in DATASETS.items():
+        assert f"{name}: {known.needs or 'none is needed'}" in told
 
 
 @pytest.mark.parametrize(
