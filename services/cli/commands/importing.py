@@ -31,7 +31,10 @@ from services.cli.reading import (
 from services.cli.target import gateway_target
 from shared.datasets import DATASETS, Dataset, load, load_files
 
-EXAMPLES = options.examples(
+_FOLDERS = "Folders of data sets (--path):\n\n" + "\n\n".join(
+    f"  {name}: {known.needs or 'none is needed'}" for name, known in DATASETS.items()
+)
+EXAMPLES = f"{_FOLDERS}\n\n" + options.examples(
     "warmstart import --dataset movielens-100k",
     "warmstart import --dataset movielens-1m --path ~/ml-1m",
     "warmstart import --events log.csv --map user=uid,item=sku,time=ts --action click",
@@ -42,7 +45,10 @@ EXAMPLES = options.examples(
 def import_(
     dataset: Annotated[str, typer.Option(help=f"A known data set: {', '.join(DATASETS)}.")] = "",
     path: Annotated[
-        Path | None, typer.Option(help="Folder of the data set's files.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Folder of the data set's files, which are named below.", exists=True, file_okay=False
+        ),
     ] = None,
     events: Annotated[
         Path | None,

@@ -25,7 +25,12 @@ DatasetName = Annotated[
     typer.Option("--dataset", help=f"A known data set instead: {', '.join(DATASETS)}.", rich_help_panel=DATA),
 ]
 DatasetPath = Annotated[
-    Path | None, typer.Option("--path", help="Folder of the data set's files.", rich_help_panel=DATA)
+    Path | None,
+    typer.Option(
+        "--path",
+        help="Folder of the data set's files, as `warmstart import --help` names them.",
+        rich_help_panel=DATA,
+    ),
 ]
 EventsFile = Annotated[
     Path | None,
