@@ -35,6 +35,7 @@ _SOURCE = {
     "action": ("--action", "NAME", "action of events without an action column"),
     "time_unit": ("--time-unit", "UNIT", "how files write times: s, ms, us, ns or iso"),
     "rating_scale": ("--rating-scale", "LOW:HIGH", "scale of ratings in files, made 1..5"),
+    "separator": ("--separator", "TEXT", "between categories in one cell of files"),
 }
 _FILES = ("events", "items", "users", "relations", "held_out_users")
 # What a training is run with, and what changes nothing that is learnt.

@@ -11,6 +11,7 @@ from typing import Any
 from services.training.cluster import RESTARTS
 from services.training.roles import RoleSettings
 from services.training.runs import OPTIONS_FILE
+from shared.datasets.reading import FileOptions
 from shared.domain import DEFAULT_DOMAIN
 from shared.errors import InvalidInput, Violation, violation
 from shared.holdout import HELD_OUT_SHARE, VALIDATION_SHARE
@@ -70,6 +71,8 @@ _NO_USE = {
 }
 # Those that hold items out.
 _WITH_NEW_ITEMS = ("new-items", "all")
+# How files are read, beside the columns.
+_READING = ("action", "time_unit", "rating_scale", "separator")
 # Measured by default: what the gateway ranks by, each task's query by its default weight.
 MIX = "mix"
 
@@ -89,6 +92,7 @@ class SourceSettings:
     action: str = ""
     time_unit: str = ""
     rating_scale: str = ""
+    separator: str = ""
 
     def violations(self) -> list[Violation]:
         given = [n for n in ("features_target", "dataset", "events") if getattr(self, n)]
@@ -104,6 +108,28 @@ class SourceSettings:
         ]
         if self.dataset_path and not self.dataset:
             found.append(violation("--path", "must come with --dataset", self.dataset_path))
+        return found + self._reading_violations()
+
+    def reading(self) -> FileOptions:
+        """How the files' cells are read. Raises InvalidInput."""
+        return FileOptions.parse(
+            action=self.action,
+            time_unit=self.time_unit,
+            rating_scale=self.rating_scale,
+            separator=self.separator,
+        )
+
+    def _reading_violations(self) -> list[Violation]:
+        given = {"--map": self.columns} | {_flag(name): getattr(self, name) for name in _READING}
+        found = [
+            violation(option, "must come with --events: it says how that file is read", value)
+            for option, value in given.items()
+            if value and not self.events
+        ]
+        try:
+            self.reading()
+        except InvalidInput as error:
+            found += error.violations
         return found
 
 

@@ -11,9 +11,8 @@ from services.training.lines import Lines
 from services.training.settings import SourceSettings
 from services.training.snapshot import SnapshotWriter, snapshot_counts, snapshot_of_dataset
 from shared.content import TextEncoder
-from shared.datasets import Columns, Dataset, FileOptions, load, load_files
-from shared.datasets.fields import TimeUnit
-from shared.domain import Action, FloatArray, Item
+from shared.datasets import Columns, Dataset, load, load_files
+from shared.domain import FloatArray, Item
 from shared.errors import InvalidInput
 
 _STAGE = "snapshot"
@@ -53,10 +52,7 @@ def open_source(source: SourceSettings) -> Dataset:
         return load(source.dataset, Path(source.dataset_path) if source.dataset_path else None)
     kinds = {n: getattr(source, n) for n in ("events", "items", "users", "relations")}
     paths = {kind: Path(path) for kind, path in kinds.items() if path}
-    options = FileOptions(unit=_time_unit(source.time_unit), action=_action(source.action))
-    if source.rating_scale:
-        options = FileOptions(options.unit, options.action, _rating_scale(source.rating_scale))
-    return load_files(paths, Columns.parse(source.columns), options)
+    return load_files(paths, Columns.parse(source.columns), source.reading())
 
 
 def embed_items() -> _Embedding:
@@ -70,34 +66,3 @@ class _Embedding:
 
     def __call__(self, items: Sequence[Item]) -> FloatArray:
         return self._encoder.encode_items(items)
-
-
-def _time_unit(text: str) -> TimeUnit | None:
-    if not text:
-        return None
-    try:
-        return TimeUnit(text)
-    except ValueError:
-        known = ", ".join(u.value for u in TimeUnit)
-        raise InvalidInput.of("--time-unit", f"must be one of {known}", text) from None
-
-
-def _action(text: str) -> Action | None:
-    if not text:
-        return None
-    try:
-        return Action[text.upper()]
-    except KeyError:
-        known = ", ".join(a.name.lower() for a in Action)
-        raise InvalidInput.of("--action", f"must be one of {known}", text) from None
-
-
-def _rating_scale(text: str) -> tuple[float, float]:
-    low, mark, high = text.partition(":")
-    try:
-        scale = float(low), float(high)
-    except ValueError:
-        scale = (0.0, 0.0)
-    if not mark or scale[0] >= scale[1]:
-        raise InvalidInput.of("--rating-scale", "must be LOW:HIGH with LOW < HIGH", text)
-    return scale

@@ -9,11 +9,13 @@ sources.py    delimited text, `::` text, JSON Lines, Parquet: streamed, row by r
 fields.py     one cell → id, number, action, time, list
 records.py    cells → Event, Item, User, Relation, checked by shared.limits
 event_ids.py  ids derived from the event itself, so that importing twice changes nothing
+reading.py    how cells of generic files are read, from options
 files.py      generic files with a column mapping
 movielens.py, amazon.py, ciaodvd.py, lastfm.py, registry.py (`load`)
 """
 
-from shared.datasets.files import Columns, FileOptions, load_files
+from shared.datasets.files import Columns, load_files
+from shared.datasets.reading import FileOptions
 from shared.datasets.registry import DATASETS, load
 from shared.datasets.rows import Dataset, DatasetError, Reject, Row, accepted
 

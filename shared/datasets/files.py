@@ -18,11 +18,11 @@ from pathlib import Path
 
 from shared.datasets import fields, records
 from shared.datasets.fields import TimeUnit
+from shared.datasets.reading import FileOptions
 from shared.datasets.records import EventRules
-from shared.datasets.rows import Dataset, DatasetError, Reject, Row, parse
+from shared.datasets.rows import Dataset, DatasetError, Reject, Row, no_rows, parse
 from shared.datasets.sources import Source, source_of
 from shared.domain import Action, Event, Item, Relation, User
-from shared.limits import MAX_RATING, MIN_RATING
 
 # The fields of each kind of file with their usual column names; "!" marks required ones.
 _FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -119,17 +119,6 @@ class Columns:
         return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class FileOptions:
-    """How cells are read. `unit` None = detected from the first 1,000 rows; `action` is that of events
-    files without an action column (by default `rating` where there is a value column)."""
-
-    unit: TimeUnit | None = None
-    action: Action | None = None
-    rating_scale: tuple[float, float] = (MIN_RATING, MAX_RATING)
-    separator: str = "|"
-
-
 def load_files(
     paths: Mapping[str, Path],
     columns: Columns | None = None,
@@ -176,6 +165,8 @@ class _Table:
                 f"{source.path} has neither an action nor a value column: say what its rows are with "
                 "--action (for example --action click) or --map action=COLUMN"
             )
+        if next(source.read(tuple(columns.values())), None) is None:
+            raise no_rows(source.path)
         column = columns.get("created" if kind == "items" else "time")
         unit = how.unit
         if unit is None:

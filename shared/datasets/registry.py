@@ -30,7 +30,9 @@ DATASETS: Mapping[str, KnownDataset] = MappingProxyType(
             "100,000 film ratings (installed with the dependencies)", "", lambda now, _: movielens_100k(now)
         ),
         "movielens-1m": KnownDataset(
-            "a million film ratings", "ratings.dat or ratings.parquet, movies.dat, users.dat", movielens_1m
+            "a million film ratings",
+            "ratings.dat or ratings.parquet, movies.dat, users.dat (and movies_extrainfos.dat, if there)",
+            movielens_1m,
         ),
         "amazon-games": KnownDataset(
             "Amazon Video Games 2018, 5-core", "interactions.parquet, items.parquet", amazon_games

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from shared.domain import Event, Item, Relation, User
@@ -17,6 +18,14 @@ class DatasetError(NotFound):
     """A file or column is missing, or a file is not what it should be; says what to do about it."""
 
     reason = "DATASET"
+
+
+def no_rows(path: Path, nor: str = "") -> DatasetError:
+    """A file that holds nothing. nor: what it does not hold either."""
+    return DatasetError(
+        f"{path} must hold rows, got none{', ' if nor else ''}{nor}; check that it is the file you mean, and "
+        "whole"
+    )
 
 
 class BadRow(ValueError):

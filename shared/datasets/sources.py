@@ -17,8 +17,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.datasets.rows import DatasetError, RawRow, Reject
-from shared.datasets.texts import Lines, compression_of, count_lines, open_text
+from shared.datasets.rows import DatasetError, RawRow, Reject, no_rows
+from shared.datasets.texts import Lines, compression_of, count_lines, open_text, require_text
 
 _PARQUET_BATCH_ROWS = 8192
 _DELIMITERS = ",;\t|"
@@ -63,10 +63,7 @@ class DelimitedText:
         if self.header:
             return self.header
         with open_text(self.path, self.encoding) as text:
-            try:
-                names = next(self._reader(text))
-            except StopIteration:
-                raise DatasetError(f"{self.path} is empty: its first line must name the columns") from None
+            names = self._names(Lines(text))
         if len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
             raise DatasetError(
                 f"{self.path} must have its columns delimited by {self.delimiter!r}, got the one column "
@@ -107,6 +104,21 @@ class DelimitedText:
                     yield RawRow(self.path.name, number, (), first.rstrip("\r\n")).reject(reason)
                 else:
                     yield RawRow(self.path.name, number, tuple(fields[p] for p in places), whole)
+
+    def _names(self, lines: Lines) -> list[str]:
+        """What the first line says, which is shown: it must be text."""
+        try:
+            names = next(self._reader(lines))
+        except StopIteration:
+            raise no_rows(self.path, "nor a first line that names the columns") from None
+        except csv.Error as error:
+            require_text(self.path, "".join(lines.taken))
+            raise DatasetError(
+                f"{self.path} must be {self._kind()}, its first line naming the columns: {error}; "
+                "mend that line"
+            ) from error
+        require_text(self.path, "".join(lines.taken))
+        return names
 
     def count(self) -> int:
         return max(0, count_lines(self.path) - (0 if self.header else 1))
@@ -171,11 +183,15 @@ class JsonLines:
     def columns(self) -> tuple[str, ...]:
         """Keys of the first well-formed lines (a key may be absent in some)."""
         names: dict[str, None] = {}
+        blank = True
         with open_text(self.path) as text:
             for _, line in zip(range(1000), text, strict=False):
+                blank = blank and not line.strip()
                 parsed = _json_object(line)
                 if isinstance(parsed, dict):
                     names.update(dict.fromkeys(parsed))
+        if blank:
+            raise no_rows(self.path)
         if not names:
             raise DatasetError(f"{self.path} holds no JSON object in its first 1,000 lines")
         return tuple(names)

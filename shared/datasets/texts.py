@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ import pyarrow as pa
 from shared.datasets.rows import DatasetError
 
 _COUNT_CHUNK_BYTES = 1 << 20
-# What a file that is no text says at its start.
-_START_BYTES = 64
+# What a file that is no text says at its start: NUL in the first bytes, or much that is no text among more.
+_FIRST_BYTES, _START_BYTES = 64, 4096
+_NO_TEXT_SHARE = 0.1
+# Control characters but for tab and line breaks, and bytes that did not decode.
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 
@@ -57,9 +61,25 @@ def open_text(path: Path, encoding: str = "utf-8") -> Iterator[io.TextIOWrapper]
             raise DatasetError(
                 f"{path} must be UTF-8, got UTF-16; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
             )
-        if b"\0" in start:
-            raise DatasetError(f"{path} must be text, got bytes that no text has: {start[:8].hex(' ')}")
+        allowed = 0.0 if b"\0" in start[:_FIRST_BYTES] else _NO_TEXT_SHARE
+        # The last character may be cut.
+        require_text(path, codecs.getincrementaldecoder(encoding)("surrogateescape").decode(start), allowed)
         yield text
+
+
+def require_text(path: Path, start: str, allowed: float = 0.0) -> None:
+    """Raises DatasetError that names the place, and shows nothing, where more than a share of what a file
+    begins with is no text."""
+    bad = [found.start() for found in _NO_TEXT.finditer(start)]
+    if len(bad) <= allowed * len(start):
+        return
+    line, character = start.count("\n", 0, bad[0]) + 1, bad[0] - start.rfind("\n", 0, bad[0])
+    code = ord(start[bad[0]])
+    got = f"byte 0x{code - 0xDC00:02x}" if code >= 0xDC00 else f"control character 0x{code:02x}"
+    raise DatasetError(
+        f"{path} must be UTF-8 text, got {got} in line {line}, character {character}; check that it is the "
+        "file you mean, or convert it with iconv -f ENCODING -t UTF-8 OLD > NEW"
+    )
 
 
 def count_lines(path: Path) -> int:

@@ -86,12 +86,11 @@ def test_importing_the_same_files_again_changes_nothing(trained: UpProcess):
     assert kinds["items"] == {"read": 1682, "recorded": 0, "updated": 0, "duplicate": 1682, "rejected": 0}
 
 
-def test_a_file_without_rows_is_noted(trained: UpProcess):
+def test_a_file_without_rows_is_refused(trained: UpProcess):
     (trained.directory / "header.csv").write_text("user,item,action,value,time\n")
     empty = trained.run("import", "--events", "header.csv", "--json")
-    assert empty.code == 0
-    assert "note: header.csv holds no events" in empty.err
-    assert empty.json()["kinds"]["events"]["read"] == 0
+    assert empty.code == 1
+    assert "header.csv must hold rows, got none" in empty.err
 
 
 def test_bad_rows_fail_the_import_unless_allowed_and_are_all_written(trained: UpProcess):

@@ -15,13 +15,20 @@ from services.cli.failures import CommandError
 _NAME = "up.lock"
 
 
+def make_data_dir(data_dir: Path) -> None:
+    """Makes it where it is not there, and has git pass it over, as caches do: it may lie in a checkout."""
+    if not data_dir.is_dir():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / ".gitignore").write_text("# Written by `warmstart up`.\n*\n")
+
+
 @contextmanager
 def data_dir_lock(data_dir: Path) -> Iterator[None]:
     """Held while the cluster runs; the kernel lets it go whatever way the holder ends.
 
     Raises CommandError where another process holds it.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     path = data_dir / _NAME
     with path.open("a+") as file:
         try:

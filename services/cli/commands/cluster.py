@@ -16,7 +16,7 @@ import typer
 
 from services.cli import options, output
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
-from services.cli.cluster.lock import lock_holder
+from services.cli.cluster.lock import lock_holder, make_data_dir
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
@@ -137,7 +137,7 @@ def start_detached(
 
     Where the caller is interrupted meanwhile, the start is too.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     log = data_dir / "up.log"
     ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
     command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]

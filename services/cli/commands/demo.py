@@ -72,6 +72,7 @@ def demo(
         if stay:
             announce(cluster)
             _hold_until_interrupted(cluster)
+    output.stderr().print("stopped")
     storytelling.judge(told)
 
 
@@ -100,10 +101,10 @@ def _import_once(cluster: LocalCluster) -> None:
     rejects = cluster.data_dir / "rejects" / f"{options.DOMAIN}-{_DATASET}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects) as file:
-        counts = asyncio.run(
+        counts, unknown = asyncio.run(
             importing.run_import(target, options.DOMAIN, load(_DATASET), file, output.stderr())
         )
-    importing.report(counts, time.monotonic() - started, rejects, as_json=False)
+    importing.report(counts, unknown, time.monotonic() - started, rejects, as_json=False)
     importing.check_bad_share(counts, 0.0, rejects)
     importing.mark_imported(cluster.data_dir, options.DOMAIN, _DATASET, counts)
 

@@ -18,63 +18,52 @@ from services.cli.failures import CommandError
 from services.cli.importing.counts import OUTCOMES, Counts
 from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
+from services.cli.importing.unknown_items import NamedItems, UnknownItems, ask_for
+from services.cli.reading import (
+    PANEL,
+    ActionName,
+    Mapping_,
+    RatingScale,
+    Reading,
+    Separator,
+    TimeUnitName,
+)
 from services.cli.target import gateway_target
-from shared.datasets import DATASETS, Columns, Dataset, DatasetError, FileOptions, load, load_files
-from shared.datasets.fields import TimeUnit
-from shared.domain import Action
-from shared.limits import MAX_RATING, MIN_RATING
+from shared.datasets import DATASETS, Dataset, load, load_files
 
-EXAMPLES = options.examples(
+_FOLDERS = "Folders of data sets (--path):\n\n" + "\n\n".join(
+    f"  {name}: {known.needs or 'none is needed'}" for name, known in DATASETS.items()
+)
+EXAMPLES = f"{_FOLDERS}\n\n" + options.examples(
     "warmstart import --dataset movielens-100k",
     "warmstart import --dataset movielens-1m --path ~/ml-1m",
     "warmstart import --events log.csv --map user=uid,item=sku,time=ts --action click",
     "warmstart import --items items.jsonl --map item=asin,attribute.brand=brand",
 )
-_GENERIC = "Your own files"
 
 
 def import_(
     dataset: Annotated[str, typer.Option(help=f"A known data set: {', '.join(DATASETS)}.")] = "",
     path: Annotated[
-        Path | None, typer.Option(help="Folder of the data set's files.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Folder of the data set's files, which are named below.", exists=True, file_okay=False
+        ),
     ] = None,
     events: Annotated[
         Path | None,
-        typer.Option(help="Events: CSV, TSV, JSON Lines or Parquet.", exists=True, rich_help_panel=_GENERIC),
+        typer.Option(help="Events: CSV, TSV, JSON Lines or Parquet.", exists=True, rich_help_panel=PANEL),
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Items.", exists=True, rich_help_panel=_GENERIC)] = None,
-    users: Annotated[Path | None, typer.Option(help="People.", exists=True, rich_help_panel=_GENERIC)] = None,
+    items: Annotated[Path | None, typer.Option(help="Items.", exists=True, rich_help_panel=PANEL)] = None,
+    users: Annotated[Path | None, typer.Option(help="People.", exists=True, rich_help_panel=PANEL)] = None,
     relations: Annotated[
-        Path | None, typer.Option(help="Ties between people.", exists=True, rich_help_panel=_GENERIC)
+        Path | None, typer.Option(help="Ties between people.", exists=True, rich_help_panel=PANEL)
     ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN,…",
-            help="Which column holds a field (user, item, action, value, time, title, description, "
-            "categories, available, created, other, kind, weight, attribute.NAME, or attributes "
-            "for an object of them); "
-            "`items.title=name` means one file only.",
-            rich_help_panel=_GENERIC,
-        ),
-    ] = None,
-    action: Annotated[
-        str, typer.Option(help="What every event is, where no column says so.", rich_help_panel=_GENERIC)
-    ] = "",
-    time_unit: Annotated[
-        str,
-        typer.Option(help="s, ms, us, ns or iso; detected where not given.", rich_help_panel=_GENERIC),
-    ] = "",
-    rating_scale: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW:HIGH", help="Scale of the ratings; mapped to 1:5.", rich_help_panel=_GENERIC
-        ),
-    ] = "1:5",
-    separator: Annotated[
-        str, typer.Option(help="Between categories in one cell.", rich_help_panel=_GENERIC)
-    ] = "|",
+    mapping: Mapping_ = None,
+    action: ActionName = "",
+    time_unit: TimeUnitName = "",
+    rating_scale: RatingScale = "1:5",
+    separator: Separator = "|",
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -110,8 +99,8 @@ def import_(
     if dataset:
         source = load(dataset, path)
     else:
-        how = FileOptions(_unit(time_unit), _action(action), _scale(rating_scale), separator)
-        source = load_files(files, Columns.parse(mapping or []), how)
+        reading = Reading(mapping, action, time_unit, rating_scale, separator)
+        source = load_files(files, reading.columns(), reading.options())
     target = gateway_target(gateway, data_dir)
     console = output.stderr()
     for note in source.notes:
@@ -120,12 +109,9 @@ def import_(
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:
-        counts = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))
+        counts, unknown = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))
     seconds = time.monotonic() - started
-    for kind, file_of in files.items():
-        if kind in counts and not counts[kind].read:
-            console.print(f"note: {output.escaped(str(file_of))} holds no {kind}")
-    report(counts, seconds, rejects_path, as_json=as_json)
+    report(counts, unknown, seconds, rejects_path, as_json=as_json)
     check_bad_share(counts, 1.0 if allow_bad_rows else max_bad_share, rejects_path)
     if dataset:
         mark_imported(data_dir, domain, dataset, counts)
@@ -133,13 +119,24 @@ def import_(
 
 async def run_import(
     target: str, domain: str, source: Dataset, rejects: RejectsFile, console: Console, *, lanes: int = 4
-) -> dict[str, Counts]:
-    """Imports into the gateway at `target`."""
+) -> tuple[dict[str, Counts], UnknownItems | None]:
+    """Imports into the gateway at `target`, then asks it for the items that the events name."""
+    named = NamedItems()
     async with open_gateway(target, domain) as client:
-        return await import_dataset(client, source, ImportOptions(lanes=lanes), rejects, console)
+        counts = await import_dataset(
+            client, named.noting(source), ImportOptions(lanes=lanes), rejects, console
+        )
+        return counts, await ask_for(named, client)
 
 
-def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_json: bool) -> None:
+def report(
+    counts: Mapping[str, Counts],
+    unknown: UnknownItems | None,
+    seconds: float,
+    rejects: Path,
+    *,
+    as_json: bool,
+) -> None:
     """The closing summary on stdout."""
     total_rejected = sum(c.rejected for c in counts.values())
     if as_json:
@@ -148,6 +145,7 @@ def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_js
                 "kinds": {kind: c.as_dict() for kind, c in counts.items()},
                 "seconds": round(seconds, 3),
                 "rejects_file": str(rejects) if total_rejected else None,
+                "items_not_in_catalogue": unknown.as_dict() if unknown else None,
             }
         )
         return
@@ -157,6 +155,8 @@ def report(counts: Mapping[str, Counts], seconds: float, rejects: Path, *, as_js
     console.print(output.table(f"Imported in {seconds:,.1f} s", columns, rows))
     if total_rejected:
         console.print(f"{total_rejected:,} rejected rows, with reasons: {output.escaped(str(rejects))}")
+    if unknown and unknown.missing:
+        console.print(f"note: {unknown.note()}", soft_wrap=True)
 
 
 def check_bad_share(counts: Mapping[str, Counts], allowed: float, rejects: Path) -> None:
@@ -180,34 +180,3 @@ def mark_imported(data_dir: Path, domain: str, dataset: str, counts: Mapping[str
 def import_mark(data_dir: Path, domain: str, dataset: str) -> Path:
     """Where a finished import is noted."""
     return data_dir / "imports" / f"{domain}-{dataset}.json"
-
-
-def _unit(text: str) -> TimeUnit | None:
-    if not text:
-        return None
-    try:
-        return TimeUnit(text)
-    except ValueError:
-        units = ", ".join(u.value for u in TimeUnit)
-        raise DatasetError(f"--time-unit must be one of {units}, got {text!r}") from None
-
-
-def _action(text: str) -> Action | None:
-    if not text:
-        return None
-    try:
-        return Action[text.upper()]
-    except KeyError:
-        names = ", ".join(a.name.lower() for a in Action)
-        raise DatasetError(f"--action must be one of {names}, got {text!r}") from None
-
-
-def _scale(text: str) -> tuple[float, float]:
-    low, colon, high = text.partition(":")
-    try:
-        scale = float(low), float(high)
-    except ValueError:
-        scale = (MAX_RATING, MIN_RATING)
-    if not colon or not scale[0] < scale[1]:
-        raise DatasetError(f"--rating-scale must be LOW:HIGH with LOW < HIGH, got {text!r}")
-    return scale

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -12,10 +11,12 @@ from warmstart.common.v1 import event_pb2, item_pb2, user_pb2
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli import options, output
-from services.cli.clients import open_gateway
+from services.cli.categories import why_no_item
+from services.cli.clients import GatewayClient, open_gateway
 from services.cli.failures import CommandError
 from services.cli.target import gateway_target
 from shared.domain import Action, Event, Exposure
+from shared.errors import WarmstartError
 from shared.limits import DEFAULT_PAGE_SIZE
 
 RECOMMEND_EXAMPLES = options.examples(
@@ -88,15 +89,17 @@ def recommend(
     if exploration is not None:
         request.exploration_rate = exploration
 
-    async def run() -> pb.RecommendResponse:
+    async def run() -> tuple[pb.RecommendResponse, str]:
         async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
-            return await client.recommend(request)
+            response = await client.recommend(request)
+            unexplained = category and not response.items and not as_json
+            return response, await why_no_item(client, category) if category and unexplained else ""
 
-    response = asyncio.run(run())
+    response, why = asyncio.run(run())
     if as_json:
         output.print_json(response)
     else:
-        print_list(response, f"For {user_id}", output.stdout())
+        print_list(response, f"For {user_id}", output.stdout(), why)
 
 
 def similar(
@@ -139,11 +142,19 @@ def feedback(
     exposure = Exposure(list_id=list_id) if list_id else None
     event = Event(user_id, item_id, parse_action(action), value, 0, event_id, exposure)
 
-    async def run() -> Sequence[pb.FeedbackResult]:
+    async def run() -> tuple[pb.FeedbackResult, bool]:
         async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
-            return await client.record([event])
+            (result,) = await client.record([event])
+            stored = result.status != pb.FEEDBACK_STATUS_REJECTED
+            return result, stored and await _is_missing(client, item_id)
 
-    result = asyncio.run(run())[0]
+    result, missing = asyncio.run(run())
+    if missing:
+        output.stderr().print(
+            f"note: item {output.escaped(repr(item_id))} is not in the catalogue: lists never show it; was "
+            "it mistyped? Add it with `warmstart items add` or `warmstart import --items FILE`",
+            soft_wrap=True,
+        )
     if as_json:
         output.print_json(result)
     if result.status == pb.FEEDBACK_STATUS_REJECTED:
@@ -151,6 +162,14 @@ def feedback(
     if not as_json:
         word = "stored before" if result.status == pb.FEEDBACK_STATUS_DUPLICATE else "stored"
         output.stdout().print(f"{word}: {output.escaped(result.event_id)}")
+
+
+async def _is_missing(client: GatewayClient, item_id: str) -> bool:
+    """Whether the catalogue lacks the item; False where it does not answer: what was stored is stored."""
+    try:
+        return bool((await client.get_items([item_id])).missing_item_ids)
+    except WarmstartError:
+        return False
 
 
 def parse_action(name: str) -> Action:
@@ -161,8 +180,8 @@ def parse_action(name: str) -> Action:
         raise typer.BadParameter(f"action must be one of {known}, got {name!r}") from None
 
 
-def print_list(response: pb.RecommendResponse, title: str, console: Console) -> None:
-    """The list, then how it came about."""
+def print_list(response: pb.RecommendResponse, title: str, console: Console, why_empty: str = "") -> None:
+    """The list, then how it came about. why_empty: what is known of it, if it is."""
     rows = [
         (
             i.position + 1,
@@ -186,7 +205,8 @@ def print_list(response: pb.RecommendResponse, title: str, console: Console) -> 
     )
     console.print(output.table(title, columns, rows))
     if not rows:
-        console.print("nothing to show: every item is seen, excluded, filtered out or not known (yet)")
+        why = why_empty or "every item is seen, excluded, filtered out or not known (yet)"
+        console.print(f"nothing to show: {output.escaped(why)}", soft_wrap=True)
     rung = pb.Rung.Name(response.rung).removeprefix("RUNG_").lower()
     model = response.model.version or "none"
     console.print(

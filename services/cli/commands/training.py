@@ -12,6 +12,7 @@ from rich.markdown import Markdown
 
 from services.cli import options, output
 from services.cli.commands.trainings import refuse_local, train_in_service, wanted_training
+from services.cli.reading import ActionName, Mapping_, RatingScale, Reading, Separator, TimeUnitName
 from services.cli.target import service_target
 from services.cli.training.arguments import (
     cluster_arguments,
@@ -35,7 +36,6 @@ from services.cli.training.options import (
     HeldOutShare,
     HeldOutUsers,
     ItemsFile,
-    Mapping_,
     PeopleInMemory,
     Preset,
     RelationsFile,
@@ -56,6 +56,7 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --preset base --workers 2",
     'warmstart train --adapter gradient --adapter-settings \'{"steps": 3, "learned_rates": true}\'',
     "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
+    "warmstart train --events log.csv --items items.jsonl --map user=uid,item=sku,time=ts --action click",
     "warmstart train --address http://head:8265 --data-dir /shared/shop --features-target features:20052",
     "warmstart train --resume var/runs/20260101T120000.000Z",
     "warmstart train --service local --preset base",
@@ -66,6 +67,7 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --preset base --protocol leave-one-out",
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --protocol rating",
     "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
+    "warmstart evaluate --events log.csv --rating-scale 0:10 --seeds 1",
     "warmstart evaluate --protocol adaptation --seeds 1",
     "warmstart evaluate --protocol adapters --seeds 1",
     "warmstart evaluate --adapter reptile --seeds 1",
@@ -92,6 +94,10 @@ def train(
     users: UsersFile = None,
     relations: RelationsFile = None,
     mapping: Mapping_ = None,
+    action: ActionName = "",
+    time_unit: TimeUnitName = "",
+    rating_scale: RatingScale = "1:5",
+    separator: Separator = "|",
     held_out_users: HeldOutUsers = None,
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
@@ -109,10 +115,11 @@ def train(
     Servers take a new champion up while they serve. Ctrl-C stops the run; --resume goes on with it. With
     --service it runs in the training service, which Ctrl-C leaves running.
     """
+    reading = Reading(mapping, action, time_unit, rating_scale, separator)
     if service:
         local: dict[str, object] = {"--features-target": features_target, "--address": address}
         local |= {"--events": events, "--items": items, "--users": users, "--relations": relations}
-        refuse_local({**local, "--map": mapping, "--held-out-users": held_out_users})
+        refuse_local({**local, **reading.given(), "--held-out-users": held_out_users})
         wanted = wanted_training(
             dataset=dataset, path=str(path or ""), preset=preset, adapter=adapter,
             adapter_settings=adapter_settings, seed=seed, pretrain_steps=pretrain_steps,
@@ -123,7 +130,7 @@ def train(
         train_in_service(target, domain, resume.name if resume else wanted, as_json)
         return
     files = {"events": events, "items": items, "users": users, "relations": relations}
-    source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
+    source = source_arguments(data_dir, features_target, dataset, path, files, reading)
     told = ["train"]
     if resume is not None:
         told += ["--resume", str(resume)]
@@ -199,6 +206,10 @@ def evaluate(
     users: UsersFile = None,
     relations: RelationsFile = None,
     mapping: Mapping_ = None,
+    action: ActionName = "",
+    time_unit: TimeUnitName = "",
+    rating_scale: RatingScale = "1:5",
+    separator: Separator = "|",
     held_out_users: HeldOutUsers = None,
     held_out_share: HeldOutShare = HELD_OUT_SHARE,
     workers: Workers = 1,
@@ -216,8 +227,9 @@ def evaluate(
     Prints the table of the protocol: baselines, the model re-encoding histories, adaptation off and on.
     Publishes nothing.
     """
+    reading = Reading(mapping, action, time_unit, rating_scale, separator)
     files = {"events": events, "items": items, "users": users, "relations": relations}
-    source = source_arguments(data_dir, features_target, dataset, path, files, mapping)
+    source = source_arguments(data_dir, features_target, dataset, path, files, reading)
     told = ["evaluate"]
     if resume is not None:
         told += ["--resume", str(resume)]

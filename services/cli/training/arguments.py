@@ -11,6 +11,7 @@ from typing import Any
 from services.cli import options
 from services.cli.cluster.state import read_state
 from services.cli.failures import CommandError
+from services.cli.reading import Reading
 from services.cli.training.child import is_job_server
 
 
@@ -20,16 +21,16 @@ def source_arguments(
     dataset: str,
     path: Path | None,
     files: Mapping[str, Path | None],
-    mapping: Sequence[str] | None,
+    reading: Reading,
 ) -> Any:
     """A function giving the options that say where the data come from; called where a run is new."""
 
     def arguments() -> list[str]:
         given = [f"--{kind}={file}" for kind, file in files.items() if file is not None]
-        given += [f"--map={pair}" for pair in mapping or ()]
+        given += reading.arguments()
         if dataset:
             given += [f"--dataset={dataset}", *([f"--path={path}"] if path else [])]
-        if features_target or not given:
+        if features_target or not (dataset or any(files.values())):
             given.append(f"--features-target={features_target or _local_features(data_dir)}")
         return given
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from services.cli.reading import PANEL
 from shared.datasets import DATASETS
 
 DATA, _MODEL, _RESOURCES = "Data", "Model", "Resources"
@@ -24,23 +25,25 @@ DatasetName = Annotated[
     typer.Option("--dataset", help=f"A known data set instead: {', '.join(DATASETS)}.", rich_help_panel=DATA),
 ]
 DatasetPath = Annotated[
-    Path | None, typer.Option("--path", help="Folder of the data set's files.", rich_help_panel=DATA)
+    Path | None,
+    typer.Option(
+        "--path",
+        help="Folder of the data set's files, as `warmstart import --help` names them.",
+        rich_help_panel=DATA,
+    ),
 ]
 EventsFile = Annotated[
-    Path | None, typer.Option("--events", help="Or events in a file.", rich_help_panel=DATA)
+    Path | None,
+    typer.Option("--events", help="Or events: CSV, TSV, JSON Lines or Parquet.", rich_help_panel=PANEL),
 ]
 ItemsFile = Annotated[
-    Path | None, typer.Option("--items", help="Items, beside --events.", rich_help_panel=DATA)
+    Path | None, typer.Option("--items", help="Items, beside --events.", rich_help_panel=PANEL)
 ]
 UsersFile = Annotated[
-    Path | None, typer.Option("--users", help="People, beside --events.", rich_help_panel=DATA)
+    Path | None, typer.Option("--users", help="People, beside --events.", rich_help_panel=PANEL)
 ]
 RelationsFile = Annotated[
-    Path | None, typer.Option("--relations", help="Relations, beside --events.", rich_help_panel=DATA)
-]
-Mapping_ = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="FIELD=COLUMN,…", help="As in `warmstart import`.", rich_help_panel=DATA),
+    Path | None, typer.Option("--relations", help="Relations, beside --events.", rich_help_panel=PANEL)
 ]
 HeldOutUsers = Annotated[
     Path | None,

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,6 +22,7 @@ from services.cli.cluster.lock import data_dir_lock, lock_holder
 from services.cli.cluster.ports import Ports, base_ports, draw_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
 from services.cli.cluster.supervisor import socket_path
+from services.cli.commands import demo
 from services.cli.failures import CommandError
 from services.cli.target import DEFAULT_GATEWAY, gateway_target, service_target
 
@@ -81,6 +84,42 @@ def test_a_data_directory_has_one_holder(tmp_path):
         data_dir_lock(tmp_path).__enter__()
     with data_dir_lock(tmp_path):
         pass
+
+
+def test_a_data_directory_is_passed_over_by_git_where_the_cluster_made_it(tmp_path):
+    with data_dir_lock(tmp_path / "shop" / "data"):
+        pass
+    assert (tmp_path / "shop/data/.gitignore").read_text().splitlines()[-1] == "*"
+    (tmp_path / "mine").mkdir()
+    with data_dir_lock(tmp_path / "mine"):
+        pass
+    assert not (tmp_path / "mine/.gitignore").exists()
+
+
+def test_a_demo_that_stayed_says_last_that_all_is_stopped(tmp_path, monkeypatch, capsys):
+    order: list[str] = []
+
+    @contextmanager
+    def cluster(*_):
+        yield SimpleNamespace(
+            ports=SimpleNamespace(target=lambda name: name), wait_until_healthy=lambda *_, **__: None
+        )
+        order.append(capsys.readouterr().err)
+
+    async def told(*_):
+        return []
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "local_cluster", cluster)
+    monkeypatch.setattr(demo, "hold", interrupted)
+    monkeypatch.setattr(demo.storytelling, "run_story", told)
+    monkeypatch.setattr(demo.storytelling, "judge", lambda _: None)
+    for step in ("_import_once", "_train_once", "announce"):
+        monkeypatch.setattr(demo, step, lambda *_: None)
+    assert main(["demo", "--stay", "--data-dir", str(tmp_path)]) == 0
+    assert (order, capsys.readouterr().err) == (["stopping …\n"], "stopped\n")
 
 
 def test_a_dead_holders_process_id_names_nobody(tmp_path):

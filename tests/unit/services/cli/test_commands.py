@@ -7,16 +7,24 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 import typer
+from warmstart.common.v1 import item_pb2
+from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
+from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.app import build, main
 from services.cli.target import DEFAULT_GATEWAY
+from services.training.options import parse, submission
 from shared.artifacts import Registry
-from shared.errors import NotFound
+from shared.datasets import DATASETS, FileOptions
+from shared.datasets.fields import TimeUnit
+from shared.domain import Action
+from shared.errors import NotFound, Unavailable
 from tests.artifacts import publish_plain
 
 _FILES = ("log.csv", "items.jsonl")
@@ -132,6 +140,7 @@ def test_an_unreachable_training_service_is_said_with_what_to_do(arguments, caps
     [
         (["--events", "a.csv", "--map", "user=u"], "--events, --map"),
         (["--features-target", "a:1"], "--features-target"),
+        (["--events", "a.csv", "--action", "click", "--separator", ";"], "--events, --action, --separator"),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got '[3]'"),
         (["--adapter-settings", "{"], "--adapter-settings must be JSON, got '{'"),
     ],
@@ -221,6 +230,87 @@ def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warn
     assert (json.loads(told.out), told.err) == ({"moved_events": moved}, "")
 
 
+@dataclass
+class Shop:
+    """A gateway with one item, a comedy; asked for a list it has nothing to show."""
+
+    items: int = 1
+    away: bool = False
+    pages: int = 0
+
+    async def record(self, events):
+        return [pb.FeedbackResult(status=pb.FEEDBACK_STATUS_RECORDED, event_id="e") for _ in events]
+
+    async def get_items(self, item_ids):
+        if self.away:
+            raise Unavailable("away")
+        return catalog_pb.GetItemsResponse(missing_item_ids=[i for i in item_ids if i != "film"])
+
+    async def recommend(self, request):
+        return pb.RecommendResponse()
+
+    async def list_items(self, page_size, page_token=""):
+        self.pages += 1
+        if self.away:
+            raise Unavailable("away")
+        film = item_pb2.Item(item_id="film", categories=["Comedy", "Film noir"])
+        return catalog_pb.ListItemsResponse(items=[film], total_items=self.items)
+
+
+def called(shop: Shop, monkeypatch) -> None:
+    @asynccontextmanager
+    async def opened(target: str, domain: str):
+        yield shop
+
+    monkeypatch.setattr("services.cli.commands.lists.open_gateway", opened)
+
+
+@pytest.mark.parametrize(
+    ("item", "away", "noted"), [("film", False, False), ("nonexist", False, True), ("nonexist", True, False)]
+)
+def test_feedback_on_an_item_that_is_not_there_is_stored_with_a_note(item, away, noted, monkeypatch, capsys):
+    called(Shop(away=away), monkeypatch)
+    assert main(["feedback", "ann", item, "like", "--gateway", "far:1"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "stored: e\n"
+    assert ("note: item 'nonexist' is not in the catalogue: lists never show it" in told.err) is noted
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["comedy"], "nothing to show: no item has category 'comedy'; there is 'Comedy'"),
+        (
+            ["FILM NOIR", "x"],
+            "nothing to show: no item has category 'FILM NOIR' or 'x'; there is 'Film noir'",
+        ),
+        (["shoes"], "nothing to show: no item has category 'shoes'; `warmstart items get ITEM`"),
+        (["Comedy"], "nothing to show: every item of category 'Comedy' is seen, excluded, filtered out"),
+    ],
+)
+def test_an_empty_list_of_a_category_says_whether_there_is_such_a_category(asked, said, monkeypatch, capsys):
+    called(Shop(), monkeypatch)
+    filters = [word for name in asked for word in ("--category", name)]
+    assert main(["recommend", "ann", *filters, "--gateway", "far:1"]) == 0
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shop", [Shop(items=1_000_000), Shop(away=True)])
+def test_a_large_catalogue_is_not_read_for_a_hint(shop, monkeypatch, capsys):
+    called(shop, monkeypatch)
+    assert main(["recommend", "ann", "--category", "comedy", "--gateway", "far:1"]) == 0
+    assert "every item of category 'comedy' is seen" in capsys.readouterr().out
+    assert shop.pages == 1
+
+
+def test_the_help_of_import_names_the_files_of_each_data_sets_folder(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["import", "--help"]) == 0
+    told = capsys.readouterr().out
+    for name, known in DATASETS.items():
+        assert f"{name}: {known.needs or 'none is needed'}" in told
+
+
 @pytest.mark.parametrize(
     "command", [["up"], ["up", "--detach"], ["demo"], ["train", "--dataset", "movielens-100k"]]
 )
@@ -242,6 +332,61 @@ def test_a_training_that_is_submitted_names_a_directory_of_the_cluster(capsys):
 def test_train_without_data_fails_with_what_to_do(tmp_path, capsys):
     assert main(["train", "--data-dir", str(tmp_path)]) == 1
     assert "nothing to train on" in capsys.readouterr().err
+
+
+_READING = {
+    "--map": "user=uid",
+    "--action": "click",
+    "--time-unit": "s",
+    "--rating-scale": "0:10",
+    "--separator": "|,",
+}
+
+
+@pytest.mark.parametrize("command", ["import", "train", "evaluate"])
+def test_files_are_read_as_told_by_the_same_options_wherever_they_are_given(command):
+    options = {name: option for option in COMMANDS[command].params for name in option.opts}
+    imports = {name: option for option in COMMANDS["import"].params for name in option.opts}
+    for name in _READING:
+        assert (options[name].help, options[name].default) == (imports[name].help, imports[name].default)
+
+
+@pytest.mark.parametrize("place", [[], ["--address", "http://head:8265"]])
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_how_files_are_read_is_passed_on_to_the_training(command, place, tmp_path, monkeypatch):
+    told: list[str] = []
+
+    def follow(arguments, console):
+        told.extend(arguments)
+        raise NotFound("it ends here")
+
+    monkeypatch.setattr("services.cli.commands.training.follow", follow)
+    given = [word for pair in _READING.items() for word in pair]
+    where = ["--data-dir", str(tmp_path), *place]
+    assert main([command, "--events", "/shared/log.csv", *given, *where]) == 1
+    settings = parse([word for word in told if not word.startswith("--address=http")]).settings
+    assert settings.source.columns == ("user=uid",)
+    assert settings.source.reading() == FileOptions(TimeUnit.SECONDS, Action.CLICK, (0.0, 10.0), "|,")
+    sent = submission(told)
+    assert (sent is not None) is bool(place)
+    assert sent is None or "--separator=|," in sent.arguments
+
+
+@pytest.mark.parametrize("command", ["import", "train", "evaluate"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--action", "adore"], "--action must be one of"),
+        (["--time-unit", "h"], "--time-unit must be one of s, ms, us, ns, iso, got 'h'"),
+        (["--rating-scale", "9"], "--rating-scale must be LOW:HIGH with LOW < HIGH, got '9'"),
+        (["--separator", ""], "--separator must not be empty"),
+    ],
+)
+def test_a_bad_way_of_reading_is_refused_before_anything_starts(command, options, said, tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("user,item,value,time\nu,i,3,2024-05-01\n")
+    place = ["--events", str(tmp_path / "log.csv"), "--data-dir", str(tmp_path)]
+    assert main([command, *place, *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_a_missing_data_set_is_said(tmp_path: Path, capsys):

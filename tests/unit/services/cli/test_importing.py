@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from warmstart.common.v1 import item_pb2
+from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 from warmstart.gateway.v1 import user_service_pb2 as user_pb
 
-from services.cli.commands.importing import check_bad_share
+from services.cli.commands.importing import check_bad_share, report
 from services.cli.failures import CommandError
 from services.cli.importing.counts import REJECTED, Counts
 from services.cli.importing.lanes import send_in_lanes
 from services.cli.importing.rejects import RejectsFile, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
+from services.cli.importing.unknown_items import MOST_ASKED, NamedItems, UnknownItems, ask_for
 from shared.datasets import Dataset, DatasetError, Reject, Row
 from shared.domain import Action, Event, Item, User
 from shared.errors import Overloaded, Unavailable
@@ -225,3 +227,60 @@ def test_more_than_the_allowed_share_of_bad_rows_fails(tmp_path):
     with pytest.raises(CommandError, match=r"2\.0% of the events could not be stored \(allowed: 1\.0%\)"):
         check_bad_share(counts, 0.01, tmp_path / "r")
     check_bad_share(counts, 1.0, tmp_path / "r")
+
+
+@dataclass
+class FakeCatalogue:
+    """Has items of even numbers; each call's ids are noted."""
+
+    calls: list[Sequence[str]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def get_items(self, item_ids: Sequence[str]) -> catalog_pb.GetItemsResponse:
+        self.calls.append(item_ids)
+        if self.error:
+            raise self.error
+        return catalog_pb.GetItemsResponse(missing_item_ids=[i for i in item_ids if int(i[1:]) % 2])
+
+
+async def test_items_that_the_catalogue_does_not_have_are_counted_without_another_pass(tmp_path):
+    """1,000 events of 400 items, every second of which is not there."""
+    reads: list[int] = []
+    rows = [replace(row, value=replace(row.value, item_id=f"i{row.number % 400}")) for row in events(1000)]
+
+    def reading():
+        reads.append(1)
+        return iter([*rows, Reject("log.csv", 1001, "bad", "raw")])
+
+    named, catalogue = NamedItems(), FakeCatalogue()
+    await run(FakeGateway(), named.noting(Dataset("test", events=reading)), tmp_path)
+    assert await ask_for(named, catalogue) == UnknownItems(asked=400, missing=200, all_asked=True)
+    assert (len(reads), [len(ids) for ids in catalogue.calls]) == (1, [250, 150])
+
+
+async def test_of_very_many_items_a_part_is_looked_for():
+    named = NamedItems()
+    assert len(list(named.noting(dataset(events(MOST_ASKED + 1))).events())) == MOST_ASKED + 1
+    found = await ask_for(named, FakeCatalogue())
+    assert found == UnknownItems(asked=5000, missing=2500, all_asked=False)
+    assert found.note() == (
+        "2,500 of the first 5,000 items that the events name are not in the catalogue (others were not "
+        "looked for): lists never show such items; import them with `warmstart import --items FILE`"
+    )
+
+
+async def test_a_catalogue_that_does_not_answer_fails_no_import():
+    named = NamedItems({"i1": None})
+    assert await ask_for(named, FakeCatalogue(error=Unavailable("away"))) is None
+    assert await ask_for(NamedItems(), FakeCatalogue(error=AssertionError("nothing to ask"))) is None
+
+
+@pytest.mark.parametrize(("missing", "noted"), [(0, False), (3, True)])
+def test_the_summary_has_a_note_of_items_that_are_not_there(missing, noted, tmp_path, capsys):
+    unknown = UnknownItems(9, missing, all_asked=True)
+    report({"events": Counts(read=9)}, unknown, 1.0, tmp_path / "r", as_json=False)
+    said = "note: 3 of the 9 items that the events name are not in the catalogue: lists never show such items"
+    assert (said in capsys.readouterr().out) is noted
+    report({"events": Counts(read=9)}, unknown, 1.0, tmp_path / "r", as_json=True)
+    told = json.loads(capsys.readouterr().out)["items_not_in_catalogue"]
+    assert told == {"asked": 9, "missing": missing, "all_asked": True}

@@ -12,6 +12,8 @@ import pytest
 
 from services.training.options import Submission, command_line, parse, submission
 from services.training.settings import ADAPTER_NAMES, PRESET_NAMES, SourceSettings, TrainSettings
+from shared.datasets import FileOptions
+from shared.domain import Action
 from shared.errors import InvalidInput
 from shared.holdout import Role, role_of
 
@@ -21,13 +23,14 @@ def train(tmp_path: Path, *more: str) -> list[str]:
 
 
 def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path) -> None:
-    command = parse(
-        train(tmp_path, "--seed", "7", "--map", "user=uid", "--adapter-settings", '{"ridge": 2.0}')
-    )
+    files = ["--events", "log.csv", "--map", "user=uid", "--action", "click", "--separator", ";"]
+    model = ["--seed", "7", "--adapter-settings", '{"ridge": 2.0}']
+    command = parse(["train", *files, *model, "--run-dir", str(tmp_path / "run")])
     resumed = parse(["train", "--resume", str(tmp_path / "run")])
     assert resumed == command
     assert resumed.settings.seed == 7
     assert resumed.settings.source.columns == ("user=uid",)
+    assert resumed.settings.source.reading() == FileOptions(action=Action.CLICK, separator=";")
     assert resumed.settings.adapter_settings == {"ridge": 2.0}
 
 
@@ -50,6 +53,11 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--data-run", "/no/such/run"], "--data-run must be a run's directory (with run.json)"),
         (["--events", "x.csv"], "source must be one of --features-target, --dataset, --events"),
         (["--items", "x.csv"], "--items must come with --events"),
+        (["--action", "click"], "--action must come with --events"),
+        (["--map", "user=uid"], "--map must come with --events"),
+        (["--action", "adore"], "--action must be one of "),
+        (["--time-unit", "h"], "--time-unit must be one of s, ms, us, ns, iso, got 'h'"),
+        (["--rating-scale", "9:1"], "--rating-scale must be LOW:HIGH with LOW < HIGH, got '9:1'"),
         (["--adapter-settings", "{"], "--adapter-settings must be JSON"),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got [3]"),
         (["--workers", "two"], "invalid int value: 'two'"),
@@ -285,6 +293,7 @@ def test_a_command_is_told_so_that_it_can_be_given_anywhere(tmp_path: Path) -> N
 
 def test_a_told_command_has_columns_and_switches(tmp_path: Path) -> None:
     arguments = ["--events", "log.csv", "--map", "user_id=who", "--map", "item_id=what", "--blind"]
+    arguments += ["--action", "click", "--time-unit", "s", "--rating-scale", "0:10", "--separator", ";"]
     settings = parse(["evaluate", *arguments, "--run-dir", str(tmp_path / "run")]).settings
     words = shlex.split(command_line("evaluate", settings))
     assert sorted(words[2:]) == sorted(arguments)
