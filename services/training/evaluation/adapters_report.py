@@ -30,7 +30,7 @@ def adapters_dict(table: FewShot, adapters: Mapping[str, Mapping[str, float]], t
     found = [_adapter(table, name, names[0], adapters[name]) for name in names]
     return {
         "people": len(table.questions),
-        "protocol": asdict(table.questions.protocol),
+        "protocol": table.questions.protocol.as_asked(),
         "task": task,
         "seeds": table.seeds,
         "off": _by_shots(table, OFF),
