@@ -51,7 +51,7 @@ FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-
 LEAVE_ONE_OUT, RATING, ADAPTERS = "leave-one-out", "rating", "adapters"
 # What `adapters` compares: each that can be served, and the variants of `gradient` (ANIL; first order;
 # Meta-SGD).
-_COMPARED = (
+COMPARED = (
     Arm("ridge", "ridge"),
     Arm("gradient", "gradient"),
     Arm("gradient-first-order", "gradient", {"first_order": True}),
@@ -175,17 +175,17 @@ def adapters_report(
     off = Arm("off", NO_ADAPTER)
     with session(cluster, run):
         data = prepared_data(settings, run, lines)
-        jobs = seed_jobs(settings, run, (off, *_COMPARED))
+        jobs = seed_jobs(settings, run, (off, *COMPARED))
         fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
         lines.stage("evaluate")
         models: dict[str, list[Any]] = {OFF: [sealed(run, job, off) for job in jobs]}
-        for arm in _COMPARED:
+        for arm in COMPARED:
             models[arm.name] = [sealed(run, job, arm) for job in jobs]
             models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
         people = data.users_of(Role.VALIDATION)
         questions = ask(data, people, fitting_protocol(data, people))
         table = few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
-    costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in _COMPARED}
+    costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in COMPARED}
     return {
         "seeds": len(jobs),
         "cost": cost(jobs),
