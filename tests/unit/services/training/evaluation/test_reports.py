@@ -309,3 +309,33 @@ def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: Tr
     assert "| worse |" not in text
     assert "**worse**" not in text
     assert "; 1 seed. " in text
+
+
+def test_the_time_of_the_evaluation_is_told_apart_from_trainings() -> None:
+    cost = {"pretrain_seconds": 769.0, "adapt_seconds": 35.0, "peak_memory_mb": 1966.0}
+    report = {"domain": "default", "preset": "base", "seeds": 2, "cost": cost, "seconds": 999.0}
+    whole = "From the last start of the run on, with what of its trainings was still to do: 999 s."
+    assert whole in markdown(report)  # as earlier versions noted it
+    blind = {"pretrain_seconds": 20.0, "adapt_seconds": 0.0}
+    text = markdown({**report, "cost_of_others": {"blind to labels": blind}, "evaluation_seconds": 97.4})
+    assert (
+        "A training with preset `base`, the mean over 2 seeds: pre-training 769 s, adapter 35 s, at most "
+        "1966 MB in a worker. One of a model blind to labels: pre-training 20 s. The evaluation itself, from "
+        "when its arms began to be measured: 97 s."
+    ) in text
+    assert "999" not in text
+    assert "adapters 35 s" in markdown({**report, "adapters": {"people": 0}})
+
+
+def test_why_there_is_no_reliability_is_said(data: TrainingData, table: FewShot) -> None:
+    """These people are asked for five events; a training measures none and says nothing of it."""
+    told = few_shot_dict(table, "next")
+    said = "values are of a person's next 10 events, and of these people the next 5 are asked for."
+    assert said in markdown({"domain": "default", "few_shot": told})
+    whole = {"adapter": "reptile", "chosen": {"steps": 3}, "tried": []}
+    body = markdown({"domain": "default", "few_shot": told, "whole_body": [whole]})
+    assert "a whole body that is adapted gives no values that are served" in body
+    people = data.users_of(Role.HELD_OUT)
+    models: Any = {ON: [ContentModel(data)]}
+    alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
+    assert "No reliability" not in markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
