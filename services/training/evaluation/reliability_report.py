@@ -70,8 +70,8 @@ def reliability_markdown(result: Mapping[str, Any]) -> list[str]:
 
 
 def no_reliability_markdown(few_shot: Mapping[str, Any], *, whole_body: bool) -> list[str]:
-    """Why an evaluation of few shots has neither reliability nor likes; nothing of a training, which is judged
-    by one arm and measures neither."""
+    """Why an evaluation of few shots has neither reliability nor likes; nothing of a training, which is
+    judged by one arm and measures neither."""
     if not few_shot["people"] or OFF not in few_shot["rows"][0]["arms"]:
         return []
     asked = few_shot["protocol"]["query_events"]

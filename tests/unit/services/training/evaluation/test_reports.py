@@ -30,6 +30,7 @@ from services.training.evaluation.few_shot import (
 )
 from services.training.evaluation.few_shot_report import few_shot_dict
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
+from services.training.evaluation.plots import plot_by_shots, stage_title, style
 from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.report import feedback_dict, markdown, new_items_dict, write_report
 from services.training.evaluation.served import ServedRows
@@ -339,3 +340,20 @@ def test_why_there_is_no_reliability_is_said(data: TrainingData, table: FewShot)
     models: Any = {ON: [ContentModel(data)]}
     alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
     assert "No reliability" not in markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
+
+
+def test_lines_of_a_plot_are_told_apart_and_stages_are_named_as_in_reports() -> None:
+    """By mark and dash, whoever sees no colours."""
+    drawn = [(style(place)["marker"], str(style(place)["linestyle"])) for place in range(30)]
+    assert len(set(drawn)) == 30
+    stages = ("pretrain", "meta-train", "adapt-on", "adapt-ridge")
+    told = ["pre-training", "meta-training", "adapter", "adapter ridge"]
+    assert [stage_title(stage) for stage in stages] == told
+
+
+def test_shots_are_marked_where_they_were_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: seen.append(figure))
+    plot_by_shots({"popularity": {0: 0.1, 1: 0.1, 3: 0.1}, "item-kNN": {1: 0.2, 3: 0.2}}, "", tmp_path / "x")
+    (figure,) = seen
+    assert figure.axes[0].get_xticks().tolist() == [0, 1, 3]
