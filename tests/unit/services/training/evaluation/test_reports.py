@@ -35,9 +35,14 @@ from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.report import feedback_dict, markdown, new_items_dict, write_report
 from services.training.evaluation.served import ServedRows
 from services.training.evaluation.timing import Timed
+from services.training.jobs import Arm, Job
+from services.training.pipeline import write_few_shot_report
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings
+from services.training.runs import Run
+from services.training.settings import SourceSettings, TrainSettings
 from services.training.trends import Recent
+from services.training.worker import DRAFT_FILE
 from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, UserContext
 from shared.holdout import Role
@@ -357,3 +362,16 @@ def test_shots_are_marked_where_they_were_asked(tmp_path: Path, monkeypatch: pyt
     plot_by_shots({"popularity": {0: 0.1, 1: 0.1, 3: 0.1}, "item-kNN": {1: 0.2, 3: 0.2}}, "", tmp_path / "x")
     (figure,) = seen
     assert figure.axes[0].get_xticks().tolist() == [0, 1, 3]
+
+
+def test_a_trainings_report_tells_its_time_and_memory(tmp_path: Path, table: FewShot) -> None:
+    arm, run = Arm("on", "ridge"), Run(tmp_path)
+    job = Job("model", tmp_path / "model", 0, "tiny", (arm,))
+    job.export(arm).mkdir(parents=True)
+    told = {"pretrain_seconds": 7.0, "adapt_seconds": 2.0, "peak_memory_mb": 300.0}
+    (job.export(arm) / DRAFT_FILE).write_text(json.dumps({"metrics": told}))
+    settings = TrainSettings(SourceSettings(dataset="movielens-100k"), preset="tiny")
+    files = write_few_shot_report(settings, run, job, table, 3.0)
+    text = Path(files["markdown"]).read_text()
+    assert "A training with preset `tiny`: pre-training 7 s, adapter 2 s, at most 300 MB in a worker." in text
+    assert "from when its arms began to be measured: 3 s." in text
