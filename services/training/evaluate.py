@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from services.training.cluster import ClusterSettings
-from services.training.cost import PEAK_MEMORY_MB
+from services.training.costs import cost, seconds_since
 from services.training.data import HeldOutItems, TrainingData
 from services.training.evaluation.few_shot import (
     BLIND,
@@ -43,7 +40,6 @@ from services.training.pipeline import (
 )
 from services.training.runs import Run
 from services.training.settings import TrainSettings
-from services.training.worker import DRAFT_FILE
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
@@ -51,7 +47,7 @@ FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-
 LEAVE_ONE_OUT, RATING, ADAPTERS = "leave-one-out", "rating", "adapters"
 # What `adapters` compares: each that can be served, and the variants of `gradient` (ANIL; first order;
 # Meta-SGD).
-_COMPARED = (
+COMPARED = (
     Arm("ridge", "ridge"),
     Arm("gradient", "gradient"),
     Arm("gradient-first-order", "gradient", {"first_order": True}),
@@ -80,7 +76,7 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
         "preset": settings.preset,
         "command": command_line(EVALUATE, settings),
         **measure(settings, run, cluster, lines, stop),
-        "seconds": round(time.monotonic() - began_s, 1),
+        "seconds": seconds_since(began_s),
     }
     files = write_report(run.evaluation, report, run.progress)
     return {"run": str(run.directory), **report, "report": files, "markdown": markdown(report)}
@@ -94,8 +90,8 @@ def stranger_report(
         data = prepared_data(settings, run, lines)
         plan = plan_of(settings, run, data)
         fit_jobs([*plan.seeds, *plan.new_items, *plan.blind], plan.data, run, cluster, lines, stop)
-        lines.stage("evaluate")
-        report: dict[str, Any] = {"seeds": len(plan.seeds), "cost": cost(plan.seeds)}
+        began_s = asking(lines)
+        report = costs_of(plan)
         if settings.protocol in (FEW_SHOT, ALL):
             report |= few_shot_reports(settings, run, plan, data, lines)
         if settings.protocol in (ADAPTATION, ALL):
@@ -107,7 +103,7 @@ def stranger_report(
         report["new_items"] = new_items_report(settings, run, plan)
     if settings.protocol in (FEEDBACK, ALL):
         report["feedback"] = feedback_report(settings, run, plan, data)
-    return report
+    return {**report, "evaluation_seconds": seconds_since(began_s)}
 
 
 def sequence_report(
@@ -126,10 +122,15 @@ def sequence_report(
         lines.log(f"{data.num_events} events; the last of {len(parts.test)} people each are asked for")
         jobs = [replace(job, meta_trained=False) for job in seed_jobs(settings, run, (arm,))]
         fit_jobs(jobs, [parts.train], run, cluster, lines, stop)
-        lines.stage("evaluate")
+        began_s = asking(lines)
         models = [sealed(run, job, arm) for job in jobs]
         result = leave_one_out(data, parts, models, spread=over_ray, progress=telling(lines))
-    return {"seeds": len(jobs), "cost": cost(jobs), "leave_one_out": leave_one_out_dict(result)}
+    return {
+        "seeds": len(jobs),
+        "cost": cost(jobs),
+        "leave_one_out": leave_one_out_dict(result),
+        "evaluation_seconds": seconds_since(began_s),
+    }
 
 
 def rating_report(
@@ -146,7 +147,7 @@ def rating_report(
         rest, _ = data.hold_out_items(new)
         jobs = seed_jobs(settings, run, (on, off))
         fit_jobs(jobs, [rest.without_held_out()], run, cluster, lines, stop)
-        lines.stage("evaluate")
+        began_s = asking(lines)
         asked = rating.scenarios(data, new, seed=settings.seed)
         models = [(name, sealed(run, job, arm)) for name, arm in ((OFF, off), (ON, on)) for job in jobs]
         calls = [Call(rating_baselines.answers_of_tuned, (new, settings.seed))]
@@ -161,6 +162,7 @@ def rating_report(
         "seeds": len(jobs),
         "cost": cost(jobs),
         "rating": rating_dict(table, people=people, items=len(new)),
+        "evaluation_seconds": seconds_since(began_s),
     }
 
 
@@ -175,44 +177,35 @@ def adapters_report(
     off = Arm("off", NO_ADAPTER)
     with session(cluster, run):
         data = prepared_data(settings, run, lines)
-        jobs = seed_jobs(settings, run, (off, *_COMPARED))
+        jobs = seed_jobs(settings, run, (off, *COMPARED))
         fit_jobs(jobs, [data.without_held_out()], run, cluster, lines, stop)
-        lines.stage("evaluate")
+        began_s = asking(lines)
         models: dict[str, list[Any]] = {OFF: [sealed(run, job, off) for job in jobs]}
-        for arm in _COMPARED:
+        for arm in COMPARED:
             models[arm.name] = [sealed(run, job, arm) for job in jobs]
             models[alone(arm.name)] = [replace(model, follows=False) for model in models[arm.name]]
         people = data.users_of(Role.VALIDATION)
         questions = ask(data, people, fitting_protocol(data, people))
         table = few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
-    costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in _COMPARED}
+    costs = {arm.name: cost([replace(job, arms=(arm,)) for job in jobs]) for arm in COMPARED}
     return {
         "seeds": len(jobs),
         "cost": cost(jobs),
         "adapters": adapters_dict(table, costs, NEXT_TASK),
+        "evaluation_seconds": seconds_since(began_s),
     }
+
+
+def asking(lines: Lines) -> float:
+    """Trainings are over and arms begin to be measured: now, for `seconds_since`."""
+    lines.stage("evaluate")
+    return time.monotonic()
 
 
 def seed_jobs(settings: TrainSettings, run: Run, arms: tuple[Arm, ...]) -> list[Job]:
     """A job a seed, with these arms each."""
     seeds = range(settings.seed, settings.seed + settings.seeds)
     return [job_of(settings, run, f"seed-{seed}", seed, arms) for seed in seeds]
-
-
-def cost(jobs: Sequence[Job]) -> dict[str, float]:
-    """What a training took: seconds by stage, the mean over seeds, and the peak memory of any worker.
-
-    Told by the export of one arm each, the first; whole-body arms have none.
-    """
-    drafts = [job.export(arm) / DRAFT_FILE for job in jobs for arm in job.arms if not arm.pretrained]
-    by_job = {path.parent.parent: path for path in reversed(drafts) if path.is_file()}
-    metrics = [json.loads(path.read_text())["metrics"] for path in by_job.values()]
-    names = dict.fromkeys(n for m in metrics for n in m if n.endswith(("seconds", PEAK_MEMORY_MB)))
-    found = {name: [m[name] for m in metrics if name in m] for name in names}
-    return {
-        name: round(float(max(told) if name == PEAK_MEMORY_MB else np.mean(told)), 1)
-        for name, told in found.items()
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +223,16 @@ class EvaluationPlan:
     data: list[TrainingData]
     rest: TrainingData | None
     held_out_items: HeldOutItems | None
+
+
+def costs_of(plan: EvaluationPlan) -> dict[str, Any]:
+    """What each kind of training took; where new items alone are asked for, theirs is the only one."""
+    others = {BLIND: plan.blind, "without the new items": plan.new_items if plan.seeds else []}
+    return {
+        "seeds": len(plan.seeds),
+        "cost": cost(plan.seeds or plan.new_items),
+        "cost_of_others": {name: cost(jobs) for name, jobs in others.items() if jobs},
+    }
 
 
 def plan_of(settings: TrainSettings, run: Run, data: TrainingData) -> EvaluationPlan:

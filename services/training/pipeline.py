@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from services.training.cluster import ClusterSettings, ray_session
+from services.training.costs import cost, seconds_since
 from services.training.data import TrainingData
 from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
@@ -54,11 +55,13 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
         data = prepared_data(settings, run, lines, settings.people_in_memory)
         job = replace(job, streamed=streamed(settings, run, data))
         fit_jobs([job], [data.without_held_out()], run, cluster, lines, stop)
+    judged_from_s = time.monotonic()
     table = judge(settings, run, job, arm, data, lines)
+    evaluation_s = seconds_since(judged_from_s)
     ref = publish_candidate(settings, job, arm, table, lines)
     verdict = promote(settings, ref, table, lines)
 
-    report = write_few_shot_report(settings, run, table)
+    report = write_few_shot_report(settings, run, job, table, evaluation_s)
     return {
         "run": str(run.directory),
         "version": ref.version,
@@ -68,7 +71,7 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
         "metrics": {name: table.mean_ndcg(name) for name in table.arms},
         "people": len(table.questions),
         "report": report,
-        "seconds": round(time.monotonic() - began_s, 1),
+        "seconds": seconds_since(began_s),
     }
 
 
@@ -307,14 +310,21 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
     return champion
 
 
-def write_few_shot_report(settings: TrainSettings, run: Run, table: FewShot) -> dict[str, str]:
+def write_few_shot_report(
+    settings: TrainSettings, run: Run, job: Job, table: FewShot, evaluation_s: float
+) -> dict[str, str]:
+    """evaluation_s: seconds that the table took."""
     from services.training.evaluation.few_shot_report import few_shot_dict
     from services.training.evaluation.report import write_report
 
     report = {
         "data": data_name(settings),
         "domain": settings.domain,
+        "preset": settings.preset,
         "command": command_line(TRAIN, settings),
+        "seeds": 1,
+        "cost": cost([job]),
         "few_shot": few_shot_dict(table, settings.task),
+        "evaluation_seconds": evaluation_s,
     }
     return write_report(run.evaluation, report)

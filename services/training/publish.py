@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from services.training.evaluation.few_shot import KNN, POPULARITY, FewShot
+from services.training.evaluation.few_shot import KNN, LATE, POPULARITY, FewShot
 from services.training.worker import DRAFT_FILE
 from shared.artifacts import ManifestDraft, Registry
 from shared.domain import ModelRef
@@ -50,9 +50,10 @@ def gate(table: FewShot, candidate: str, champion: str | None) -> Verdict:
     if not people:
         return Verdict(False, ("no held-out person has enough events to judge by",))
     own, popular = table.mean_ndcg(candidate), table.mean_ndcg(POPULARITY)
+    others = ", ".join(f"{arm} has {table.mean_ndcg(arm):.4f}" for arm in (KNN, LATE) if arm in table.arms)
     reasons = [
         f"NDCG@10 {own:.4f} {'beats' if own > popular else 'does not beat'} popularity's {popular:.4f}"
-        f" ({people} held-out people, mean over k ≥ 1; item-kNN has {table.mean_ndcg(KNN):.4f})"
+        f" ({people} held-out people, mean over k ≥ 1; {others})"
     ]
     passed = own > popular
     if champion is None:

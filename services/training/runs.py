@@ -7,7 +7,7 @@ tensorboard/  logs/      for people
 progress.jsonl           what the workers tell the driver
 lost.jsonl               workers that died, as Ray Train's controller saw it
 registry/                candidates, before they are published
-evaluation/              report.json, report.md, shots.png
+evaluation/              report.json, report.md, plots
 """
 
 from __future__ import annotations

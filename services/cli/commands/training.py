@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 
 from services.cli import options, output
 from services.cli.commands.trainings import refuse_local, train_in_service, wanted_training
@@ -47,7 +46,7 @@ from services.cli.training.options import (
     UsersFile,
     Workers,
 )
-from services.cli.training.printing import print_trained
+from services.cli.training.printing import print_report, print_trained
 from services.cli.training.progress import StageBars
 from shared.holdout import HELD_OUT_SHARE
 
@@ -248,7 +247,7 @@ def evaluate(
         output.print_json(result)
         return
     console = output.stdout()
-    console.print(Markdown(str(result["markdown"])))
+    print_report(str(result["markdown"]), console)
     console.print(f"{result['seconds']:g} s; report: {result['report']['markdown']}", soft_wrap=True)
 
 

@@ -34,7 +34,7 @@ def adaptation_dict(
     arms = (OFF, ON, FINE_TUNED)
     return {
         "people": len(table.questions),
-        "protocol": asdict(table.questions.protocol),
+        "protocol": table.questions.protocol.as_asked(),
         "task": task,
         "seeds": table.seeds,
         "adapter": adapter,

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.training.evaluation.few_shot import OFF, ON
 from services.training.evaluation.plots import plot_by_shots
 from services.training.evaluation.words import interval, ranked_by, seeds
 
 PLOT = "adaptation.png"
+# What the table and the plot call the arms, which are compared by these words.
+_SHORT = {OFF: "off", ON: "served"}
 
 
 def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
@@ -43,7 +46,9 @@ def adaptation_markdown(result: Mapping[str, Any]) -> list[str]:
 def plot_adaptation(result: Mapping[str, Any], path: Path) -> None:
     """NDCG@10 over the number of shots, one line an arm."""
     rows = result["rows"]
-    arms = {name: {row["k"]: row["ndcg10"][name] for row in rows} for name in rows[-1]["ndcg10"]}
+    arms = {
+        _SHORT.get(name, name): {row["k"]: row["ndcg10"][name] for row in rows} for name in rows[-1]["ndcg10"]
+    }
     plot_by_shots(arms, f"{result['people']} people never trained on, {seeds(result['seeds'])}", path)
 
 

@@ -24,13 +24,13 @@ def adapters_dict(table: FewShot, adapters: Mapping[str, Mapping[str, float]], t
     """As plain values, the best first.
 
     table: with the arms OFF, each adapter's and `alone` of it; adapters: what each cost, see
-    `evaluate.cost`.
+    `costs.cost`.
     """
     names = sorted(adapters, key=lambda name: -table.mean_ndcg(name))
     found = [_adapter(table, name, names[0], adapters[name]) for name in names]
     return {
         "people": len(table.questions),
-        "protocol": asdict(table.questions.protocol),
+        "protocol": table.questions.protocol.as_asked(),
         "task": task,
         "seeds": table.seeds,
         "off": _by_shots(table, OFF),

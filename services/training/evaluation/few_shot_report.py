@@ -14,7 +14,7 @@ def few_shot_dict(table: FewShot, task: str) -> dict[str, Any]:
     """The table as plain values."""
     found: dict[str, Any] = {
         "people": len(table.questions),
-        "protocol": asdict(table.questions.protocol),
+        "protocol": table.questions.protocol.as_asked(),
         "task": task,
         "seeds": table.seeds,
         "item_knn": {str(k): asdict(knn) for k, knn in table.tuned.items()},

@@ -5,7 +5,8 @@ query is a person's last events instead, and all before them are the first."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,10 @@ class Protocol:
     def shots(self) -> tuple[int, ...]:
         """The numbers of support events that can be asked."""
         return tuple(k for k in self.numbers if k <= self.first_events)
+
+    def as_asked(self) -> dict[str, Any]:
+        """As plain values, with the numbers that were asked alone."""
+        return {**asdict(self), "numbers": list(self.shots)}
 
     @classmethod
     def of_last(cls, query_events: int) -> Protocol:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from services.training.evaluation.few_shot import OFF, ON
+from services.training.evaluation.plots import style
 from services.training.evaluation.rating import FEWEST, MOST, NEW_SINCE, QUERY, SCENARIOS, StarTable
 from services.training.evaluation.rating_baselines import FACTORS
 from services.training.evaluation.words import interval, seeds
@@ -97,17 +98,17 @@ def plot_rating(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     shown = [scenario for scenario in SCENARIOS if result["by_ratings_given"][scenario]]
-    figure = Figure(figsize=(4.2 * len(shown), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(shown) + 2.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, scenario in zip(panels, shown, strict=True):
         groups = result["by_ratings_given"][scenario]
-        for name in result["arms"]:
+        for place, name in enumerate(result["arms"]):
             points = [(group["mean"], group["mae"][name]) for group in groups]
-            axes.plot(*np.array(points).T, marker="o", label=name)
+            axes.plot(*np.array(points).T, label=name, **style(place))
         axes.set_title(f"{scenario} ({result['people'][scenario]} people)")
         axes.set_xlabel("ratings given")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("mean absolute error, stars")
-    panels[0].legend()
+    panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=4.0)
     figure.savefig(path, dpi=120)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from services.training.episodes import PROTOCOL_QUERY
+from services.training.evaluation.few_shot import OFF
 from services.training.evaluation.reliability import Reliability, pooled
 from shared.modeling.config import RATING_TASK
 
@@ -62,7 +64,27 @@ def reliability_markdown(result: Mapping[str, Any]) -> list[str]:
         cells += [f"{figures[name] / share:.{places}f}" for name in ("foretold", "happened")]
         cells += [f"{figures[name]:.5f}" for name in names]
         lines.append(f"| `{task}` | " + " | ".join(cells) + " |")
+    if RATING_TASK not in result:
+        lines += ["", f"Nothing is said of `{RATING_TASK}`: nobody rated, or too few did to foretell stars."]
     return [*lines, "", "By number of shots (squared error / calibration error):", "", *_by_shots(result), ""]
+
+
+def no_reliability_markdown(few_shot: Mapping[str, Any], *, whole_body: bool) -> list[str]:
+    """Why an evaluation of few shots has neither reliability nor likes; nothing of a training, which is
+    judged by one arm and measures neither."""
+    if not few_shot["people"] or OFF not in few_shot["rows"][0]["arms"]:
+        return []
+    asked = few_shot["protocol"]["query_events"]
+    if whole_body:
+        why = "a whole body that is adapted gives no values that are served"
+    elif asked != PROTOCOL_QUERY:
+        why = (
+            f"values are of a person's next {PROTOCOL_QUERY} events, and of these people the "
+            f"{'last' if few_shot['protocol']['at_end'] else 'next'} {asked} are asked for"
+        )
+    else:
+        why = "nothing came that was foretold"
+    return [f"No reliability and no next liked items here: {why}.", ""]
 
 
 def _by_shots(result: Mapping[str, Any]) -> list[str]:

@@ -24,8 +24,12 @@ from services.training.evaluation.plots import plot_shots, plot_training
 from services.training.evaluation.rating_report import PLOT as RATING_PLOT
 from services.training.evaluation.rating_report import plot_rating, rating_markdown
 from services.training.evaluation.reliability_report import PLOT as RELIABILITY_PLOT
-from services.training.evaluation.reliability_report import plot_reliability, reliability_markdown
-from services.training.evaluation.words import glossary, interval
+from services.training.evaluation.reliability_report import (
+    no_reliability_markdown,
+    plot_reliability,
+    reliability_markdown,
+)
+from services.training.evaluation.words import glossary, interval, seeds
 
 REPORT_JSON, REPORT_MARKDOWN = "report.json", "report.md"
 TRAINING_CURVES = "training.png"
@@ -66,6 +70,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += liked_markdown(report["liked"])
     if report.get("reliability"):
         parts += reliability_markdown(report["reliability"])
+    elif "few_shot" in report:
+        parts += no_reliability_markdown(report["few_shot"], whole_body="whole_body" in report)
     if "rating" in report:
         parts += rating_markdown(report["rating"])
     if "adaptation" in report:
@@ -105,21 +111,47 @@ def _has_people(part: Mapping[str, Any] | None) -> bool:
 
 
 def _cost_markdown(report: Mapping[str, Any]) -> list[str]:
-    """Time, the mean over seeds, and memory."""
-    cost = dict(report["cost"])
-    memory = cost.pop(PEAK_MEMORY_MB, None)
-    parts = [f"{name.removesuffix('_seconds')} {seconds:.0f} s" for name, seconds in cost.items()]
-    parts += [f"at most {memory:.0f} MB in a worker"] if memory else []
-    return [
-        f"A training with preset `{report['preset']}`: {', '.join(parts)}; "
-        f"the evaluation, from its last start on, {report['seconds']:.0f} s.",
-        "",
+    """Time and memory of trainings, then of the evaluation; in that of earlier versions the two are one."""
+    adapter = "adapters" if "adapters" in report else "adapter"
+    said = [f"A training with preset `{report['preset']}`{_mean_over(report['seeds'])}: "]
+    said[0] += f"{_cost(report['cost'], adapter)}."
+    for kind, cost in report.get("cost_of_others", {}).items():
+        said.append(f"One of a model {kind}: {_cost(cost, adapter)}.")
+    if "evaluation_seconds" in report:
+        said.append(
+            "The evaluation itself, from when its arms began to be measured: "
+            f"{report['evaluation_seconds']:.0f} s."
+        )
+    else:
+        said.append(
+            "From the last start of the run on, with what of its trainings was still to do: "
+            f"{report['seconds']:.0f} s."
+        )
+    return [" ".join(said), ""]
+
+
+def _mean_over(count: int) -> str:
+    return f", the mean over {seeds(count)}" if count > 1 else ""
+
+
+def _cost(cost: Mapping[str, float], adapter: str) -> str:
+    """By stage, without those that there was nothing to do in."""
+    names = {"pretrain": "pre-training", "meta-train": "meta-training", "adapt": adapter}
+    stages = {
+        name.removesuffix("_seconds"): seconds for name, seconds in cost.items() if name != PEAK_MEMORY_MB
+    }
+    parts = [f"{names.get(name, name)} {seconds:.0f} s" for name, seconds in stages.items() if seconds >= 0.5]
+    parts += [f"at most {cost[PEAK_MEMORY_MB]:.0f} MB in a worker"] if PEAK_MEMORY_MB in cost else []
+    return ", ".join(parts)
+
+
+def _whole_body_markdown(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
+    chosen = dict.fromkeys(
+        ", ".join(f"{name} {value}" for name, value in s["chosen"].items()) for s in bodies
+    )
+    lines = [
+        f"Adaptation on: the whole body by `{bodies[0]['adapter']}` ({'; '.join(chosen)}); never served."
     ]
-
-
-def _whole_body_markdown(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
-    chosen = dict.fromkeys(", ".join(f"{name} {value}" for name, value in s["chosen"].items()) for s in seeds)
-    lines = [f"Adaptation on: the whole body by `{seeds[0]['adapter']}` ({'; '.join(chosen)}); never served."]
     return [*lines, ""]
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 
 from services.training.evaluation.metrics import Interval
 from services.training.settings import MIX
 
-# What a reader may not know, by the words as reports have them (`_AS_COLUMNS`: as the heads of columns).
+# Between the names that one head or first cell of a table puts together.
+_JOINED = re.compile(r" − | than |: |, (?=MAE$)")
+
+# What a reader may not know, by the words as reports have them; in the order in which they are explained.
 _GLOSSARY = (
     ("k", "support events: how many events of a person the model is told before it is asked"),
     (
@@ -18,6 +22,15 @@ _GLOSSARY = (
         "(normalised discounted cumulative gain)",
     ),
     ("HR@10", "share of people with a wanted item among the first ten (hit rate)"),
+    ("(validation)", "HR@10 / NDCG@10 of the event before the last, by which settings were chosen"),
+    ("MAE", "mean absolute error: by how many stars what was foretold misses, in the mean"),
+    (
+        "RMSE",
+        "root of the mean squared error, in stars too: a few wide misses weigh more than many narrow ones",
+    ),
+    ("new user", "people who are not trained on, asked for items that are"),
+    ("new item", "people who are trained on, asked for items that are not"),
+    ("both new", "neither is trained on"),
     ("popularity", "what training people chose most, for everybody alike"),
     (
         "popular of late",
@@ -30,41 +43,125 @@ _GLOSSARY = (
     ("ALS", "matrix factorisation of who chose what, settings tuned on validation"),
     ("PureSVD", "a person's events projected on the strongest patterns of who chose what, likewise tuned"),
     ("sequential rules", "items that training people chose soon after those of the support"),
+    ("sequence model", "the model pre-trained alone, on the very next event of people whom it knows"),
+    (
+        "sequence model with transitions",
+        "the same and κ times what people chose next after the person's latest events (transitions)",
+    ),
+    ("item mean + level", "an item's mean and how far the person's own is from everybody's, both shrunk"),
+    (
+        "factorisation",
+        "matrix factorisation of training people's stars, into which a person's ratings are folded",
+    ),
+    (
+        "factorisation, MeLU's people",
+        "the same of those people alone whom MeLU (Lee et al., 2019) trains on: neither few nor many ratings",
+    ),
     (
         "re-encoding",
         "the pre-trained sequence model alone reads the support; no meta-training, no adaptation",
     ),
-    ("+ 0.3 kNN", "standardised scores, with three tenths of item-kNN's added"),
+    ("re-encoding + 0.3 kNN", "standardised scores, with three tenths of item-kNN's added"),
     (
         "adaptation off",
         "the meta-trained model reads the support, and nothing else is made of it; where trends count, lists "
         "go by what is chosen now more than usual both with adaptation and without",
     ),
-    ("adaptation on", "the same model with the person's fast weights and what follows their events"),
-    ("fast weights alone", "the same without what follows their events"),
+    (
+        "adaptation on",
+        "the meta-trained model with the person's fast weights and what follows their events (transitions)",
+    ),
+    ("champion", "the model that was champion when this one was trained, with adaptation"),
+    ("off", "adaptation off: the meta-trained model reads the support, and nothing else is made of it"),
+    ("on", "adaptation on"),
+    ("served", "adaptation on, as servers adapt: the person's fast weights and what follows their events"),
+    (
+        "fine-tuned",
+        "all weights of the model are trained on the person's support, a copy for each; never served",
+    ),
+    ("fast weights alone", "adaptation on without what follows the person's events"),
     (
         "on, without trends",
         "adaptation on without what is chosen now; the mix by probabilities that were calibrated with it",
     ),
+    (
+        "ridge",
+        "the adapter that solves for the fast weights in closed form (after R2-D2, Bertinetto et al., 2019)",
+    ),
+    ("gradient", "the adapter that takes a few gradient steps on them (after ANIL, Raghu et al., 2020)"),
+    (
+        "gradient-first-order",
+        "the same, meta-learned without second derivatives (first-order MAML, Nichol et al., 2018)",
+    ),
+    ("gradient-learned-rates", "the same with a learned rate a dimension (Meta-SGD, Li et al., 2017)"),
+    (
+        "amortised",
+        "the adapter whose network reads each event and says what it adds (after conditional neural "
+        "processes, Garnelo et al., 2018)",
+    ),
+    ("none", "no adapter: nothing is made of the support but what the model reads"),
+    ("finetune", "plain fine-tuning of all weights, nothing meta-learned (after Howard and Ruder, 2018)"),
+    ("reptile", "a start from which a few steps lead far (Reptile, Nichol, Achiam and Schulman, 2018)"),
+    ("maml", "a start from which a few steps foretell what comes (MAML, Finn, Abbeel and Levine, 2017)"),
+    ("γ", "how much fast weights count, chosen for each task"),
+    ("κ", "how much counts what people chose next after the person's latest events (transitions)"),
+    ("the best", "the adapter on the first line"),
+    ("seconds", "what training the adapter took, the mean over seeds; its body is not counted"),
     ("worse", "share of people whose NDCG@10, the mean over seeds, is lower with adaptation than without"),
-    ("labels hidden", "the model as it is, told of every event as of a view"),
+    ("labels hidden", "adaptation off, told of every event as of a view"),
     ("blind to labels", "a model that was never told in training what people said of what they chose"),
-    ("Brier", "mean squared error of probabilities"),
-    ("[", "a 95% interval: paired bootstrap over people"),
+    ("people a call", "how many people one call of the model adapts"),
+    ("of it adapting", "how much longer the call takes than one of the model without an adapter"),
+    ("times", "fine-tuned by of it adapting: how many times as long fine-tuning takes"),
+    ("next", "the task of what is chosen among the next events"),
+    ("like", "the task of what is chosen and liked among them"),
+    ("rating", "the task of how many stars it gets"),
+    ("values", "how many values were foretold, one of each person, item and number of shots asked"),
+    ("foretold", "what they say in all; of stars in the mean"),
+    ("happened", "what came of them, likewise"),
+    ("squared error", "mean squared error of what was foretold; of probabilities the Brier score"),
+    ("of the mean", "the squared error of one who always says the mean of what came"),
+    ("calibration error", "mean distance of what was foretold from what came of all that was foretold so"),
+    ("median percentile", "where a new item stands in people's lists: 0% = first, 50% = as by chance"),
+    ("before", "mean rank before the event; 1 = first"),
+    ("after", "mean rank after it"),
+    ("change", "after − before"),
+    (
+        "as meant",
+        "share of people for whom the ranks moved as the event means: up after a like, down after a dislike",
+    ),
 )
-
-_AS_COLUMNS = ("k", "worse")
+_INTERVAL = "a 95% interval: paired bootstrap over people"
+# Words that the text of reports has too, not their tables alone.
+_IN_TEXT = ("NDCG@10", "HR@10", "MAE", "RMSE", "γ", "κ")
 
 
 def glossary(text: str) -> list[str]:
-    """The words of a report that need it, explained."""
+    """The words of a report that need it, explained: names in its tables, and what else it speaks of."""
+    names = set(table_names(text)) | set(re.findall(r"`([^` ]+)`", text))
     found = [
         f"- **{word}**: {meaning}"
-        for word, meaning in _GLOSSARY[:-1]
-        if (f"| {word} |" if word in _AS_COLUMNS else word) in text
+        for word, meaning in _GLOSSARY
+        if word in names or (word in _IN_TEXT and word in text)
     ]
-    found += [f"- **[…, …]**: {_GLOSSARY[-1][1]}"] if "[" in text else []
+    found += [f"- **[…, …]**: {_INTERVAL}"] if re.search(r"\[[-+]", text) else []
     return ["## Words", "", *found, ""] if found else []
+
+
+def table_names(text: str) -> list[str]:
+    """What the heads and the first cells of a report's tables name, each once: what a head puts together
+    (`on − off`) apart, and without what is said of one table alone (`k = 5`, `new user (686 people)`)."""
+    names: list[str] = []
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
+        if not line.startswith("|") or line.startswith("|---"):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        head = place + 1 < len(lines) and lines[place + 1].startswith("|---")
+        for cell in cells if head else cells[:1]:
+            plain = re.sub(r" = \d+$| \([^)]*\)$", "", cell.replace("`", "")).removeprefix("− ")
+            names += [plain] if plain == "(validation)" else _JOINED.split(plain)
+    return [name for name in dict.fromkeys(names) if name and not name.isdigit()]
 
 
 def seeds(count: int) -> str:

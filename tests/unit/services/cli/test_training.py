@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from rich.console import Console
 
 from services.cli.failures import CommandError
 from services.cli.training.child import resume_command, run_directory, run_training
+from services.cli.training.printing import fitting, print_report
 from services.cli.training.progress import StageBars
 from services.training import command
 from services.training.runs import Run
 from shared.processes import trainer
+
+REPORTS = sorted(Path("reports").glob("*/*/report.md"))
 
 
 def saying(*lines: dict[str, Any], then: str = "") -> tuple[str, ...]:
@@ -143,3 +147,27 @@ def test_each_stage_has_its_bar_with_its_metrics():
     assert "pretrain" in shown
     assert "loss 2.5" in shown
     assert "4/4" in shown  # done with the next stage
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "path", sorted(Path("reports").glob("*/*/report.md")), ids=lambda path: path.parent.name
+)
+def test_a_printed_report_cuts_no_cell_off(path: Path, width: int) -> None:
+    """Tables are printed in parts where the terminal is too narrow; none of their numbers is lost."""
+    text = path.read_text()
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    print_report(text, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown.replace("[…, …]", "")
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    for number in set(re.findall(r"[-+]?\d+\.\d+", tables)):
+        assert number in shown
+
+
+def test_a_wide_table_is_printed_in_parts_that_begin_with_its_first_column() -> None:
+    """Of 30 cells' width: `k` and a column of 12 leave room for one more of 12, not for two."""
+    lines = ["| k | aaaaaaaaaaaa | bbbbbbbbbbbb | c |", "|---|---|---|---|", "| 1 | 2 | 3 | 4 |", "words"]
+    narrow = ["| k | aaaaaaaaaaaa |", "| --- | --- |", "| 1 | 2 |", "", "| k | bbbbbbbbbbbb | c |"]
+    assert list(fitting(lines, 30)) == [*narrow, "| --- | --- | --- |", "| 1 | 3 | 4 |", "words"]
+    assert next(fitting(lines, 40)) == lines[0]

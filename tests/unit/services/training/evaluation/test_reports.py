@@ -30,13 +30,19 @@ from services.training.evaluation.few_shot import (
 )
 from services.training.evaluation.few_shot_report import few_shot_dict
 from services.training.evaluation.new_items import choose_new_items, evaluate_new_items
+from services.training.evaluation.plots import plot_by_shots, stage_title, style
 from services.training.evaluation.protocol import ask, fitting_protocol
 from services.training.evaluation.report import feedback_dict, markdown, new_items_dict, write_report
 from services.training.evaluation.served import ServedRows
 from services.training.evaluation.timing import Timed
+from services.training.jobs import Arm, Job
+from services.training.pipeline import write_few_shot_report
 from services.training.publish import gate, manifest_metrics
 from services.training.roles import RoleSettings
+from services.training.runs import Run
+from services.training.settings import SourceSettings, TrainSettings
 from services.training.trends import Recent
+from services.training.worker import DRAFT_FILE
 from shared.context.labels import signed_labels
 from shared.domain import Action, FloatArray, UserContext
 from shared.holdout import Role
@@ -131,7 +137,8 @@ def test_the_gate_wants_popularity_beaten_and_the_champion_not_missed(table: Few
     first = gate(table, ON, None)
     assert first.passed
     assert "beats popularity" in first.reasons[0]
-    assert f"item-kNN has {table.mean_ndcg(KNN):.4f}" in first.reasons[0]
+    said = f"item-kNN has {table.mean_ndcg(KNN):.4f}, popular of late has {table.mean_ndcg(LATE):.4f})"
+    assert said in first.reasons[0]
     assert gate(table, ON, OFF).passed
     worse = gate(table, OFF, ON)
     assert not worse.passed
@@ -210,7 +217,9 @@ def test_the_report_is_written_for_programs_and_people(
         "feedback": feedback_dict(evaluate_feedback(data, questions, served, REACTIONS, task="next")),
     }
     files = write_report(tmp_path, report)
-    assert json.loads(Path(files["json"]).read_text())["few_shot"]["people"] == len(table.questions)
+    written = json.loads(Path(files["json"]).read_text())["few_shot"]
+    assert written["people"] == len(table.questions)
+    assert written["protocol"]["numbers"] == [0, 1, 2, 5]  # not those that the data do not allow
     text = Path(files["markdown"]).read_text()
     assert text.startswith(markdown(report))
     assert text.startswith("# Evaluation on a world, domain default\n")
@@ -306,3 +315,63 @@ def test_one_arm_of_one_seed_is_compared_with_nothing_but_the_baselines(data: Tr
     assert "| worse |" not in text
     assert "**worse**" not in text
     assert "; 1 seed. " in text
+
+
+def test_the_time_of_the_evaluation_is_told_apart_from_trainings() -> None:
+    cost = {"pretrain_seconds": 769.0, "adapt_seconds": 35.0, "peak_memory_mb": 1966.0}
+    report = {"domain": "default", "preset": "base", "seeds": 2, "cost": cost, "seconds": 999.0}
+    whole = "From the last start of the run on, with what of its trainings was still to do: 999 s."
+    assert whole in markdown(report)  # as earlier versions noted it
+    blind = {"pretrain_seconds": 20.0, "adapt_seconds": 0.0}
+    text = markdown({**report, "cost_of_others": {"blind to labels": blind}, "evaluation_seconds": 97.4})
+    assert (
+        "A training with preset `base`, the mean over 2 seeds: pre-training 769 s, adapter 35 s, at most "
+        "1966 MB in a worker. One of a model blind to labels: pre-training 20 s. The evaluation itself, from "
+        "when its arms began to be measured: 97 s."
+    ) in text
+    assert "999" not in text
+    assert "adapters 35 s" in markdown({**report, "adapters": {"people": 0}})
+
+
+def test_why_there_is_no_reliability_is_said(data: TrainingData, table: FewShot) -> None:
+    """These people are asked for five events; a training measures none and says nothing of it."""
+    told = few_shot_dict(table, "next")
+    said = "values are of a person's next 10 events, and of these people the next 5 are asked for."
+    assert said in markdown({"domain": "default", "few_shot": told})
+    whole = {"adapter": "reptile", "chosen": {"steps": 3}, "tried": []}
+    body = markdown({"domain": "default", "few_shot": told, "whole_body": [whole]})
+    assert "a whole body that is adapted gives no values that are served" in body
+    people = data.users_of(Role.HELD_OUT)
+    models: Any = {ON: [ContentModel(data)]}
+    alone = few_shot(data, ask(data, people, fitting_protocol(data, people)), models, task="next")
+    assert "No reliability" not in markdown({"domain": "default", "few_shot": few_shot_dict(alone, "next")})
+
+
+def test_lines_of_a_plot_are_told_apart_and_stages_are_named_as_in_reports() -> None:
+    """By mark and dash, whoever sees no colours."""
+    drawn = [(style(place)["marker"], str(style(place)["linestyle"])) for place in range(30)]
+    assert len(set(drawn)) == 30
+    stages = ("pretrain", "meta-train", "adapt-on", "adapt-ridge")
+    told = ["pre-training", "meta-training", "adapter", "adapter ridge"]
+    assert [stage_title(stage) for stage in stages] == told
+
+
+def test_shots_are_marked_where_they_were_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: seen.append(figure))
+    plot_by_shots({"popularity": {0: 0.1, 1: 0.1, 3: 0.1}, "item-kNN": {1: 0.2, 3: 0.2}}, "", tmp_path / "x")
+    (figure,) = seen
+    assert figure.axes[0].get_xticks().tolist() == [0, 1, 3]
+
+
+def test_a_trainings_report_tells_its_time_and_memory(tmp_path: Path, table: FewShot) -> None:
+    arm, run = Arm("on", "ridge"), Run(tmp_path)
+    job = Job("model", tmp_path / "model", 0, "tiny", (arm,))
+    job.export(arm).mkdir(parents=True)
+    told = {"pretrain_seconds": 7.0, "adapt_seconds": 2.0, "peak_memory_mb": 300.0}
+    (job.export(arm) / DRAFT_FILE).write_text(json.dumps({"metrics": told}))
+    settings = TrainSettings(SourceSettings(dataset="movielens-100k"), preset="tiny")
+    files = write_few_shot_report(settings, run, job, table, 3.0)
+    text = Path(files["markdown"]).read_text()
+    assert "A training with preset `tiny`: pre-training 7 s, adapter 2 s, at most 300 MB in a worker." in text
+    assert "from when its arms began to be measured: 3 s." in text
