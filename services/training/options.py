@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from services.training.adapter_choice import check_adapter
 from services.training.cluster import RESTARTS
 from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
 from services.training.settings import (
@@ -47,12 +48,6 @@ _OF_A_MACHINE = (
     "restarts",
     "features_target",
     "domain",
-)
-# Said before TensorFlow is there; `shared.adapters.make_adapter` is who refuses in the end.
-_EXPORTABLE = (
-    "must be one that can be exported (ridge, gradient, amortised or none): {} of the whole body gives each "
-    "person weights of their own, and an artifact serves all people by one signature; `warmstart evaluate` "
-    "compares it"
 )
 
 
@@ -101,10 +96,11 @@ def parse(arguments: Sequence[str]) -> Command:
             raise InvalidInput.of("--resume", f"must be a run of {name}", resumed)
         if is_finished(run):
             raise InvalidInput.of("--resume", "must be a run that is not finished", resumed)
-        return Command(name, TrainSettings.from_dict(noted), run)
+        settings = TrainSettings.from_dict(noted)
+        check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
+        return Command(name, settings, run)
     settings = _settings(given)
-    if name == TRAIN and settings.adapts_body:
-        raise InvalidInput.of("--adapter", _EXPORTABLE.format(settings.adapter), settings.adapter)
+    check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
     made = not directory.exists()
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
@@ -137,10 +133,11 @@ def _words(option: str, value: Any) -> list[str]:
 def _settings(given: dict[str, Any]) -> TrainSettings:
     source = {name: given.pop(name) for name in _SOURCE}
     columns = tuple(given.pop("columns"))
+    text = given.pop("adapter_settings")
     try:
-        adapter_settings = json.loads(given.pop("adapter_settings"))
+        adapter_settings = json.loads(text)
     except ValueError as error:
-        raise InvalidInput.of("--adapter-settings", "must be JSON", str(error)) from error
+        raise InvalidInput.of("--adapter-settings", f"must be JSON ({error})", text) from error
     if given["address"]:
         _require_absolute(given, ("run_dir", "registry"))
     for path in ("registry", "run_dir", "data_run"):

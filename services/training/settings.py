@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from services.training.adapter_choice import ADAPTER_NAMES, BODY, scope_of
 from services.training.cluster import RESTARTS
 from services.training.roles import RoleSettings
 from services.training.runs import OPTIONS_FILE
@@ -31,12 +32,8 @@ _COUNTS = (
 )
 # Some gigabytes at the most, with hundreds of events each.
 PEOPLE_IN_MEMORY = 200_000
-# Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
-# compares them.
+# Names of `presets.PRESETS`, which cannot be asked without TensorFlow; a test compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
-ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
-# Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
-_BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
 PROTOCOLS = (
     "few-shot",
     "adaptation",
@@ -208,7 +205,7 @@ class TrainSettings:
     @property
     def adapts_body(self) -> bool:
         """Whether the adapter gives each person a body of their own, which no artifact can hold."""
-        return self.adapter in _BODY_ADAPTERS or self.adapter_settings.get("scope") == _BODY
+        return scope_of(self.adapter, self.adapter_settings) == BODY
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""

@@ -49,7 +49,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 def test_a_training_in_the_service_prints_what_one_of_ones_own_does(tmp_path: Path, capsys):
     with service(tmp_path, "succeed") as there:
-        given = ["train", *there, "--preset", "tiny", "--adapter-settings", '{"ridge": 2.0}']
+        given = ["train", *there, "--preset", "tiny", "--adapter-settings", '{"noise": 2.0}']
         assert main(given) == 0
         told = capsys.readouterr()
         assert "Few shots" in told.out
@@ -65,7 +65,7 @@ def test_a_training_in_the_service_prints_what_one_of_ones_own_does(tmp_path: Pa
         listed = answer(capsys, "trainings", "list", *there)["trainings"]
         assert [t["state"] for t in listed] == ["TRAINING_STATE_SUCCEEDED"] * 2
         assert listed[1]["options"]["preset"] == "tiny"
-        assert listed[1]["options"]["adapter_settings"] == {"ridge": 2.0}
+        assert listed[1]["options"]["adapter_settings"] == {"noise": 2.0}
         assert main(["trainings", "list", *there, "-n", "1"]) == 0
         told = capsys.readouterr()
         assert result["training_id"] in told.out.replace("\n", "")
