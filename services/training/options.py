@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from services.training.adapter_choice import check_adapter
 from services.training.cluster import RESTARTS
-from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
+from services.training.noted import noted, noted_source
+from services.training.runs import Run, fresh_name, is_finished, new_run
 from services.training.settings import (
     MIX,
     PEOPLE_IN_MEMORY,
@@ -91,19 +92,27 @@ def parse(arguments: Sequence[str]) -> Command:
     name = given.pop("command")
     resumed = given.pop("resume")
     if resumed:
-        run, noted = open_run(Path(resumed))
-        if noted.pop("command") != name:
-            raise InvalidInput.of("--resume", f"must be a run of {name}", resumed)
-        if is_finished(run):
-            raise InvalidInput.of("--resume", "must be a run that is not finished", resumed)
-        settings = TrainSettings.from_dict(noted)
-        check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
-        return Command(name, settings, run)
+        return _resumed(name, resumed)
     settings = _settings(given)
     check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
+    if settings.data_run:  # reports name its data, after all is done
+        noted_source(Path(settings.data_run), "--data-run")
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
     made = not directory.exists()
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
+
+
+def _resumed(name: str, directory: str) -> Command:
+    """A command that goes on with a run, with the options that it has noted."""
+    before = noted(Path(directory))
+    if before.command != name:
+        rule = f"must be a run of {name}: go on with this one by `warmstart {before.command} --resume`"
+        raise InvalidInput.of("--resume", rule, directory)
+    if is_finished(before.run):
+        rule = f"must be a run that is not finished: `warmstart {name}` begins a new one"
+        raise InvalidInput.of("--resume", rule, directory)
+    check_adapter(before.settings.adapter, before.settings.adapter_settings, served=name == TRAIN)
+    return Command(name, before.settings, before.run)
 
 
 def command_line(name: str, settings: TrainSettings) -> str:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
+from services.training.noted import noted_source
 from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
-from services.training.runs import Run, open_run
+from services.training.runs import Run
 from services.training.settings import TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
@@ -235,11 +236,10 @@ def cluster_of(settings: TrainSettings) -> ClusterSettings:
 
 def data_name(settings: TrainSettings) -> str:
     """What people call the data; nothing where they are of a feature service."""
-    source = asdict(settings.source)
+    source = settings.source
     if settings.data_run:
-        _, options = open_run(Path(settings.data_run))
-        source = options["source"]
-    return str(source["dataset"] or Path(source["events"]).name)
+        source = noted_source(Path(settings.data_run), "--data-run")
+    return source.dataset or Path(source.events).name
 
 
 def data_run(settings: TrainSettings, run: Run) -> Run:

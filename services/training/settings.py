@@ -211,18 +211,6 @@ class TrainSettings:
         """For run.json."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """The inverse of `as_dict`; names that this version does not know are refused."""
-        known = {f.name for f in fields(cls)}
-        strange = sorted(set(values) - known)
-        if strange:
-            raise InvalidInput.of(
-                "run.json", f"must name settings of this version ({', '.join(sorted(known))})", strange
-            )
-        source = SourceSettings(**{**values["source"], "columns": tuple(values["source"]["columns"])})
-        return cls(**{**values, "source": source})
-
     def roles(self) -> RoleSettings:
         """With the list of held-out people where one is given."""
         ids = self.held_out_ids() if self.held_out_users else None

@@ -225,10 +225,73 @@ def test_a_directory_with_a_run_is_not_written_over_and_one_without_not_resumed(
     parse(train(tmp_path))
     with pytest.raises(InvalidInput, match="run_dir must not hold a run"):
         parse(train(tmp_path))
-    with pytest.raises(InvalidInput, match="run must be a run's directory"):
+    with pytest.raises(InvalidInput, match=r"--resume must be a run's directory .*by default var/runs, got"):
         parse(["train", "--resume", str(tmp_path)])
-    with pytest.raises(InvalidInput, match="--resume must be a run of evaluate"):
+
+
+def test_a_run_is_gone_on_with_by_its_own_command_which_is_named(tmp_path: Path) -> None:
+    parse(train(tmp_path))
+    with pytest.raises(InvalidInput, match=r"must be a run of evaluate: .* `warmstart train --resume`, got"):
         parse(["evaluate", "--resume", str(tmp_path / "run")])
+    parse(["evaluate", *train(tmp_path / "other")[1:]])
+    with pytest.raises(InvalidInput, match=r"must be a run of train: .* `warmstart evaluate --resume`, got"):
+        parse(["train", "--resume", str(tmp_path / "other" / "run")])
+
+
+REMOVED = object()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"source": "x"}, "source must be an object, got 'x'"),
+        ({"source": REMOVED}, "source must be there, got nothing"),
+        ({"source": {"columns": 3}}, "source.columns must be a valid array, got 3"),
+        ({"command": REMOVED}, "command must be train or evaluate, got None"),
+        ({"command": ["train"]}, "command must be train or evaluate, got ['train']"),
+        ({"workers": "two"}, "workers must be a valid integer, got 'two'"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"seed": None}, "seed must be a valid integer, got None"),
+        ({"held_out_share": "a"}, "held_out_share must be a valid number, got 'a'"),
+        ({"adapter_settings": {"a": 1}, "adapter": "none"}, "--adapter-settings must fit adapter none"),
+        ({"later": 1}, "its names must be settings of this version (adapter, "),
+        ({"later": 1}, "got ['later']"),
+    ],
+)
+def test_a_damaged_note_of_options_is_named_with_field_rule_value_and_what_to_do(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    parse(train(tmp_path))
+    file = tmp_path / "run" / "run.json"
+    changed = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({k: v for k, v in changed.items() if v is not REMOVED}))
+    with pytest.raises(InvalidInput) as refused:
+        parse(["train", "--resume", str(tmp_path / "run")])
+    assert said in str(refused.value)
+    if not said.startswith("--"):
+        assert str(refused.value).startswith(f"{file}: ")
+        assert str(refused.value).endswith(": mend the file, or begin a new run")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]", "it must be a JSON object, got []"),
+        (b'"x"', "it must be a JSON object, got 'x'"),
+        (b'{"command', "it must be JSON (Unterminated string"),
+        (b"\xff\xfe", "it must be text that can be read, got"),
+    ],
+)
+def test_a_note_of_options_that_is_none_is_named_as_the_file_it_is(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    parse(train(tmp_path))
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    for arguments in (["train", "--resume"], ["evaluate", "--data-run"]):
+        with pytest.raises(InvalidInput) as refused:
+            parse([*arguments, str(tmp_path / "run")])
+        assert str(refused.value).startswith(f"{tmp_path / 'run' / 'run.json'}: {said}")
+        assert str(refused.value).endswith(": mend the file, or begin a new run")
 
 
 def test_a_list_of_held_out_people_decides_alone(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
     options: dict[str, Any] = {
         "dataset": {"name": "movielens-1m", "path": "/ml"}, "preset": "tiny", "adapter": "gradient",
         "adapter_settings": {"steps": 3, "noise": 0.5, "learned_rates": True}, "seed": 7,
-        "pretrain_steps": 20, "meta_steps": 30, "workers": 2, "cpus": 4, "promote": "PROMOTE_POLICY_NEVER", "held_out_share": 0.3,
-        "people_in_memory": 1000, "restarts": 0,
+        "pretrain_steps": 20, "meta_steps": 30, "workers": 2, "cpus": 4, "promote": "PROMOTE_POLICY_NEVER",
+        "held_out_share": 0.3, "people_in_memory": 1000, "restarts": 0,
     }  # fmt: skip
     settings = decoded(**options)
     assert settings.source == SourceSettings(dataset="movielens-1m", dataset_path="/ml")
