@@ -1,4 +1,4 @@
-"""The options that a run noted in `run.json`, read again: whole, or refused by file, field, rule and value."""
+"""The options that a run noted in `run.json`, read again: whole, or refused by file, field, rule, value."""
 
 from __future__ import annotations
 
