@@ -42,6 +42,11 @@ def examples(command: click.Command) -> list[str]:
 EXAMPLES = [(name, line) for name, command in COMMANDS.items() for line in examples(command)]
 
 
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What an error says, without its frame."""
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_the_commands_are_those_of_the_readme():
     assert set(COMMANDS) == {
         "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
@@ -104,6 +109,58 @@ def test_wrong_usage_exits_with_two(arguments, capsys):
 def test_an_option_given_twice_is_refused_instead_of_the_first_being_dropped(arguments, option, capsys):
     assert main(arguments) == 2
     assert f"{option} is given 2 times, and can be given once" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "--seeds", "0"], "'--seeds': must be greater than or equal to 1, got '0'"),
+        (["train", "--workers", "two"], "unable to parse string as an integer, got 'two'"),
+        (["train", "--preset", "huge"], "'huge' is not one of 'tiny', 'small', 'base', 'large'."),
+        (["items", "list", "-n", "0"], "got '0'"),
+    ],
+)
+def test_a_bad_value_is_shown(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert said in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--preset", "small"], "--preset cannot be given with --resume"),
+        (["train", "--promote", "auto", "--domain", "shop"], "--promote, --domain cannot be given"),
+        (["train", "--address", "auto"], "--address cannot be given with --resume"),
+        (["train", "--service", "127.0.0.1:1", "--preset", "base"], "--preset cannot be given with --resume"),
+        (["evaluate", "--seeds", "3"], "--seeds cannot be given with --resume"),
+    ],
+)
+def test_what_resuming_would_pass_over_is_refused(arguments, named, tmp_path, capsys):
+    """Also where it says what is the default."""
+    assert main([*arguments, "--resume", str(tmp_path)]) == 2
+    said = told(capsys)
+    assert named in said
+    assert "Leave out all but" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "--json", "--data-dir", "elsewhere"],
+        ["train", "--service", "127.0.0.1:1", "--domain", "shop"],
+        ["evaluate", "--json"],
+    ],
+)
+def test_what_says_where_stands_beside_resume(arguments, tmp_path, monkeypatch, capsys):
+    """Also options of the environment, which are meant for all commands."""
+    monkeypatch.setenv("WARMSTART_DOMAIN", "shop")
+    assert main([*arguments, "--resume", str(tmp_path / "nosuch")]) == 1
+    said = told(capsys)
+    if "--service" in arguments:
+        assert "training service: 127.0.0.1:1" in said
+    else:
+        assert "--resume must be a run's directory (with run.json); runs are in the folder `runs`" in said
 
 
 def test_an_option_that_may_be_repeated_may_be(capsys):
