@@ -132,7 +132,7 @@ def _words(option: str, value: Any) -> list[str]:
         return [word for column in value for word in ("--map", column)]
     if option == "adapter_settings":
         return ["--adapter-settings", json.dumps(value)] if value else []
-    if option in ("dataset_path", "data_run"):
+    if option in ("dataset_path", "data_run", "data_dir"):
         value = "DIR"
     elif option in _FILES:
         value = Path(value).name
@@ -245,6 +245,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="DIR",
         help="checkpoints, reports; default: var/runs/<time>; with --address: a path that all machines share",
+    )
+    where.add_argument(
+        "--data-dir", default="", metavar="DIR", help="that `warmstart` was given; reports' command names it"
     )
     where.add_argument("--resume", default="", metavar="RUN", help="go on with an interrupted run")
     where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")

@@ -64,6 +64,7 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
         "run": str(run.directory),
         "version": ref.version,
         "domain": ref.domain,
+        "registry": settings.registry,
         "promoted": verdict.passed,
         "reasons": list(verdict.reasons),
         "metrics": {name: table.mean_ndcg(name) for name in table.arms},

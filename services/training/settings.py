@@ -112,7 +112,8 @@ class TrainSettings:
     cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
     pre-training reads all from disk and what follows reads so many; side_by_side: trainings of an evaluation
     at a time (0 = one a core of this machine, on a cluster one); blind: whether an evaluation also trains
-    models that are blind to labels. Steps of 0 keep the preset's.
+    models that are blind to labels; data_dir: as the command line was given it, for reports alone. Steps of
+    0 keep the preset's.
     """
 
     source: SourceSettings
@@ -142,6 +143,7 @@ class TrainSettings:
     new_items: int = 100
     blind: bool = False
     data_run: str = ""
+    data_dir: str = ""
 
     def __post_init__(self) -> None:
         found = [] if self.data_run else self.source.violations()

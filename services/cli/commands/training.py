@@ -47,7 +47,7 @@ from services.cli.training.options import (
     UsersFile,
     Workers,
 )
-from services.cli.training.printing import print_trained
+from services.cli.training.printing import print_trained, where_published
 from services.cli.training.progress import StageBars
 from shared.holdout import HELD_OUT_SHARE
 
@@ -56,6 +56,7 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --preset base --workers 2",
     'warmstart train --adapter gradient --adapter-settings \'{"steps": 3, "learned_rates": true}\'',
     "warmstart train --dataset movielens-1m --path ~/ml-1m --domain films",
+    "warmstart train --events log.csv --items items.jsonl --map user_id=customer,item_id=sku",
     "warmstart train --address http://head:8265 --data-dir /shared/shop --features-target features:20052",
     "warmstart train --resume var/runs/20260101T120000.000Z",
     "warmstart train --service local --preset base",
@@ -66,6 +67,7 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --preset base --protocol leave-one-out",
     "warmstart evaluate --dataset movielens-1m --path ~/ml-1m --protocol rating",
     "warmstart evaluate --dataset amazon-games --path ~/games --query-last 5",
+    "warmstart evaluate --events log.csv --items items.jsonl --seeds 1",
     "warmstart evaluate --protocol adaptation --seeds 1",
     "warmstart evaluate --protocol adapters --seeds 1",
     "warmstart evaluate --adapter reptile --seeds 1",
@@ -140,9 +142,7 @@ def train(
     if as_json:
         output.print_json(result)
     else:
-        where = options.same_place(data_dir)
-        where += f" --domain {domain}" if domain != options.DOMAIN else ""
-        print_trained(result, report_text(result), output.stdout(), where)
+        print_trained(result, report_text(result), output.stdout(), where_published(result, data_dir))
         output.stdout().print(f"report: {result['report']['markdown']}", soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from services.cli.failures import CommandError
 from services.cli.training.child import resume_command, run_directory, run_training
+from services.cli.training.printing import where_published
 from services.cli.training.progress import StageBars
 from services.training import command
 from services.training.runs import Run
@@ -104,6 +105,24 @@ def test_an_interrupt_stops_the_process_and_its_children(tmp_path, monkeypatch, 
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert note.exists() is not stubborn
+
+
+@pytest.mark.parametrize(
+    ("result", "where"),
+    [
+        ({"domain": "default", "registry": "var/registry"}, ""),
+        ({"domain": "default"}, ""),
+        (
+            {"domain": "shop", "registry": "/data/shop/registry"},
+            " --registry /data/shop/registry --domain shop",
+        ),
+    ],
+)
+def test_a_hint_means_the_registry_that_was_published_into(result, where):
+    """A resumed run has noted its own, whatever --data-dir is now."""
+    assert where_published(result, Path("var")) == where
+    here = {"domain": "default", "registry": str(Path("my data/registry").resolve())}
+    assert where_published(here, Path("my data")) == " --data-dir 'my data'"
 
 
 def test_stages_beside_each_other_keep_their_bars():

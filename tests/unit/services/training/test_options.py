@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -368,4 +369,7 @@ def test_a_told_command_has_columns_and_switches(tmp_path: Path) -> None:
     settings = parse(["evaluate", *arguments, "--run-dir", str(tmp_path / "run")]).settings
     words = shlex.split(command_line("evaluate", settings))
     assert sorted(words[2:]) == sorted(arguments)
-    assert command_line("train", TrainSettings(SourceSettings(features_target="here:1"))) == "warmstart train"
+    settings = TrainSettings(SourceSettings(features_target="here:1"))
+    assert command_line("train", settings) == "warmstart train"
+    there = replace(settings, data_dir="/data/shop")
+    assert command_line("train", there) == "warmstart train --data-dir DIR"
