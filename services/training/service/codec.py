@@ -116,6 +116,7 @@ def encode_training(training: Training, *, short: bool = False) -> pb.Training:
         log=() if short else training.log,
         result=result,
         error=training.error,
+        settings_refused=training.settings_refused,
         run_directory=training.run_directory,
     )
 

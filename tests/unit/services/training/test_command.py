@@ -42,6 +42,23 @@ def test_a_run_whose_data_are_refused_leaves_no_directory(
     assert [path.name for path in tmp_path.iterdir()] == ["header.csv"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["--dataset", "movielens-100k", "--workers", "0"], True),
+        (["--events", "header.csv"], False),
+    ],
+)
+def test_an_error_line_says_whether_the_settings_are_what_is_wrong(
+    tmp_path: Path, arguments: list[str], settings: bool
+) -> None:
+    """Resuming keeps them; data can be mended."""
+    (tmp_path / "header.csv").write_text("user,item,action,time\n")
+    command = [sys.executable, "-m", "services.training", "train", *arguments, "--run-dir", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout.splitlines()[-1]).get("settings", False) is settings
+
+
 def test_a_directory_that_was_there_before_keeps_what_it_holds(tmp_path: Path) -> None:
     mine = tmp_path / "run" / "logs" / "mine.txt"
     mine.parent.mkdir(parents=True)
