@@ -190,7 +190,8 @@ def test_an_unreachable_training_service_is_said_with_what_to_do(arguments, caps
         (["--events", "a.csv", "--map", "user=u"], "--events, --map"),
         (["--features-target", "a:1"], "--features-target"),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got '[3]'"),
-        (["--adapter-settings", "{"], "--adapter-settings must be JSON, got '{'"),
+        (["--adapter-settings", "{"], "must be JSON (Expecting property name"),
+        (["--adapter-settings", "{"], "got '{'"),
     ],
 )
 def test_what_a_training_service_cannot_be_told_is_refused(options, named, capsys):
@@ -313,6 +314,27 @@ def test_models_of_an_empty_registry(tmp_path, capsys):
     assert "warmstart train" in capsys.readouterr().err
     assert main(["models", "rollback", "--data-dir", str(tmp_path)]) == 1
     assert "no champion to roll back" in capsys.readouterr().err
+
+
+def test_models_of_a_place_that_is_not_there(tmp_path, capsys):
+    """A mistyped name is not taken for one that has no models yet."""
+    publish_plain(Registry(tmp_path / "registry"), "shop")
+    for place in ("--data-dir", "--registry"):
+        assert main(["models", "list", place, str(tmp_path / "nosuch")]) == 1
+        assert f"{place} must be a directory that exists, got '{tmp_path / 'nosuch'}'" in told(capsys)
+    assert main(["models", "list", "--data-dir", str(tmp_path), "--domain", "shopp"]) == 1
+    assert f"must be one that has models in {tmp_path / 'registry'} (shop), got 'shopp'" in told(capsys)
+    assert main(["models", "list", "--data-dir", str(tmp_path), "--domain", "shop"]) == 0
+
+
+@pytest.mark.parametrize("command", ["promote", "show"])
+@pytest.mark.parametrize("version", ["v9", "20260101T000000.000Z", "../x"])
+def test_a_version_that_is_not_there_is_said_with_what_lists_them(command, version, tmp_path, capsys):
+    publish_plain(Registry(tmp_path / "registry"), "shop")
+    assert main(["models", command, version, "--data-dir", str(tmp_path), "--domain", "shop"]) == 1
+    said = told(capsys)
+    assert f"version must be a published one of domain 'shop' in {tmp_path / 'registry'}, got" in said
+    assert f"`warmstart models list --data-dir {tmp_path} --domain shop` shows them" in said
 
 
 def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, capsys):
