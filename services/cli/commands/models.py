@@ -93,7 +93,7 @@ def show(
         print(manifest.to_json().decode())
         return
     rows = [(name, str(value)) for name, value in _summary(manifest).items() if name != "metrics"]
-    rows += [("tasks", ", ".join(t.name for t in manifest.tasks))]
+    rows += [("tasks", ", ".join(t.name for t in manifest.tasks)), *_scales(manifest)]
     rows += [(f"metric {name}", f"{value:.4f}") for name, value in sorted(manifest.metrics.items())]
     output.stdout().print(output.table("", ("what", "value"), rows))
 
@@ -260,6 +260,22 @@ def _summary(manifest: Manifest) -> Row:
         "items": manifest.data.items,
         "metrics": dict(manifest.metrics),
     }
+
+
+def _scales(manifest: Manifest) -> list[tuple[str, str]]:
+    """How much a list goes by what is chosen next and now; versions that noted no numbers say less."""
+    rows = []
+    if manifest.dims.trends:
+        trends = manifest.trends
+        rows += [("trends: half-life", f"{trends.half_life_s / 86_400:g} days")]
+        rows += [("trends: the long run counts", f"as much as {trends.prior:,.1f} recent events")]
+    scales = manifest.model.get("scales", {})
+    for name in ("transitions", "trends"):
+        for task, numbers in scales.get(name, {}).items():
+            by_shots = zip(scales["shots"], numbers, strict=False)
+            told = ", ".join(f"{shots}: {number:g}" for shots, number in by_shots)
+            rows.append((f"{name}: weight for {task}, by events of the person", told))
+    return rows
 
 
 def _metric(row: Row, name: str) -> str:

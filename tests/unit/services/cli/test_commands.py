@@ -316,6 +316,24 @@ def test_models_of_an_empty_registry(tmp_path, capsys):
     assert "no champion to roll back" in capsys.readouterr().err
 
 
+def test_one_model_says_how_much_trends_and_transitions_count(tmp_path, capsys):
+    """As far as its version has noted it."""
+    ref = publish_plain(Registry(tmp_path / "registry"))
+    manifest = tmp_path / "registry" / ref.domain / ref.version / "manifest.json"
+    noted = json.loads(manifest.read_text())
+    noted["dims"] |= {"output": noted["dims"]["output"] + 2, "trends": 1, "successors": 2, "trail": 3}
+    noted["trends"] = {"prior": 12.5, "half_life_s": 7 * 86_400.0}
+    scales = {"transitions": {"next": [0.0, 0.5, 0.25]}, "trends": {"next": [0.9, 0.1, 0.0]}}
+    for model in ({}, {"scales": {"shots": [0, 1, 2], **scales}}):
+        manifest.write_text(json.dumps({**noted, "model": model}))
+        assert main(["models", "show", "--data-dir", str(tmp_path), ref.version]) == 0
+        shown = capsys.readouterr().out
+        assert "7 days" in shown
+        assert "as much as 12.5 recent events" in shown
+        for numbers in ("0: 0, 1: 0.5, 2: 0.25", "0: 0.9, 1: 0.1, 2: 0"):
+            assert (numbers in shown) is bool(model)
+
+
 def test_models_of_a_place_that_is_not_there(tmp_path, capsys):
     """A mistyped name is not taken for one that has no models yet."""
     publish_plain(Registry(tmp_path / "registry"), "shop")
