@@ -78,6 +78,8 @@ class TrainState:
 
     @classmethod
     def _load(cls, path: str | Path) -> TrainState:
+        if not zipfile.is_zipfile(path):  # of such a file numpy says how to load it unsafely
+            raise zipfile.BadZipFile("it is not a zip file")
         # Opened here: numpy leaves a file open that turns out to be none of its own.
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("__")}

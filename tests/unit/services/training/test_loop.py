@@ -100,4 +100,5 @@ def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: Any) -
     said = str(refused.value)
     assert said.startswith(f"{file} must be a state that a training saved, got a damaged file (")
     assert said.endswith("): delete it and resume the run, which then does that stage from its beginning")
+    assert "unsafely" not in said
     assert "\n" not in said  # of an error that a worker raises, the driver tells one line
