@@ -2,8 +2,9 @@
 
     python training_program.py HOW train --resume RUN
 
-HOW: succeed, refuse, die, babble, or what goes on until it is told: `wait` for SIGTERM the first time and
-succeed when it is resumed, `stubborn` for SIGKILL, `gate` for a file named `go` in its run.
+HOW: succeed, refuse, misfit (refused for its settings), die, babble, or what goes on until it is told:
+`wait` for SIGTERM the first time and succeed when it is resumed, `stubborn` for SIGKILL, `gate` for a file
+named `go` in its run.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ def main() -> int:
         match how:
             case "refuse":
                 say("error", message="events must not be empty: import some first, got 0")
+                return 2
+            case "misfit":
+                say("error", message="adapter_settings['steps'] must be at least 1, got 0", settings=True)
                 return 2
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)

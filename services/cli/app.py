@@ -23,6 +23,7 @@ from services.cli.commands import (
 )
 from services.cli.failures import explain
 from services.cli.once import OnceTyper
+from services.cli.training.resuming import ResumableCommand
 from shared.errors import WarmstartError
 
 _HELP = "Warmstart: recommends well to people it has just met."
@@ -34,8 +35,8 @@ def build() -> typer.Typer:
     app.command("up", epilog=cluster.UP_EXAMPLES)(cluster.up)
     app.command("down", epilog=cluster.DOWN_EXAMPLES)(cluster.down)
     app.command("import", epilog=importing.EXAMPLES)(importing.import_)
-    app.command("train", epilog=training.TRAIN_EXAMPLES)(training.train)
-    app.command("evaluate", epilog=training.EVALUATE_EXAMPLES)(training.evaluate)
+    app.command("train", cls=ResumableCommand, epilog=training.TRAIN_EXAMPLES)(training.train)
+    app.command("evaluate", cls=ResumableCommand, epilog=training.EVALUATE_EXAMPLES)(training.evaluate)
     app.command("recommend", epilog=lists.RECOMMEND_EXAMPLES)(lists.recommend)
     app.command("similar", epilog=lists.SIMILAR_EXAMPLES)(lists.similar)
     app.command("feedback", epilog=lists.FEEDBACK_EXAMPLES)(lists.feedback)

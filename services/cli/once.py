@@ -1,9 +1,9 @@
-"""A command whose options say one thing once."""
+"""A command whose options say one thing once, and are refused with the value that they have."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -14,17 +14,28 @@ class OnceCommand(TyperCommand):
     """Refuses an option given twice that can be given once: the parser would keep the last one in silence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter, times in Counter(order).items():
             single = isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
             if single and times > 1:
                 ctx.fail(f"{parameter.opts[0]} is given {times} times, and can be given once")
-        rest: list[str] = super().parse_args(ctx, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _with_value(error, given)
+            raise
         return rest
+
+
+def _with_value(error: typer.BadParameter, given: Mapping[str, Any]) -> str:
+    """``Input should be greater than or equal to 1`` → ``must be …, got '0'``."""
+    said = str(error.message).replace("Input should be", "must be")
+    value = given.get(getattr(error.param, "name", None) or "")
+    return said if value is None or repr(value) in said else f"{said.rstrip('.')}, got {value!r}"
 
 
 class OnceTyper(typer.Typer):
     """An app of such commands."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=OnceCommand, **settings)
+        return super().command(name, **{"cls": OnceCommand, **settings})

@@ -32,6 +32,10 @@ class Interrupted(BaseException):
         self.number = number
 
 
+class SettingsRefused(InvalidInput):
+    """The command's own settings are wrong: resuming the run would keep them."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     with only_lines_on_stdout() as stdout:
@@ -42,12 +46,14 @@ def main(arguments: Sequence[str]) -> int:
                 remote = submission(arguments)
                 if remote is not None:
                     return _submitted(remote, lines)
-                return _run(parse(arguments), lines, stop)
+                with _refusing_settings():
+                    command = parse(arguments)
+                return _run(command, lines, stop)
         except Interrupted as interrupted:
             lines.error(f"stopped by {interrupted}; go on with --resume")
             return _STOPPED_BY + interrupted.number
         except InvalidInput as error:
-            lines.error(str(error))
+            lines.error(str(error), settings=isinstance(error, SettingsRefused))
             return BAD_INPUT
 
 
@@ -83,7 +89,8 @@ def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
 
 
 def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, object]:
-    _check_adapter(command.settings)
+    with _refusing_settings():
+        _check_adapter(command.settings)
     if command.name == TRAIN:
         from services.training.pipeline import train
 
@@ -102,6 +109,14 @@ def _check_adapter(settings: TrainSettings) -> None:
             make_body_adapter(settings.adapter, **settings.adapter_settings)
         else:
             make_adapter(settings.adapter, adapt_dim=1, rank=1, **settings.adapter_settings)
+
+
+@contextmanager
+def _refusing_settings() -> Iterator[None]:
+    try:
+        yield
+    except InvalidInput as error:
+        raise SettingsRefused(error.violations) from error
 
 
 @contextmanager

@@ -142,8 +142,9 @@ def _outcome(future: Future[Any]) -> None:
         future.result()
     except Exception as error:
         why = cause(error)
-        text = str(why).strip().splitlines()
-        said = f"{type(why).__name__}: {text[-1] if text else ''}"
+        text = str(why).strip().splitlines() or [""]
+        # Ours are sentences for people.
+        said = text[-1] if isinstance(why, WarmstartError) else f"{type(why).__name__}: {text[-1]}"
         raise TrainingFailed(f"training failed: {said}") from why
 
 

@@ -5,6 +5,7 @@
     {"event": "log", "message": "…"}
     {"event": "result", …}            once, at the end
     {"event": "error", "message": "…"}  once, instead of a result
+                                      [, "settings": true: resumed, it would be refused alike]
 
 Libraries' own output (Ray, TensorFlow, C++) goes to the run's log file.
 """
@@ -49,8 +50,9 @@ class Lines:
     def result(self, result: Mapping[str, Any]) -> None:
         self._write({"event": "result", **result})
 
-    def error(self, message: str) -> None:
-        self._write({"event": "error", "message": message})
+    def error(self, message: str, *, settings: bool = False) -> None:
+        """settings: whether those of the run are what is wrong, which resuming keeps."""
+        self._write({"event": "error", "message": message, **({"settings": True} if settings else {})})
 
     def pass_on(self, line: Mapping[str, Any]) -> None:
         """A line of another training process, as it came."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,12 +20,20 @@ from numpy.typing import NDArray
 
 from services.training.jobs import StopRequested
 from services.training.windows import Batch
+from shared.errors import WarmstartError
 from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
 
 B = TypeVar("B")
 
 Tensor = Any
+
+
+class DamagedState(WarmstartError):
+    """What a run kept of itself to go on from cannot be read."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DAMAGED_STATE"
 
 
 class OnStep(Protocol):
@@ -56,7 +66,22 @@ class TrainState:
 
     @classmethod
     def load(cls, path: str | Path) -> TrainState:
-        with np.load(Path(path), allow_pickle=False) as file:
+        """Raises DamagedState where the file is not what `save` wrote."""
+        try:
+            return cls._load(path)
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise DamagedState(
+                f"{path} must be a state that a training saved, got a damaged file ({why}): delete it and "
+                "resume the run, which then does that stage from its beginning"
+            ) from error
+
+    @classmethod
+    def _load(cls, path: str | Path) -> TrainState:
+        if not zipfile.is_zipfile(path):  # of such a file numpy says how to load it unsafely
+            raise zipfile.BadZipFile("it is not a zip file")
+        # Opened here: numpy leaves a file open that turns out to be none of its own.
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if not name.startswith("__")}
             # earlier versions noted none
             figures = json.loads(str(file["__figures__"])) if "__figures__" in file.files else {}

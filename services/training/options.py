@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from services.training.adapter_choice import check_adapter
 from services.training.cluster import RESTARTS
-from services.training.runs import Run, fresh_name, is_finished, new_run, open_run
+from services.training.noted import noted, noted_source
+from services.training.runs import Run, fresh_name, is_finished, new_run
 from services.training.settings import (
     MIX,
     PEOPLE_IN_MEMORY,
@@ -48,12 +50,6 @@ _OF_A_MACHINE = (
     "restarts",
     "features_target",
     "domain",
-)
-# Said before TensorFlow is there; `shared.adapters.make_adapter` is who refuses in the end.
-_EXPORTABLE = (
-    "must be one that can be exported (ridge, gradient, amortised or none): {} of the whole body gives each "
-    "person weights of their own, and an artifact serves all people by one signature; `warmstart evaluate` "
-    "compares it"
 )
 
 
@@ -97,18 +93,27 @@ def parse(arguments: Sequence[str]) -> Command:
     name = given.pop("command")
     resumed = given.pop("resume")
     if resumed:
-        run, noted = open_run(Path(resumed))
-        if noted.pop("command") != name:
-            raise InvalidInput.of("--resume", f"must be a run of {name}", resumed)
-        if is_finished(run):
-            raise InvalidInput.of("--resume", "must be a run that is not finished", resumed)
-        return Command(name, TrainSettings.from_dict(noted), run)
+        return _resumed(name, resumed)
     settings = _settings(given)
-    if name == TRAIN and settings.adapts_body:
-        raise InvalidInput.of("--adapter", _EXPORTABLE.format(settings.adapter), settings.adapter)
+    check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
+    if settings.data_run:  # reports name its data, after all is done
+        noted_source(Path(settings.data_run), "--data-run")
     directory = Path(settings.run_dir) if settings.run_dir else Path("var/runs") / fresh_name()
     made = not directory.exists()
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
+
+
+def _resumed(name: str, directory: str) -> Command:
+    """A command that goes on with a run, with the options that it has noted."""
+    before = noted(Path(directory))
+    if before.command != name:
+        rule = f"must be a run of {name}: go on with this one by `warmstart {before.command} --resume`"
+        raise InvalidInput.of("--resume", rule, directory)
+    if is_finished(before.run):
+        rule = f"must be a run that is not finished: `warmstart {name}` begins a new one"
+        raise InvalidInput.of("--resume", rule, directory)
+    check_adapter(before.settings.adapter, before.settings.adapter_settings, served=name == TRAIN)
+    return Command(name, before.settings, before.run)
 
 
 def command_line(name: str, settings: TrainSettings) -> str:
@@ -128,7 +133,7 @@ def _words(option: str, value: Any) -> list[str]:
         return [word for column in value for word in ("--map", column)]
     if option == "adapter_settings":
         return ["--adapter-settings", json.dumps(value)] if value else []
-    if option in ("dataset_path", "data_run"):
+    if option in ("dataset_path", "data_run", "data_dir"):
         value = "DIR"
     elif option in _FILES:
         value = Path(value).name
@@ -138,10 +143,11 @@ def _words(option: str, value: Any) -> list[str]:
 def _settings(given: dict[str, Any]) -> TrainSettings:
     source = {name: given.pop(name) for name in _SOURCE}
     columns = tuple(given.pop("columns"))
+    text = given.pop("adapter_settings")
     try:
-        adapter_settings = json.loads(given.pop("adapter_settings"))
+        adapter_settings = json.loads(text)
     except ValueError as error:
-        raise InvalidInput.of("--adapter-settings", "must be JSON", str(error)) from error
+        raise InvalidInput.of("--adapter-settings", f"must be JSON ({error})", text) from error
     if given["address"]:
         _require_absolute(given, ("run_dir", "registry"))
     for path in ("registry", "run_dir", "data_run"):
@@ -240,6 +246,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="DIR",
         help="checkpoints, reports; default: var/runs/<time>; with --address: a path that all machines share",
+    )
+    where.add_argument(
+        "--data-dir", default="", metavar="DIR", help="that `warmstart` was given; reports' command names it"
     )
     where.add_argument("--resume", default="", metavar="RUN", help="go on with an interrupted run")
     where.add_argument("--workers", type=int, default=1, help="data-parallel training workers")

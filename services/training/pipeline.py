@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
+from services.training.noted import noted_source
 from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
-from services.training.runs import Run, open_run
+from services.training.runs import Run
 from services.training.settings import TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
@@ -66,6 +67,7 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
         "run": str(run.directory),
         "version": ref.version,
         "domain": ref.domain,
+        "registry": settings.registry,
         "promoted": verdict.passed,
         "reasons": list(verdict.reasons),
         "metrics": {name: table.mean_ndcg(name) for name in table.arms},
@@ -238,11 +240,10 @@ def cluster_of(settings: TrainSettings) -> ClusterSettings:
 
 def data_name(settings: TrainSettings) -> str:
     """What people call the data; nothing where they are of a feature service."""
-    source = asdict(settings.source)
+    source = settings.source
     if settings.data_run:
-        _, options = open_run(Path(settings.data_run))
-        source = options["source"]
-    return str(source["dataset"] or Path(source["events"]).name)
+        source = noted_source(Path(settings.data_run), "--data-run")
+    return source.dataset or Path(source.events).name
 
 
 def data_run(settings: TrainSettings, run: Run) -> Run:

@@ -94,22 +94,6 @@ def note_options(run: Run, options: Mapping[str, Any]) -> None:
     write_atomically(run.directory / OPTIONS_FILE, json.dumps(dict(options), indent=2).encode())
 
 
-def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
-    """A run that was begun before, and its options. Raises InvalidInput where there is none."""
-    directory = directory.resolve()
-    try:
-        options: dict[str, Any] = json.loads((directory / OPTIONS_FILE).read_text())
-    except FileNotFoundError:
-        raise InvalidInput.of(
-            "run", f"must be a run's directory (with {OPTIONS_FILE})", str(directory)
-        ) from None
-    except ValueError as error:
-        raise InvalidInput.of(
-            "run", f"must have a {OPTIONS_FILE} that is JSON: {error}", str(directory)
-        ) from error
-    return Run(directory), options
-
-
 def note_result(run: Run, result: Mapping[str, Any]) -> None:
     """Marks the run as finished."""
     write_atomically(run.directory / _RESULT, json.dumps(dict(result), indent=2, default=str).encode())

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from services.training.adapter_choice import ADAPTER_NAMES, BODY, scope_of
 from services.training.cluster import RESTARTS
 from services.training.roles import RoleSettings
 from services.training.runs import OPTIONS_FILE
@@ -32,12 +33,8 @@ _COUNTS = (
 )
 # Some gigabytes at the most, with hundreds of events each.
 PEOPLE_IN_MEMORY = 200_000
-# Names of `presets.PRESETS` and of `shared.adapters`, which cannot be asked without TensorFlow; a test
-# compares them.
+# Names of `presets.PRESETS`, which cannot be asked without TensorFlow; a test compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
-ADAPTER_NAMES = ("ridge", "gradient", "amortised", "none", "finetune", "reptile")
-# Those that are of the whole body in any case; `gradient` is where its setting `scope` says so.
-_BODY_ADAPTERS, _BODY = ("finetune", "reptile"), "body"
 PROTOCOLS = (
     "few-shot",
     "adaptation",
@@ -141,7 +138,8 @@ class TrainSettings:
     cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
     pre-training reads all from disk and what follows reads so many; side_by_side: trainings of an evaluation
     at a time (0 = one a core of this machine, on a cluster one); blind: whether an evaluation also trains
-    models that are blind to labels. Steps of 0 keep the preset's.
+    models that are blind to labels; data_dir: as the command line was given it, for reports alone. Steps of
+    0 keep the preset's.
     """
 
     source: SourceSettings
@@ -171,6 +169,7 @@ class TrainSettings:
     new_items: int = 100
     blind: bool = False
     data_run: str = ""
+    data_dir: str = ""
 
     def __post_init__(self) -> None:
         found = [] if self.data_run else self.source.violations()
@@ -234,23 +233,11 @@ class TrainSettings:
     @property
     def adapts_body(self) -> bool:
         """Whether the adapter gives each person a body of their own, which no artifact can hold."""
-        return self.adapter in _BODY_ADAPTERS or self.adapter_settings.get("scope") == _BODY
+        return scope_of(self.adapter, self.adapter_settings) == BODY
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """The inverse of `as_dict`; names that this version does not know are refused."""
-        known = {f.name for f in fields(cls)}
-        strange = sorted(set(values) - known)
-        if strange:
-            raise InvalidInput.of(
-                "run.json", f"must name settings of this version ({', '.join(sorted(known))})", strange
-            )
-        source = SourceSettings(**{**values["source"], "columns": tuple(values["source"]["columns"])})
-        return cls(**{**values, "source": source})
 
     def roles(self) -> RoleSettings:
         """With the list of held-out people where one is given."""

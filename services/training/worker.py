@@ -199,7 +199,7 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     from services.training.calibrate import calibrate
     from shared.artifacts import VocabularyItem, write_items, write_rows
     from shared.modeling.config import task_infos
-    from shared.modeling.export import export_saved_model, manifest_dims, row_arrays
+    from shared.modeling.export import export_saved_model, manifest_dims, manifest_scales, row_arrays
 
     fresh = job.directory / f".exporting-{arm.name}"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -216,7 +216,12 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
         "trends": {"prior": model.trends.prior, "half_life_s": HALF_LIFE_S},
-        "model": {**config.as_dict(), "preset": job.preset, "seed": job.seed},
+        "model": {
+            **config.as_dict(),
+            "preset": job.preset,
+            "seed": job.seed,
+            "scales": manifest_scales(model),
+        },
         "data": {
             "events": data.num_events,
             "users": data.num_users,

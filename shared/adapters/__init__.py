@@ -80,11 +80,14 @@ def make_adapter(name: str, *, adapt_dim: int, rank: int, **settings: Any) -> Ad
     """Builds an adapter that can be exported. Raises InvalidInput for a name or setting that is not known,
     and for adapters of the whole body."""
     if scope_of(name, settings) == BODY:
-        rule = (
-            f"must be one that can be exported ({', '.join(sorted(ADAPTERS))}): {name}"
-            f"{' of scope body' if name in ADAPTERS else ''} gives each person a body of their own, and an "
-            "artifact serves all people by one signature; `warmstart evaluate` compares it offline"
+        why = (
+            "gives each person a body of their own, and an artifact serves all people by one signature; "
+            "`warmstart evaluate` compares it offline"
         )
+        if name in ADAPTERS:
+            rule = f"must be {HEAD} for an adapter that can be exported: {BODY} {why}"
+            raise InvalidInput.of("adapter_settings['scope']", rule, BODY)
+        rule = f"must be one that can be exported ({', '.join(sorted(ADAPTERS))}): {name} {why}"
         raise InvalidInput.of("adapter", rule, name)
     return _made(name, ADAPTERS[name], settings, adapt_dim=adapt_dim, rank=rank)
 
@@ -102,7 +105,9 @@ def _made(name: str, kind: Callable[..., A], settings: Mapping[str, Any], **size
     try:
         return kind(**sizes, **own)
     except TypeError as error:
-        rule = f"must fit adapter {name}, whose settings are {', '.join(_settings_of(kind, sizes)) or 'none'}"
+        both = ["scope"] if all(name in adapters for adapters in _SCOPES.values()) else []
+        known = ", ".join(sorted([*_settings_of(kind, sizes), *both])) or "none"
+        rule = f"must fit adapter {name}, whose settings are {known}"
         raise InvalidInput.of("adapter_settings", rule, own) from error
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
-from shared.modeling.config import ModelConfig
+from shared.modeling.config import CHOICES, ModelConfig
+from shared.modeling.encoder import COUNT_KNOTS
 from shared.modeling.model import WarmstartModel
 
 Tensor = Any
@@ -115,3 +116,22 @@ def manifest_dims(config: ModelConfig) -> dict[str, int]:
         "successors": config.successors,
         "trends": config.trend_width,
     }
+
+
+def manifest_scales(model: WarmstartModel) -> dict[str, Any]:
+    """How much transitions (κ) and trends (ω) count in a list, for those who look at a version: what serves
+    is in the SavedModel.
+
+    `shots`: numbers of a person's events; then for each of `transitions` and `trends` that the model has, by
+    task as many numbers. Empty where it has neither.
+    """
+    found: dict[str, Any] = {}
+    if model.config.successors:
+        found["transitions"] = np.pad(model.heads.kappa.numpy(), [(1, 0), (0, 0)])
+    if model.config.trends:
+        found["trends"] = model.heads.omega.numpy()
+    scales = {
+        name: {task: [round(float(one), 4) for one in table[:, t]] for t, task in enumerate(CHOICES)}
+        for name, table in found.items()
+    }
+    return {"shots": [int(knot) for knot in COUNT_KNOTS], **scales} if scales else {}

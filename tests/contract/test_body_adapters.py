@@ -118,8 +118,11 @@ def test_it_refuses_to_be_exported(model: Any, name: str, settings: Mapping[str,
     with pytest.raises(InvalidInput) as refused:
         WarmstartModel(config, model.catalogue_content.numpy())
     said = str(refused.value)
-    assert said.startswith("adapter must be one that can be exported (amortised, gradient, none, ridge)")
-    assert f"{name}{' of scope body' if name in ADAPTERS else ''} gives each person" in said
+    if name in ADAPTERS:
+        assert said.startswith("adapter_settings['scope'] must be head for an adapter that can be exported")
+    else:
+        assert said.startswith("adapter must be one that can be exported (amortised, gradient, none, ridge)")
+    assert f"{'body' if name in ADAPTERS else name} gives each person" in said
     assert "one signature" in said
     assert "`warmstart evaluate`" in said
 

@@ -25,7 +25,7 @@ from services.cli.importing.rejects import RejectsFile
 from services.cli.story.tell import StoryOptions
 from services.cli.training.arguments import train_arguments
 from services.cli.training.options import Preset
-from services.cli.training.printing import print_trained
+from services.cli.training.printing import print_trained, where_published
 from shared.artifacts import Registry
 from shared.datasets import load
 
@@ -124,6 +124,7 @@ def _train_once(cluster: LocalCluster, preset: str, console: Console) -> None:
         cluster.data_dir, [f"--features-target={cluster.ports.target('features')}"], preset=preset
     )
     result = training.follow(arguments, output.stderr())
-    print_trained(result, training.report_text(result), console)
+    where = where_published(result, cluster.data_dir)
+    print_trained(result, training.report_text(result), console, where)
     if Registry(cluster.data_dir / "registry").champion(options.DOMAIN) is None:
         raise CommandError("the trained model did not pass its gate, so there is none to serve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from services.cli.target import service_target
 from services.cli.training.clients import TrainingClient, open_training
 from shared.artifacts import Manifest, Registry
 from shared.domain import ModelRef
-from shared.errors import ArtifactError
+from shared.errors import ArtifactError, InvalidInput, NotFound
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ def list_(
     if service:
         rows, notes = _listed(_target(service, registry, data_dir), domain)
     else:
-        rows, notes = _read(_registry(registry, data_dir), domain)
+        rows, notes = _read(_existing(_registry(registry, data_dir), registry, data_dir, domain), domain)
     for note in notes:
         output.stderr().print(note, style="yellow", markup=False, soft_wrap=True)
     if as_json:
@@ -85,12 +86,14 @@ def show(
 ) -> None:
     """One model: settings, tasks, data, metrics."""
     models = _registry(registry, data_dir)
+    if version:
+        _require_published(models, domain, version, _there(registry, data_dir, domain))
     manifest = models.manifest(_ref(models, domain, version))
     if as_json:
         print(manifest.to_json().decode())
         return
     rows = [(name, str(value)) for name, value in _summary(manifest).items() if name != "metrics"]
-    rows += [("tasks", ", ".join(t.name for t in manifest.tasks))]
+    rows += [("tasks", ", ".join(t.name for t in manifest.tasks)), *_scales(manifest)]
     rows += [(f"metric {name}", f"{value:.4f}") for name, value in sorted(manifest.metrics.items())]
     output.stdout().print(output.table("", ("what", "value"), rows))
 
@@ -106,9 +109,11 @@ def promote(
     """Make a version the champion; servers take it up while they serve."""
     if service:
         target = _target(service, registry, data_dir)
-        _say(domain, _asked(target, domain, lambda client: client.promote(version)), as_json)
+        _say(domain, _asked(target, domain, lambda client: _promoted(client, version)), as_json)
     else:
-        _say(domain, _registry(registry, data_dir).promote(domain, version).version, as_json)
+        models = _registry(registry, data_dir)
+        _require_published(models, domain, version, _there(registry, data_dir, domain))
+        _say(domain, models.promote(domain, version).version, as_json)
 
 
 def rollback(
@@ -144,6 +149,50 @@ def _asked(target: str, domain: str, ask: Callable[[TrainingClient], Awaitable[T
 
 def _registry(given: Path | None, data_dir: Path) -> Registry:
     return Registry(given or data_dir / "registry")
+
+
+def _there(registry: Path | None, data_dir: Path, domain: str) -> str:
+    """What makes another command mean the same registry and domain."""
+    where = f" --registry {shlex.quote(str(registry))}" if registry else options.same_place(data_dir)
+    return where if domain == options.DOMAIN else f"{where} --domain {domain}"
+
+
+def _existing(models: Registry, registry: Path | None, data_dir: Path, domain: str) -> Registry:
+    """Raises CommandError for a place or domain that is not there: an empty list would say that no model was
+    published yet, where the name is mistyped."""
+    option, place = ("--registry", registry) if registry else ("--data-dir", data_dir)
+    if not place.is_dir():
+        raise CommandError(
+            f"{option} must be a directory that exists, got {str(place)!r}: say where models are published, "
+            "or train one with `warmstart train`"
+        )
+    domains = models.domains()
+    if domains and domain not in domains:
+        raise CommandError(
+            f"--domain must be one that has models in {models.root} ({', '.join(domains)}), got {domain!r}"
+        )
+    return models
+
+
+def _require_published(models: Registry, domain: str, version: str, where: str) -> None:
+    if version not in models.versions(domain):
+        raise CommandError(_no_such(domain, version, f"in {models.root}", where))
+
+
+async def _promoted(client: TrainingClient, version: str) -> str:
+    try:
+        return await client.promote(version)
+    except (NotFound, InvalidInput) as error:
+        if isinstance(error, InvalidInput) and all(v.field != "version" for v in error.violations):
+            raise  # of another field, such as the domain
+        raise CommandError(_no_such(client.domain, version, f"in {client.target}", client.where)) from error
+
+
+def _no_such(domain: str, version: str, place: str, where: str) -> str:
+    return (
+        f"version must be a published one of domain {domain!r} {place}, got {version!r}: "
+        f"`warmstart models list{where}` shows them"
+    )
 
 
 def _read(models: Registry, domain: str) -> tuple[list[Row], list[str]]:
@@ -211,6 +260,22 @@ def _summary(manifest: Manifest) -> Row:
         "items": manifest.data.items,
         "metrics": dict(manifest.metrics),
     }
+
+
+def _scales(manifest: Manifest) -> list[tuple[str, str]]:
+    """How much a list goes by what is chosen next and now; versions that noted no numbers say less."""
+    rows = []
+    if manifest.dims.trends:
+        trends = manifest.trends
+        rows += [("trends: half-life", f"{trends.half_life_s / 86_400:g} days")]
+        rows += [("trends: the long run counts", f"as much as {trends.prior:,.1f} recent events")]
+    scales = manifest.model.get("scales", {})
+    for name in ("transitions", "trends"):
+        for task, numbers in scales.get(name, {}).items():
+            by_shots = zip(scales["shots"], numbers, strict=False)
+            told = ", ".join(f"{shots}: {number:g}" for shots, number in by_shots)
+            rows.append((f"{name}: weight for {task}, by events of the person", told))
+    return rows
 
 
 def _metric(row: Row, name: str) -> str:

@@ -46,7 +46,7 @@ from services.cli.training.options import (
     UsersFile,
     Workers,
 )
-from services.cli.training.printing import print_report, print_trained
+from services.cli.training.printing import print_report, print_trained, where_published
 from services.cli.training.progress import StageBars
 from shared.holdout import HELD_OUT_SHARE
 
@@ -146,9 +146,7 @@ def train(
     if as_json:
         output.print_json(result)
     else:
-        where = options.same_place(data_dir)
-        where += f" --domain {domain}" if domain != options.DOMAIN else ""
-        print_trained(result, report_text(result), output.stdout(), where)
+        print_trained(result, report_text(result), output.stdout(), where_published(result, data_dir))
         output.stdout().print(f"report: {result['report']['markdown']}", soft_wrap=True)
 
 

@@ -77,7 +77,11 @@ def watch(
 ) -> None:
     """Follow a training until it ends, and print what it came to. Ctrl-C leaves it running."""
     target = service_target(service, data_dir)
-    follow_to_result(target, domain, training_id or _newest(target, domain), as_json)
+    where = f" --service {options.LOCAL}{options.same_place(data_dir)}"
+    if service not in ("", options.LOCAL):
+        where = f" --service {service}"
+    where += "" if domain == options.DOMAIN else f" --domain {domain}"
+    follow_to_result(target, domain, training_id or _newest(target, domain, where), as_json)
 
 
 def stop(
@@ -136,7 +140,9 @@ def wanted_training(
     try:
         settings = json.loads(adapter_settings)
     except ValueError as error:
-        raise typer.BadParameter(f"--adapter-settings must be JSON, got {adapter_settings!r}") from error
+        raise typer.BadParameter(
+            f"--adapter-settings must be JSON ({error}), got {adapter_settings!r}"
+        ) from error
     if not isinstance(settings, dict):
         raise typer.BadParameter(f"--adapter-settings must be a JSON object, got {adapter_settings!r}")
     if settings:
@@ -154,14 +160,18 @@ def refuse_local(given: Mapping[str, object]) -> None:
         )
 
 
-def _newest(target: str, domain: str) -> str:
+def _newest(target: str, domain: str, where: str) -> str:
+    """Of the service: those of `warmstart train` alone are not in it."""
+
     async def run() -> pb.ListTrainingsResponse:
         async with open_training(target, domain) as client:
             return await client.trainings(1)
 
     found = asyncio.run(run()).trainings
     if not found:
-        raise CommandError(f"domain {domain!r} has no training in {target}: start one with `warmstart train`")
+        raise CommandError(
+            f"domain {domain!r} has no training in {target}: start one with `warmstart train{where}`"
+        )
     return found[0].training_id
 
 

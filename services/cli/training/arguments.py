@@ -81,7 +81,8 @@ def place_arguments(data_dir: Path, domain: str, address: str) -> list[str]:
     data_dir = data_dir.absolute() if address else data_dir
     moment = datetime.fromtimestamp(time.time(), UTC)
     run = data_dir / "runs" / f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
-    return ["--domain", domain, "--registry", str(data_dir / "registry"), "--run-dir", str(run)]
+    place = ["--domain", domain, "--registry", str(data_dir / "registry"), "--run-dir", str(run)]
+    return [*place, *(["--data-dir", str(data_dir)] if options.data_dir_is_given() else [])]
 
 
 def resource_arguments(workers: int, cpus: int, restarts: int) -> list[str]:

@@ -14,6 +14,7 @@ from services.cli import output
 from services.cli.failures import CommandError
 from services.cli.training.clients import TrainingClient, open_training
 from services.cli.training.progress import StageBars
+from shared.errors import Unavailable
 
 
 def follow_training(target: str, domain: str, training_id: str, console: Console) -> pb.Training:
@@ -40,15 +41,32 @@ def follow_training(target: str, domain: str, training_id: str, console: Console
 
 async def _follow(client: TrainingClient, training_id: str, bars: StageBars) -> pb.Training:
     last: pb.Training | None = None
-    async with aclosing(client.watch(training_id)) as updates:
-        async for update in updates:
-            for line in _lines_of(update, first=last is None):
-                bars.show(line)
-            if update.HasField("training"):
-                last = update.training
+    try:
+        async with aclosing(client.watch(training_id)) as updates:
+            async for update in updates:
+                for line in _lines_of(update, first=last is None):
+                    bars.show(line)
+                if update.HasField("training"):
+                    last = update.training
+    except Unavailable as error:
+        if last is None:  # it never was there
+            raise
+        raise CommandError(_gone(error, client, training_id)) from error
     if last is None:
         raise CommandError(f"the training service said nothing of training {training_id}")
     return last
+
+
+def _gone(error: Unavailable, client: TrainingClient, training_id: str) -> str:
+    """What to do where the service went away: a training ends with its server, and goes on where it was."""
+    return "\n".join(
+        [
+            f"the training service went away: {error}",
+            f"training service: {client.target}; start it again (`warmstart up` does), then look at the "
+            f"training with: warmstart trainings watch {training_id}{client.where}",
+            resume_hint(training_id, client.where),
+        ]
+    )
 
 
 def _lines_of(update: pb.WatchTrainingResponse, *, first: bool) -> Iterator[dict[str, Any]]:
@@ -78,7 +96,8 @@ def result_of(training: pb.Training, where: str) -> dict[str, Any]:
     if training.state != pb.TRAINING_STATE_SUCCEEDED:
         state = state_word(training)
         lines = [training.error or f"training {training.training_id} was {state}"]
-        lines += [f"go on with: warmstart train --resume {training.training_id}{where}"]
+        if not training.settings_refused:
+            lines += [resume_hint(training.training_id, where)]
         raise CommandError("\n".join(lines))
     result = training.result
     return {
@@ -93,6 +112,10 @@ def result_of(training: pb.Training, where: str) -> dict[str, Any]:
         "report": dict(result.report_files),
         "seconds": result.seconds,
     }
+
+
+def resume_hint(training_id: str, where: str) -> str:
+    return f"go on with: warmstart train --resume {training_id}{where}"
 
 
 def state_word(training: pb.Training) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markdown import Markdown
 
-from services.cli import output
+from services.cli import options, output
 
 # What the printed table has between two cells, and around them.
 _BETWEEN, _AROUND = 3, 2
@@ -67,3 +69,13 @@ def print_trained(result: Mapping[str, Any], report: str, console: Console, wher
             f"promote it all the same with: warmstart models promote {result['version']}{where}",
             soft_wrap=True,
         )
+
+
+def where_published(result: Mapping[str, Any], data_dir: Path) -> str:
+    """What makes `warmstart models` mean the registry and domain that a training published into: a resumed
+    run has a registry of its own, whatever the data directory is now. result: of the training process."""
+    domain = "" if result["domain"] == options.DOMAIN else f" --domain {result['domain']}"
+    registry = Path(result.get("registry") or data_dir / "registry").resolve()
+    if registry == (data_dir / "registry").resolve():
+        return options.same_place(data_dir) + domain
+    return f" --registry {shlex.quote(str(registry))}{domain}"

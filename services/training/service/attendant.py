@@ -99,11 +99,11 @@ class Attendant:
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
 
     async def _follow(self, process: TrainingProcess) -> None:
-        problem = ""
+        problem, settings_refused = "", False
         try:
             async for line in process.lines():
                 if line.get("event") == ERROR:
-                    problem = str(line.get("message"))
+                    problem, settings_refused = str(line.get("message")), line.get("settings") is True
                 elif (update := update_of(line)) is not None:
                     await self._tell(update)
         except (ValueError, KeyError, TypeError) as error:
@@ -111,7 +111,8 @@ class Attendant:
             await process.stop(0.0)
         code = await process.code()
         self._process = None
-        await self._finish(problem or await asyncio.to_thread(process.ending, code))
+        problem = problem or await asyncio.to_thread(process.ending, code)
+        await self._finish(problem, settings_refused=settings_refused)
 
     async def _outlast(self, process: psutil.Process, stop_s: float) -> None:
         await end_left_over(process, stop_s)
@@ -125,7 +126,7 @@ class Attendant:
         if isinstance(update, LogLine) or len(self.training.stages) > len(before.stages):
             await self._note()
 
-    async def _finish(self, problem: str = "") -> None:
+    async def _finish(self, problem: str = "", *, settings_refused: bool = False) -> None:
         """Whatever the process said or its code: it succeeded where its run says so."""
         ended = replace(self.training, process=None, ended_ms=self._clock())
         result = await asyncio.to_thread(self._store.result, ended.training_id)
@@ -134,7 +135,7 @@ class Attendant:
         elif self._ends_as is not None:
             ended = replace(ended, state=self._ends_as)
         else:
-            ended = replace(ended, state=State.FAILED, error=problem)
+            ended = replace(ended, state=State.FAILED, error=problem, settings_refused=settings_refused)
         await self._change(ended)
 
     async def _change(self, training: Training) -> None:

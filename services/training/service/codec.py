@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from warmstart.training.v1 import training_service_pb2 as pb
 
+from services.training.adapter_choice import check_adapter
 from services.training.service.models import Model
 from services.training.service.training import LogLine, Places, Result, Stage, Training, Update
 from services.training.settings import SourceSettings, TrainSettings
@@ -38,7 +39,7 @@ def decode_start(request: pb.StartTrainingRequest, domain: str, places: Places) 
     named = {name: value for name in _ZERO_IS_DEFAULT if (value := getattr(options, name))}
     named |= {name: getattr(options, name) for name in _MAY_BE_UNSET if options.HasField(name)}
     try:
-        return TrainSettings(
+        settings = TrainSettings(
             source=source,
             domain=domain,
             registry=places.registry,
@@ -51,6 +52,8 @@ def decode_start(request: pb.StartTrainingRequest, domain: str, places: Places) 
             promote=_PROMOTE.get(options.promote, str(options.promote)),
             **named,
         )
+        check_adapter(settings.adapter, settings.adapter_settings, served=True)
+        return settings
     except InvalidInput as error:
         raise InvalidInput(map(_as_callers_know_it, error.violations)) from error
 
@@ -113,6 +116,7 @@ def encode_training(training: Training, *, short: bool = False) -> pb.Training:
         log=() if short else training.log,
         result=result,
         error=training.error,
+        settings_refused=training.settings_refused,
         run_directory=training.run_directory,
     )
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 
+from services.training.noted import noted
 from services.training.options import TRAIN
 from services.training.runs import (
     Run,
@@ -23,7 +24,6 @@ from services.training.runs import (
     new_run,
     note_options,
     noted_result,
-    open_run,
     write_atomically,
 )
 from services.training.service.training import Result, Training
@@ -99,10 +99,9 @@ class TrainingStore:
         """All that can be read, in any order; the others are logged."""
         for path in self._root.glob(f"*/{_RECORD}"):
             try:
-                _, options = open_run(path.parent)
-                options.pop("command")
+                settings = noted(path.parent).settings
                 record = json.loads(path.read_bytes())
-                more = {"settings": TrainSettings.from_dict(options), "run_directory": str(path.parent)}
+                more = {"settings": settings, "run_directory": str(path.parent)}
                 yield self._records.validate_python({**record, **more})
             except (OSError, ValueError, KeyError, TypeError, WarmstartError) as error:
                 _LOG.warning("training_unreadable", path=str(path), error=str(error))

@@ -85,7 +85,8 @@ class Result:
 class Training:
     """Times are milliseconds since the Unix epoch, 0 = not yet. stages and log: since it was last started.
 
-    start_key, resume_keys: the request keys by which it was started and resumed.
+    start_key, resume_keys: the request keys by which it was started and resumed. settings_refused: it failed
+    by its own settings, which resuming keeps.
     """
 
     training_id: str
@@ -99,6 +100,7 @@ class Training:
     log: tuple[str, ...] = ()
     result: Result | None = None
     error: str = ""
+    settings_refused: bool = False
     process: ProcessMark | None = None
     start_key: str = ""
     resume_keys: tuple[str, ...] = ()

@@ -140,6 +140,7 @@ class Trainings:
                 stages=(),
                 log=(),
                 error="",
+                settings_refused=False,
                 resume_keys=(*before.resume_keys, *([key] if key else [])),
             )
             await attendant.begin(training, self._store.reopen, self._program)

@@ -49,7 +49,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 def test_a_training_in_the_service_prints_what_one_of_ones_own_does(tmp_path: Path, capsys):
     with service(tmp_path, "succeed") as there:
-        given = ["train", *there, "--preset", "tiny", "--adapter-settings", '{"ridge": 2.0}']
+        given = ["train", *there, "--preset", "tiny", "--adapter-settings", '{"noise": 2.0}']
         assert main(given) == 0
         told = capsys.readouterr()
         assert "Few shots" in told.out
@@ -65,7 +65,7 @@ def test_a_training_in_the_service_prints_what_one_of_ones_own_does(tmp_path: Pa
         listed = answer(capsys, "trainings", "list", *there)["trainings"]
         assert [t["state"] for t in listed] == ["TRAINING_STATE_SUCCEEDED"] * 2
         assert listed[1]["options"]["preset"] == "tiny"
-        assert listed[1]["options"]["adapter_settings"] == {"ridge": 2.0}
+        assert listed[1]["options"]["adapter_settings"] == {"noise": 2.0}
         assert main(["trainings", "list", *there, "-n", "1"]) == 0
         told = capsys.readouterr()
         assert result["training_id"] in told.out.replace("\n", "")
@@ -81,6 +81,18 @@ def test_a_training_that_fails_says_why_and_how_to_go_on(tmp_path: Path, capsys)
         assert f"--service {there[1]} --domain shop" in said
         assert main(["trainings", "watch", "t1", *there]) == 1
         assert "domain 'shop' has no training 't1'" in capsys.readouterr().err
+
+
+def test_a_training_whose_settings_are_refused_is_not_to_be_resumed(tmp_path: Path, capsys):
+    with service(tmp_path, "misfit") as there:
+        assert main(["train", *there]) == 1
+        said = capsys.readouterr().err
+        assert "error: adapter_settings['steps'] must be at least 1, got 0" in said
+        assert "go on with" not in said
+        for options in (["--adapter", "reptile"], ["--adapter", "none", "--adapter-settings", '{"a": 1}']):
+            assert main(["train", *there, *options]) == 1
+            assert "INVALID_INPUT: options.adapter" in capsys.readouterr().err
+        assert len(answer(capsys, "trainings", "list", *there)["trainings"]) == 1
 
 
 def test_an_interrupt_leaves_the_training_running(tmp_path: Path, capsys):
@@ -130,4 +142,6 @@ def test_models_of_a_service_are_those_of_its_registry(tmp_path: Path, capsys):
         assert main(["models", "rollback", *there]) == 1
         assert "no earlier champion" in capsys.readouterr().err
         assert main(["models", "promote", "v9", *there]) == 1
-        assert "no published version 'v9'" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "version must be a published one of domain 'shop'" in said
+        assert f"got 'v9': `warmstart models list {' '.join(there)}` shows them" in said

@@ -50,6 +50,11 @@ def examples(command: click.Command) -> list[str]:
 EXAMPLES = [(name, line) for name, command in COMMANDS.items() for line in examples(command)]
 
 
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What an error says, without its frame."""
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_the_commands_are_those_of_the_readme():
     assert set(COMMANDS) == {
         "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
@@ -114,6 +119,58 @@ def test_an_option_given_twice_is_refused_instead_of_the_first_being_dropped(arg
     assert f"{option} is given 2 times, and can be given once" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "--seeds", "0"], "'--seeds': must be greater than or equal to 1, got '0'"),
+        (["train", "--workers", "two"], "unable to parse string as an integer, got 'two'"),
+        (["train", "--preset", "huge"], "'huge' is not one of 'tiny', 'small', 'base', 'large'."),
+        (["items", "list", "-n", "0"], "got '0'"),
+    ],
+)
+def test_a_bad_value_is_shown(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert said in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--preset", "small"], "--preset cannot be given with --resume"),
+        (["train", "--promote", "auto", "--domain", "shop"], "--promote, --domain cannot be given"),
+        (["train", "--address", "auto"], "--address cannot be given with --resume"),
+        (["train", "--service", "127.0.0.1:1", "--preset", "base"], "--preset cannot be given with --resume"),
+        (["evaluate", "--seeds", "3"], "--seeds cannot be given with --resume"),
+    ],
+)
+def test_what_resuming_would_pass_over_is_refused(arguments, named, tmp_path, capsys):
+    """Also where it says what is the default."""
+    assert main([*arguments, "--resume", str(tmp_path)]) == 2
+    said = told(capsys)
+    assert named in said
+    assert "Leave out all but" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "--json", "--data-dir", "elsewhere"],
+        ["train", "--service", "127.0.0.1:1", "--domain", "shop"],
+        ["evaluate", "--json"],
+    ],
+)
+def test_what_says_where_stands_beside_resume(arguments, tmp_path, monkeypatch, capsys):
+    """Also options of the environment, which are meant for all commands."""
+    monkeypatch.setenv("WARMSTART_DOMAIN", "shop")
+    assert main([*arguments, "--resume", str(tmp_path / "nosuch")]) == 1
+    said = told(capsys)
+    if "--service" in arguments:
+        assert "training service: 127.0.0.1:1" in said
+    else:
+        assert "--resume must be a run's directory (with run.json); runs are in the folder `runs`" in said
+
+
 def test_an_option_that_may_be_repeated_may_be(capsys):
     assert main(["recommend", "u", "--like", "1", "--like", "2", "--gateway", "127.0.0.1:1"]) == 1
     assert "times" not in capsys.readouterr().err
@@ -142,7 +199,8 @@ def test_an_unreachable_training_service_is_said_with_what_to_do(arguments, caps
         (["--features-target", "a:1"], "--features-target"),
         (["--events", "a.csv", "--action", "click", "--separator", ";"], "--events, --action, --separator"),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got '[3]'"),
-        (["--adapter-settings", "{"], "--adapter-settings must be JSON, got '{'"),
+        (["--adapter-settings", "{"], "must be JSON (Expecting property name"),
+        (["--adapter-settings", "{"], "got '{'"),
     ],
 )
 def test_what_a_training_service_cannot_be_told_is_refused(options, named, capsys):
@@ -401,6 +459,45 @@ def test_models_of_an_empty_registry(tmp_path, capsys):
     assert "warmstart train" in capsys.readouterr().err
     assert main(["models", "rollback", "--data-dir", str(tmp_path)]) == 1
     assert "no champion to roll back" in capsys.readouterr().err
+
+
+def test_one_model_says_how_much_trends_and_transitions_count(tmp_path, capsys):
+    """As far as its version has noted it."""
+    ref = publish_plain(Registry(tmp_path / "registry"))
+    manifest = tmp_path / "registry" / ref.domain / ref.version / "manifest.json"
+    noted = json.loads(manifest.read_text())
+    noted["dims"] |= {"output": noted["dims"]["output"] + 2, "trends": 1, "successors": 2, "trail": 3}
+    noted["trends"] = {"prior": 12.5, "half_life_s": 7 * 86_400.0}
+    scales = {"transitions": {"next": [0.0, 0.5, 0.25]}, "trends": {"next": [0.9, 0.1, 0.0]}}
+    for model in ({}, {"scales": {"shots": [0, 1, 2], **scales}}):
+        manifest.write_text(json.dumps({**noted, "model": model}))
+        assert main(["models", "show", "--data-dir", str(tmp_path), ref.version]) == 0
+        shown = capsys.readouterr().out
+        assert "7 days" in shown
+        assert "as much as 12.5 recent events" in shown
+        for numbers in ("0: 0, 1: 0.5, 2: 0.25", "0: 0.9, 1: 0.1, 2: 0"):
+            assert (numbers in shown) is bool(model)
+
+
+def test_models_of_a_place_that_is_not_there(tmp_path, capsys):
+    """A mistyped name is not taken for one that has no models yet."""
+    publish_plain(Registry(tmp_path / "registry"), "shop")
+    for place in ("--data-dir", "--registry"):
+        assert main(["models", "list", place, str(tmp_path / "nosuch")]) == 1
+        assert f"{place} must be a directory that exists, got '{tmp_path / 'nosuch'}'" in told(capsys)
+    assert main(["models", "list", "--data-dir", str(tmp_path), "--domain", "shopp"]) == 1
+    assert f"must be one that has models in {tmp_path / 'registry'} (shop), got 'shopp'" in told(capsys)
+    assert main(["models", "list", "--data-dir", str(tmp_path), "--domain", "shop"]) == 0
+
+
+@pytest.mark.parametrize("command", ["promote", "show"])
+@pytest.mark.parametrize("version", ["v9", "20260101T000000.000Z", "../x"])
+def test_a_version_that_is_not_there_is_said_with_what_lists_them(command, version, tmp_path, capsys):
+    publish_plain(Registry(tmp_path / "registry"), "shop")
+    assert main(["models", command, version, "--data-dir", str(tmp_path), "--domain", "shop"]) == 1
+    said = told(capsys)
+    assert f"version must be a published one of domain 'shop' in {tmp_path / 'registry'}, got" in said
+    assert f"`warmstart models list --data-dir {tmp_path} --domain shop` shows them" in said
 
 
 def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, capsys):

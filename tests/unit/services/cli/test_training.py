@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from rich.console import Console
+from warmstart.training.v1 import training_service_pb2 as pb
 
 from services.cli.failures import CommandError
 from services.cli.training.child import resume_command, run_directory, run_training
-from services.cli.training.printing import fitting, print_report
+from services.cli.training.clients import TrainingClient
+from services.cli.training.following import _follow, result_of
+from services.cli.training.printing import fitting, print_report, where_published
 from services.cli.training.progress import StageBars
 from services.training import command
 from services.training.runs import Run
+from shared.errors import Unavailable, WarmstartError
 from shared.processes import trainer
 
 REPORTS = sorted(Path("reports").glob("*/*/report.md"))
@@ -108,6 +115,61 @@ def test_an_interrupt_stops_the_process_and_its_children(tmp_path, monkeypatch, 
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert note.exists() is not stubborn
+
+
+@pytest.mark.parametrize(
+    ("result", "where"),
+    [
+        ({"domain": "default", "registry": "var/registry"}, ""),
+        ({"domain": "default"}, ""),
+        (
+            {"domain": "shop", "registry": "/data/shop/registry"},
+            " --registry /data/shop/registry --domain shop",
+        ),
+    ],
+)
+def test_a_hint_means_the_registry_that_was_published_into(result, where):
+    """A resumed run has noted its own, whatever --data-dir is now."""
+    assert where_published(result, Path("var")) == where
+    here = {"domain": "default", "registry": str(Path("my data/registry").resolve())}
+    assert where_published(here, Path("my data")) == " --data-dir 'my data'"
+
+
+def failed(**fields: Any) -> pb.Training:
+    return pb.Training(training_id="t1", state=pb.TRAINING_STATE_FAILED, error="no events", **fields)
+
+
+def test_a_training_of_the_service_that_failed_says_how_to_go_on_where_that_can_help():
+    with pytest.raises(CommandError) as ended:
+        result_of(failed(), " --service here:1")
+    assert str(ended.value) == "no events\ngo on with: warmstart train --resume t1 --service here:1"
+    with pytest.raises(CommandError, match=r"^no events$"):
+        result_of(failed(settings_refused=True), " --service here:1")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves(TrainingClient):
+    """A service that goes away, after some updates of a training."""
+
+    updates: tuple[pb.WatchTrainingResponse, ...] = ()
+
+    async def watch(self, training_id: str) -> AsyncGenerator[pb.WatchTrainingResponse, None]:
+        for update in self.updates:
+            yield update
+        raise Unavailable("connection reset")
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_service_that_goes_away_under_a_training_is_said_with_how_to_go_on(was_there):
+    running = pb.WatchTrainingResponse(training=pb.Training(training_id="t1"))
+    client = Leaves("here:1", "shop", None, (running,) if was_there else ())
+    with StageBars(Console(file=io.StringIO())) as bars, pytest.raises(WarmstartError) as gone:
+        asyncio.run(_follow(client, "t1", bars))
+    said = str(gone.value)
+    assert ("warmstart trainings watch t1 --service here:1 --domain shop" in said) is was_there
+    assert (
+        said.endswith("go on with: warmstart train --resume t1 --service here:1 --domain shop") is was_there
+    )
 
 
 def test_stages_beside_each_other_keep_their_bars():

@@ -23,7 +23,7 @@ def refused(directory: Path, *source: str) -> str:
     [
         (["--dataset", "nope"], "nope"),
         (["--dataset", "lastfm"], "needs --path DIR"),
-        (["--events", "header.csv"], "--events must hold an event that can be used, got 'header.csv'"),
+        (["--events", "header.csv"], "header.csv must hold rows, got none"),
         (
             ["--dataset", "movielens-100k", "--adapter", "finetune"],
             "--adapter must be one that can be exported",
@@ -40,6 +40,23 @@ def test_a_run_whose_data_are_refused_leaves_no_directory(
     (tmp_path / "header.csv").write_text("user,item,action,time\n")
     assert said in refused(tmp_path, *source)
     assert [path.name for path in tmp_path.iterdir()] == ["header.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["--dataset", "movielens-100k", "--workers", "0"], True),
+        (["--events", "header.csv"], False),
+    ],
+)
+def test_an_error_line_says_whether_the_settings_are_what_is_wrong(
+    tmp_path: Path, arguments: list[str], settings: bool
+) -> None:
+    """Resuming keeps them; data can be mended."""
+    (tmp_path / "header.csv").write_text("user,item,action,time\n")
+    command = [sys.executable, "-m", "services.training", "train", *arguments, "--run-dir", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout.splitlines()[-1]).get("settings", False) is settings
 
 
 def test_a_directory_that_was_there_before_keeps_what_it_holds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ray.train import ControllerError, WorkerGroupError
 
 from services.training.cluster import ClusterSettings
 from services.training.failures import PeerLost
-from services.training.fit import WorkersLost, cause, relay
+from services.training.fit import TrainingFailed, WorkersLost, _outcome, cause, relay
 from services.training.lines import Lines
 from services.training.runs import Run
+from shared.errors import InvalidInput
 
 
 def told(run: Run, *writes: tuple[Path, str], side_by_side: int = 1) -> list[dict[str, Any]]:
@@ -104,3 +106,23 @@ def test_workers_of_a_cluster_ask_for_their_cores(workers: int, cpus: int, wante
     cluster = ClusterSettings("auto", workers, cpus)
     assert cluster.workers * cluster.cpus_per_worker == wanted
     assert cluster.placement == "SPREAD"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("first line\nno such episode"), "training failed: ValueError: no such episode"),
+        (
+            InvalidInput.of("steps", "must be at least 1", 0),
+            "training failed: steps must be at least 1, got 0",
+        ),
+    ],
+)
+def test_of_a_failure_its_last_line_is_told_and_of_our_own_without_its_type(
+    error: Exception, said: str
+) -> None:
+    future: Future[Any] = Future()
+    future.set_exception(ControllerError(error))
+    with pytest.raises(TrainingFailed) as failed:
+        _outcome(future)
+    assert str(failed.value) == said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from services.training.loop import Average, ahead
+from services.training.loop import Average, DamagedState, TrainState, ahead
 
 
 class OneWeight:
@@ -77,3 +78,27 @@ def test_what_fails_in_making_a_batch_fails_the_loop() -> None:
 
     with pytest.raises(ValueError, match="no such episode"):
         list(ahead(make, range(2)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="empty"),
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="cut off"),
+        pytest.param(lambda whole: whole.replace(b"stage", b"stagg"), id="without its stage"),
+        pytest.param(lambda whole: whole.replace(bytes(8) * 100, b"\x07" * 800), id="other bytes"),
+        pytest.param(lambda whole: b"a text", id="of another kind"),
+    ],
+)
+def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: Any) -> None:
+    """Of a checkpoint and of a finished stage alike."""
+    file = tmp_path / "pretrain.npz"
+    TrainState("pretrain", 3, {"w": np.zeros(200)}).save(file)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DamagedState) as refused:
+        TrainState.load(file)
+    said = str(refused.value)
+    assert said.startswith(f"{file} must be a state that a training saved, got a damaged file (")
+    assert said.endswith("): delete it and resume the run, which then does that stage from its beginning")
+    assert "unsafely" not in said
+    assert "\n" not in said  # of an error that a worker raises, the driver tells one line

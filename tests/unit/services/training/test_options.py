@@ -6,12 +6,13 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.training.options import Submission, command_line, parse, submission
-from services.training.settings import ADAPTER_NAMES, PRESET_NAMES, SourceSettings, TrainSettings
+from services.training.settings import PRESET_NAMES, SourceSettings, TrainSettings
 from shared.datasets import FileOptions
 from shared.domain import Action
 from shared.errors import InvalidInput
@@ -24,14 +25,14 @@ def train(tmp_path: Path, *more: str) -> list[str]:
 
 def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path) -> None:
     files = ["--events", "log.csv", "--map", "user=uid", "--action", "click", "--separator", ";"]
-    model = ["--seed", "7", "--adapter-settings", '{"ridge": 2.0}']
+    model = ["--seed", "7", "--adapter-settings", '{"noise": 2.0}']
     command = parse(["train", *files, *model, "--run-dir", str(tmp_path / "run")])
     resumed = parse(["train", "--resume", str(tmp_path / "run")])
     assert resumed == command
     assert resumed.settings.seed == 7
     assert resumed.settings.source.columns == ("user=uid",)
     assert resumed.settings.source.reading() == FileOptions(action=Action.CLICK, separator=";")
-    assert resumed.settings.adapter_settings == {"ridge": 2.0}
+    assert resumed.settings.adapter_settings == {"noise": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,20 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
         (["--action", "adore"], "--action must be one of "),
         (["--time-unit", "h"], "--time-unit must be one of s, ms, us, ns, iso, got 'h'"),
         (["--rating-scale", "9:1"], "--rating-scale must be LOW:HIGH with LOW < HIGH, got '9:1'"),
-        (["--adapter-settings", "{"], "--adapter-settings must be JSON"),
+        (["--adapter-settings", "nojson"], "--adapter-settings must be JSON (Expecting value"),
+        (["--adapter-settings", "nojson"], "got 'nojson'"),
+        (
+            ["--adapter", "none", "--adapter-settings", '{"a": 1}'],
+            "--adapter-settings must fit adapter none, whose settings are none, got {'a': 1}",
+        ),
+        (
+            ["--adapter", "gradient", "--adapter-settings", '{"stepz": 3}'],
+            "whose settings are chosen, first_order, learned_rates, noise, scope, steps, got {'stepz': 3}",
+        ),
+        (
+            ["--adapter-settings", '{"scope": "body"}'],
+            "--adapter-settings['scope'] must be head for adapter ridge, got 'body'",
+        ),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got [3]"),
         (["--workers", "two"], "invalid int value: 'two'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
@@ -126,24 +140,30 @@ def test_models_blind_to_labels_are_for_the_next_liked_items(tmp_path: Path, oth
     assert parse(["evaluate", *train(tmp_path, "--blind")[1:]]).settings.blind
 
 
+_BY_NAME = (
+    "--adapter must be one that can be exported (ridge, gradient, amortised or none): {} of the whole body"
+)
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "said"),
     [
-        ["--adapter", "finetune"],
-        ["--adapter", "reptile"],
-        ["--adapter", "gradient", "--adapter-settings", '{"scope": "body"}'],
+        (["--adapter", "finetune"], _BY_NAME.format("finetune")),
+        (["--adapter", "reptile"], _BY_NAME.format("reptile")),
+        (
+            ["--adapter", "gradient", "--adapter-settings", '{"scope": "body"}'],
+            "--adapter-settings['scope'] must be head for a model that is served: body",
+        ),
     ],
 )
 def test_an_adapter_of_the_whole_body_is_evaluated_but_not_trained_for_serving(
-    tmp_path: Path, options: list[str]
+    tmp_path: Path, options: list[str], said: str
 ) -> None:
     """Said before TensorFlow is there; the reason and the way out are named."""
     with pytest.raises(InvalidInput) as refused:
         parse(train(tmp_path, *options))
-    said = str(refused.value)
-    assert said.startswith("--adapter must be one that can be exported (ridge, gradient, amortised or none)")
-    assert f"{options[1]} of the whole body gives each person weights of their own" in said
-    assert "`warmstart evaluate` compares it" in said
+    assert str(refused.value).startswith(f"{said} gives each person weights of their own")
+    assert "`warmstart evaluate` compares it" in str(refused.value)
     assert not (tmp_path / "run").exists()
     assert parse(["evaluate", *train(tmp_path, *options)[1:]]).settings.adapts_body
 
@@ -214,10 +234,73 @@ def test_a_directory_with_a_run_is_not_written_over_and_one_without_not_resumed(
     parse(train(tmp_path))
     with pytest.raises(InvalidInput, match="run_dir must not hold a run"):
         parse(train(tmp_path))
-    with pytest.raises(InvalidInput, match="run must be a run's directory"):
+    with pytest.raises(InvalidInput, match=r"--resume must be a run's directory .*by default var/runs, got"):
         parse(["train", "--resume", str(tmp_path)])
-    with pytest.raises(InvalidInput, match="--resume must be a run of evaluate"):
+
+
+def test_a_run_is_gone_on_with_by_its_own_command_which_is_named(tmp_path: Path) -> None:
+    parse(train(tmp_path))
+    with pytest.raises(InvalidInput, match=r"must be a run of evaluate: .* `warmstart train --resume`, got"):
         parse(["evaluate", "--resume", str(tmp_path / "run")])
+    parse(["evaluate", *train(tmp_path / "other")[1:]])
+    with pytest.raises(InvalidInput, match=r"must be a run of train: .* `warmstart evaluate --resume`, got"):
+        parse(["train", "--resume", str(tmp_path / "other" / "run")])
+
+
+REMOVED = object()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"source": "x"}, "source must be an object, got 'x'"),
+        ({"source": REMOVED}, "source must be there, got nothing"),
+        ({"source": {"columns": 3}}, "source.columns must be a valid array, got 3"),
+        ({"command": REMOVED}, "command must be train or evaluate, got None"),
+        ({"command": ["train"]}, "command must be train or evaluate, got ['train']"),
+        ({"workers": "two"}, "workers must be a valid integer, got 'two'"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"seed": None}, "seed must be a valid integer, got None"),
+        ({"held_out_share": "a"}, "held_out_share must be a valid number, got 'a'"),
+        ({"adapter_settings": {"a": 1}, "adapter": "none"}, "--adapter-settings must fit adapter none"),
+        ({"later": 1}, "its names must be settings of this version (adapter, "),
+        ({"later": 1}, "got ['later']"),
+    ],
+)
+def test_a_damaged_note_of_options_is_named_with_field_rule_value_and_what_to_do(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    parse(train(tmp_path))
+    file = tmp_path / "run" / "run.json"
+    changed = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({k: v for k, v in changed.items() if v is not REMOVED}))
+    with pytest.raises(InvalidInput) as refused:
+        parse(["train", "--resume", str(tmp_path / "run")])
+    assert said in str(refused.value)
+    if not said.startswith("--"):
+        assert str(refused.value).startswith(f"{file}: ")
+        assert str(refused.value).endswith(": mend the file, or begin a new run")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]", "it must be a JSON object, got []"),
+        (b'"x"', "it must be a JSON object, got 'x'"),
+        (b'{"command', "it must be JSON (Unterminated string"),
+        (b"\xff\xfe", "it must be text that can be read, got"),
+    ],
+)
+def test_a_note_of_options_that_is_none_is_named_as_the_file_it_is(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    parse(train(tmp_path))
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    for arguments in (["train", "--resume"], ["evaluate", "--data-run"]):
+        with pytest.raises(InvalidInput) as refused:
+            parse([*arguments, str(tmp_path / "run")])
+        assert str(refused.value).startswith(f"{tmp_path / 'run' / 'run.json'}: {said}")
+        assert str(refused.value).endswith(": mend the file, or begin a new run")
 
 
 def test_a_list_of_held_out_people_decides_alone(tmp_path: Path) -> None:
@@ -252,10 +335,8 @@ def test_bad_options_end_with_2_and_one_error_line_without_tensorflow_or_ray(tmp
 def test_the_names_offered_are_those_that_exist() -> None:
     pytest.importorskip("tensorflow")
     from services.training.presets import PRESETS
-    from shared.adapters import ADAPTERS, BODY_ADAPTERS
 
     assert set(PRESET_NAMES) == set(PRESETS)
-    assert set(ADAPTER_NAMES) == {*ADAPTERS, *BODY_ADAPTERS}
 
 
 def test_a_command_is_told_so_that_it_can_be_given_anywhere(tmp_path: Path) -> None:
@@ -297,4 +378,7 @@ def test_a_told_command_has_columns_and_switches(tmp_path: Path) -> None:
     settings = parse(["evaluate", *arguments, "--run-dir", str(tmp_path / "run")]).settings
     words = shlex.split(command_line("evaluate", settings))
     assert sorted(words[2:]) == sorted(arguments)
-    assert command_line("train", TrainSettings(SourceSettings(features_target="here:1"))) == "warmstart train"
+    settings = TrainSettings(SourceSettings(features_target="here:1"))
+    assert command_line("train", settings) == "warmstart train"
+    there = replace(settings, data_dir="/data/shop")
+    assert command_line("train", there) == "warmstart train --data-dir DIR"

@@ -85,6 +85,22 @@ def test_rows_are_the_models(model: Any, exported: Any) -> None:
     assert arrays["successors"].shape == arrays["follows"].shape == (len(content), dims["successors"])
 
 
+def test_what_it_weighs_is_noted_for_people_by_task_and_number_of_events() -> None:
+    from shared.modeling.encoder import COUNT_KNOTS
+    from shared.modeling.export import manifest_scales
+
+    model = shaken(CONFIG)
+    numbers = np.arange(2.0 * len(COUNT_KNOTS)).reshape(-1, 2) / 10
+    model.heads.omega.assign(numbers)
+    model.heads.kappa.assign(numbers[1:])
+    noted: Any = manifest_scales(model)
+    assert noted["shots"][:4] == [0, 1, 2, 3]
+    assert noted["trends"]["next"][:3] == [0.0, 0.2, 0.4]
+    assert noted["trends"]["like"][:3] == [0.1, 0.3, 0.5]
+    assert noted["transitions"]["like"][:3] == [0.0, 0.3, 0.5]  # nothing follows nothing
+    assert manifest_scales(shaken(replace(CONFIG, successors=0, trends=0))) == {}
+
+
 def test_a_model_without_transitions_says_nothing_of_them(tmp_path: Path) -> None:
     from shared.modeling.export import export_saved_model, manifest_dims
 

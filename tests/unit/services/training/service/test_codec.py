@@ -32,13 +32,13 @@ def test_a_bare_request_trains_as_the_command_line_does_by_default_on_the_featur
 def test_options_arrive_and_come_back_as_they_were_given() -> None:
     options: dict[str, Any] = {
         "dataset": {"name": "movielens-1m", "path": "/ml"}, "preset": "tiny", "adapter": "gradient",
-        "adapter_settings": {"steps": 3, "rate": 0.5, "learned_rates": True}, "seed": 7, "pretrain_steps": 20,
-        "meta_steps": 30, "workers": 2, "cpus": 4, "promote": "PROMOTE_POLICY_NEVER", "held_out_share": 0.3,
-        "people_in_memory": 1000, "restarts": 0,
+        "adapter_settings": {"steps": 3, "noise": 0.5, "learned_rates": True}, "seed": 7,
+        "pretrain_steps": 20, "meta_steps": 30, "workers": 2, "cpus": 4, "promote": "PROMOTE_POLICY_NEVER",
+        "held_out_share": 0.3, "people_in_memory": 1000, "restarts": 0,
     }  # fmt: skip
     settings = decoded(**options)
     assert settings.source == SourceSettings(dataset="movielens-1m", dataset_path="/ml")
-    assert settings.adapter_settings == {"steps": 3, "rate": 0.5, "learned_rates": True}
+    assert settings.adapter_settings == {"steps": 3, "noise": 0.5, "learned_rates": True}
     assert isinstance(settings.adapter_settings["steps"], int)
     assert settings.promote == "never"
     encoded = codec.encode_training(training(settings=settings)).options
@@ -60,6 +60,22 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
         ({"dataset": {"name": "nope"}}, "options.dataset.name must be one of movielens-100k"),
         ({"dataset": {"path": "/ml"}}, "options.dataset.name must be one of movielens-100k"),
         ({"dataset": {"name": "lastfm"}}, "options.dataset.path must be a folder with user_artists.dat"),
+        (
+            {"adapter": "reptile"},
+            "options.adapter must be one that can be exported (ridge, gradient, amortised",
+        ),
+        (
+            {"adapter": "finetune"},
+            "options.adapter must be one that can be exported (ridge, gradient, amortised",
+        ),
+        (
+            {"adapter": "gradient", "adapter_settings": {"scope": "body"}},
+            "options.adapter_settings['scope'] must be head for a model that is served: body gives",
+        ),
+        (
+            {"adapter": "none", "adapter_settings": {"a": 1}},
+            "options.adapter_settings must fit adapter none, whose settings are none, got {'a': 1}",
+        ),
         ({"adapter_settings": {"a": "x" * (16 << 10)}}, "options.adapter_settings must be at most 16384"),
     ],
 )

@@ -28,7 +28,7 @@ def fresh(store: TrainingStore, **changes: object) -> Training:
 
 def test_what_is_noted_is_read_again(store: TrainingStore) -> None:
     settings = TrainSettings(
-        SourceSettings(dataset="movielens-100k"), domain="shop", adapter_settings={"ridge": 2.0}, seed=7
+        SourceSettings(dataset="movielens-100k"), domain="shop", adapter_settings={"noise": 2.0}, seed=7
     )
     one = fresh(
         store,

@@ -123,6 +123,21 @@ async def test_a_training_that_fails_says_why(tmp_path: Path, how: str, said: st
         assert trainings.counts() == {("shop", State.FAILED): 1}
 
 
+@pytest.mark.parametrize(("how", "refused"), [("misfit", True), ("refuse", False), ("die", False)])
+async def test_a_training_whose_own_settings_are_refused_says_so(
+    tmp_path: Path, how: str, refused: bool
+) -> None:
+    """Resumed, it would be refused alike; one without events is mended by importing some."""
+    async with opened(tmp_path, how) as trainings:
+        _, ended = await to_its_end(trainings, await trainings.start(settings()))
+        assert (ended.state, ended.settings_refused) == (State.FAILED, refused)
+    async with opened(tmp_path, "succeed") as trainings:
+        (noted,) = trainings.newest("shop", 1)
+        assert noted.settings_refused is refused
+        _, again = await to_its_end(trainings, await trainings.resume("shop", noted.training_id))
+        assert (again.state, again.settings_refused) == (State.SUCCEEDED, False)
+
+
 async def test_one_training_of_a_domain_runs_at_a_time_and_a_few_over_all(tmp_path: Path) -> None:
     async with opened(tmp_path, "wait") as trainings:
         first = await trainings.start(settings())
