@@ -201,7 +201,7 @@ def test_models_are_listed_shown_promoted_and_rolled_back(trained: UpProcess):
     assert version in trained.run("models", "list").out
     assert trained.run("models", "promote", version, "--json").json()["champion"] == version
     unknown = trained.run("models", "promote", "no-such")
-    assert (unknown.code, "must be a published version" in unknown.err) == (1, True)
+    assert (unknown.code, "`warmstart models list` shows them" in unknown.err) == (1, True)
     nothing = trained.run("models", "rollback")
     assert (nothing.code, "no earlier champion" in nothing.err) == (1, True)
 
@@ -223,7 +223,7 @@ def test_bench_measures_finds_nothing_stale_and_leaves_nobody_behind(trained: Up
 def test_training_that_cannot_work_says_why(trained: UpProcess):
     failed = trained.run("train", "--resume", "no-such-run")
     assert failed.code == 1
-    assert "run must be a run's directory" in failed.err
+    assert "--resume must be a run's directory" in failed.err
     assert "Traceback" not in failed.err
 
 
