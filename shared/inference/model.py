@@ -122,8 +122,12 @@ class ServedModel:
 
     def check_adaptation(self, artifact: Artifact) -> None:
         """As `warm_adaptation`, in one shape: for servers that do not adapt, so that all refuse the same
-        versions."""
-        self._try_adaptation(artifact, 1, self.manifest.buckets[-1])
+        versions. By the signature itself: to pack its inputs, nothing is traced that nobody uses."""
+        people = _made_up_people(artifact, 1, self.manifest.buckets[-1])
+        fed = {**people.as_dict(), "adapt": np.ones(1, np.float32)}
+        signature = self._loaded.signatures["encode_adapt"]
+        out = signature(**{name: self._tf.constant(array) for name, array in fed.items()})
+        self._require_finite("encode_adapt", *(array.numpy() for array in out.values()))
 
     def _try_adaptation(self, artifact: Artifact, count: int, length: int) -> None:
         out = self.encode_adapt(_made_up_people(artifact, count, length), np.ones(count, np.float32))

@@ -6,8 +6,9 @@ wait unseen to be taken up, and then it works for callers who have gone: a handl
 100 a second that it could, at 5 times that many. So while others are in work, a call begins only after a
 short round, and waits in a queue of ours until then: what matters most first, and refused at once where its
 turn would come too late. Where calls in work only wait for another server, rounds are short, and nothing is
-held up. What not even that takes up in time gRPC itself refuses (`MAX_PENDING` in `server.py`). (Bounded
-queues that know deadlines: Google SRE book, ch. 21, "Handling Overload".)
+held up. A burst may take half of its callers' time; in a queue that stands a call waits a fraction of a
+second at most (Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after CoDel). What not even that takes up in
+time gRPC itself refuses (`MAX_PENDING` in `server.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from shared.errors import RETRY_KEY, Overloaded, Unavailable
 # So many calls in work are never too many: one computes while another waits.
 _ALWAYS = 2
 _SHORT_ROUND_S = 0.002
-# Of what a caller has left, a call may spend so much in the queue.
-_SHARE_OF_REMAINING = 0.2
+# Of what a caller has left, a call may spend so much in the queue, and this where there is no deadline.
+_SHARE_OF_REMAINING = 0.5
+_WITHOUT_DEADLINE_S = 5.0
+# A queue that has not been empty for so long is no burst: there is too much to do.
+_STANDING_S = 1.0
 # How much a beginning counts in the typical time between two.
 _NEW_WEIGHT = 0.1
 _LONGEST_BETWEEN_S = 0.5
@@ -39,8 +43,8 @@ class Priority(IntEnum):
     BULK = 2  # imports, exports, batches: their callers come again
 
 
-# Longest time in the queue, whatever the deadline.
-_PATIENCE_S = {Priority.WRITE: 2.0, Priority.LIST: 0.25, Priority.BULK: 5.0}
+# Longest time in a queue that stands: what is taken on then is answered soon, and the rest refused at once.
+_PATIENCE_S = {Priority.WRITE: 2.0, Priority.LIST: 0.2, Priority.BULK: 1.0}
 
 _WRITES = ("RecordFeedback", "RecordEvents", "DeleteUser", "MergeUsers")
 _BULK = (
@@ -77,6 +81,7 @@ class Admission:
     _begun_at: float = 0.0
     _between_s: float = 0.0
     _pumping: bool = False
+    _full_since: float = 0.0
 
     @property
     def waiting(self) -> int:
@@ -93,7 +98,7 @@ class Admission:
         if self.in_work + self.waiting >= self.most:
             raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
         before = sum(map(len, self._queues[: priority + 1]))
-        wait_s, allowed_s = before * self._between_s, _allowed_s(priority, remaining_s)
+        wait_s, allowed_s = before * self._between_s, self._allowed_s(priority, remaining_s)
         if wait_s > allowed_s:
             what = f"has {before} calls waiting, for {wait_s:.3f} s; this one may wait {allowed_s:.3f} s"
             raise self._overloaded(what, wait_s - allowed_s)
@@ -102,8 +107,8 @@ class Admission:
         """Returns when the call is in work; `end` it in any case. Raises what `check` does, also later,
         where its turn comes too late; it is not in work then."""
         self.check(priority, remaining_s)
-        if self.in_work >= _ALWAYS:
-            await self._turn(priority, _allowed_s(priority, remaining_s))
+        if self._pumping or self.in_work >= _ALWAYS:
+            await self._turn(priority, self._allowed_s(priority, remaining_s))
         else:
             self.in_work += 1
 
@@ -115,7 +120,8 @@ class Admission:
         loop, queue = asyncio.get_running_loop(), self._queues[priority]
         waiting = _Waiting(self.clock() + allowed_s, loop.create_future())
         if not self._pumping:
-            self._pumping, self._round_at, self._begun_at = True, self.clock(), self.clock()
+            self._pumping = True
+            self._round_at = self._begun_at = self._full_since = self.clock()
             loop.call_soon(self._round)
         queue.append(waiting)
         try:
@@ -150,16 +156,18 @@ class Admission:
                 return
 
     def _refuse_late(self, now: float) -> None:
-        """The oldest of each queue, which were promised their turn sooner."""
+        """Whoever came later may have to be told sooner: callers have deadlines of their own."""
         for queue in self._queues:
-            while queue and now > queue[0].until:
-                queue.popleft().turn.set_exception(self._overloaded("could not begin it in time", 0.0))
+            for waiting in [w for w in queue if now > w.until]:
+                queue.remove(waiting)
+                waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
+
+    def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
+        """How long a call that arrives now may wait."""
+        allowed_s = _WITHOUT_DEADLINE_S if remaining_s is None else _SHARE_OF_REMAINING * remaining_s
+        standing = self._pumping and self.clock() - self._full_since > _STANDING_S
+        return min(allowed_s, _PATIENCE_S[priority]) if standing else allowed_s
 
     def _overloaded(self, what: str, again_s: float) -> Overloaded:
         retry_ms = max(50, int(1000.0 * again_s))
         return Overloaded(f"{self.name} {what}", metadata={RETRY_KEY: str(retry_ms)})
-
-
-def _allowed_s(priority: Priority, remaining_s: float | None) -> float:
-    patience_s = _PATIENCE_S[priority]
-    return patience_s if remaining_s is None else min(patience_s, _SHARE_OF_REMAINING * remaining_s)

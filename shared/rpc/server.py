@@ -37,8 +37,8 @@ S = TypeVar("S", bound=ServerSettings)
 _LOG = logs.logger("server")
 # Past start_timeout_s, after which components give up by themselves and say what they waited for.
 _START_SLACK_S = 5.0
-# So many arrive at once without overload, as from a harness that starts.
-MAX_PENDING = (64, 192)
+# Far more than a burst: our own queue is the one that refuses.
+MAX_PENDING = (512, 1024)
 
 
 class Component(Protocol):

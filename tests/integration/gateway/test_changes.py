@@ -31,7 +31,7 @@ async def test_a_new_champion_is_taken_up_without_one_degraded_list(
 
     async def taken_up() -> bool:
         answer = await caller.recommend(user_id)
-        assert answer.rung == pb.RUNG_ADAPTED
+        assert answer.rung == pb.RUNG_ADAPTED, answer.degradations
         assert not answer.degradations
         assert answer.shots_used == 1
         versions.append(answer.model.version)

@@ -100,7 +100,7 @@ def test_first_order_leaves_out_second_derivatives_alone() -> None:
         ({"chosen": (0.5, 1.5)}, r"adapter_settings\['chosen'\] must be at least 0 and at most 1, got 1.5"),
         (
             {"stepz": 3},
-            "adapter gradient, whose settings are chosen, first_order, learned_rates, noise, steps, got",
+            "whose settings are chosen, first_order, learned_rates, noise, scope, steps, got",
         ),
     ],
 )

@@ -91,34 +91,54 @@ async def test_what_people_did_goes_before_lists_and_lists_before_bulk() -> None
     await asyncio.gather(*calls)
 
 
-async def test_a_call_whose_turn_comes_too_late_is_refused() -> None:
-    """Of a second that is left a call may wait .2 s: the fortieth round of 5 ms, or a little more."""
-    clock = Clock(0.005)
-    door = admission(clock, in_work=3)
-    call = asyncio.ensure_future(door.begin(LIST, remaining_s=1.0))
+async def refused_after(door: Admission, clock: Clock, remaining_s: float | None) -> float:
+    """Seconds that a list waits in vain."""
+    call = asyncio.ensure_future(door.begin(LIST, remaining_s))
     began = clock.now
     while not call.done():
         await rounds(1)
     with pytest.raises(Overloaded, match="gateway could not begin it in time"):
         await call
-    assert 0.2 <= clock.now - began <= 0.25
+    return clock.now - began
+
+
+async def test_a_call_of_a_burst_may_wait_half_of_what_its_caller_has_left() -> None:
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
+    assert await refused_after(door, clock, 1.0) == pytest.approx(0.5, abs=0.03)
+    assert await refused_after(door, clock, None) == pytest.approx(5.0, abs=0.03)
     assert (door.in_work, door.waiting) == (3, 0)
 
 
+async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second() -> None:
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
+    first = asyncio.ensure_future(door.begin(LIST))
+    began = clock.now
+    while clock.now - began < 1.1:
+        await rounds(1)
+    assert await refused_after(door, clock, 10.0) == pytest.approx(0.2, abs=0.03)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await rounds(2)
+    # It was empty: what comes now is a burst again.
+    assert await refused_after(door, clock, 1.0) == pytest.approx(0.5, abs=0.03)
+
+
 async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_to_come_again() -> None:
-    """Where 10 ms lie between two turns, twenty calls before it are .2 s: too long for half a second's
-    deadline, not for two."""
+    """Where 10 ms lie between two turns, twenty calls before it are .2 s: too long for a deadline in .2 s,
+    not for one in half a second."""
     door = admission(Clock(0.005), in_work=3)
     waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
     await rounds(2)
     door._between_s = 0.01
-    door.check(LIST, 2.0)
+    door.check(LIST, 0.5)
     with pytest.raises(
         Overloaded, match=r"has 20 calls waiting, for 0.200 s; this one may wait 0.100 s"
-    ) as refused:
-        door.check(LIST, 0.5)
-    assert refused.value.metadata[RETRY_KEY] == "100"
-    door.check(WRITE, 0.5)  # it goes before them all
+    ) as no:
+        door.check(LIST, 0.2)
+    assert no.value.metadata[RETRY_KEY] == "100"
+    door.check(WRITE, 0.2)  # it goes before them all
     for call in waiting:
         call.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
