@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from shared.errors import DeadlinePassed, Overloaded, SettingsError, WarmstartError
+from shared.errors import DeadlinePassed, Overloaded, SettingsError
 from shared.rpc.interceptors import REQUEST_ID_KEY
 from shared.rpc.serving import remaining_s, served_call
 from shared.rpc.status import from_rpc_error
@@ -26,6 +26,8 @@ R = TypeVar("R")
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 MAX_ATTEMPTS = 4
 _FIRST_BACKOFF_S = 0.025
+# CANCELLED comes of a server that stops, or has far too many calls to take up, before it has taken one up.
+_TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 _SERVICE_CONFIG = json.dumps(
     {
@@ -130,7 +132,8 @@ async def call(
     """One call; raises our errors, as the server raised them.
 
     Its deadline is `timeout_s`, or what remains of the request being served where that is less.
-    Where `idempotent`, UNAVAILABLE is tried again (at most 3 times) under the channel's retry budget.
+    Where `idempotent`, what no server took up is tried again (at most 3 times) under the channel's retry
+    budget.
     """
     if remaining_s(timeout_s) <= 0.0:
         raise DeadlinePassed("no time remains for this call")
@@ -140,7 +143,7 @@ async def call(
         response: R = await rpc.attempt(request, timeout_s, MAX_ATTEMPTS if idempotent else 1)
         return response
     except grpc.aio.AioRpcError as error:
-        raise _unary_error(error) from error
+        raise from_rpc_error(error) from error
 
 
 async def stream(
@@ -174,13 +177,6 @@ def _address(target: str) -> str:
     if len(versions) > 1:
         raise SettingsError(f"several servers to call must be all IPv4 or all IPv6, got {target!r}")
     return f"ipv{versions.pop()}:" + ",".join(addresses)
-
-
-def _unary_error(error: grpc.aio.AioRpcError) -> WarmstartError:
-    if error.code() is grpc.StatusCode.CANCELLED:
-        # gRPC refuses so what a server cannot even take up (see `admission.py`).
-        return Overloaded("the server has too much to do to take the call up")
-    return from_rpc_error(error)
 
 
 def _metadata(given: Any = None) -> list[tuple[str, str | bytes]]:
@@ -230,8 +226,8 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
                 self._throttle.note_answer(refused=False)
                 return response
             except grpc.aio.AioRpcError as error:
-                self._throttle.note_answer(refused=isinstance(_unary_error(error), Overloaded))
-                if attempt == attempts or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                self._throttle.note_answer(refused=isinstance(from_rpc_error(error), Overloaded))
+                if attempt == attempts or error.code() not in _TRY_AGAIN:
                     raise
                 # Full jitter, so that callers of a server that came back do not arrive together.
                 pause_s = random.uniform(0.0, _FIRST_BACKOFF_S * 2 ** (attempt - 1))
