@@ -66,6 +66,10 @@ class _Waiting:
     until: float
     turn: asyncio.Future[None]
 
+    @property
+    def has_begun(self) -> bool:
+        return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
+
 
 @dataclass(slots=True, eq=False)
 class Admission:
@@ -127,9 +131,9 @@ class Admission:
         try:
             await waiting.turn
         except asyncio.CancelledError:
-            if waiting.turn.done() and not waiting.turn.cancelled():
+            if waiting.has_begun:
                 self.in_work -= 1  # it was its turn, and the caller had gone
-            else:
+            elif waiting in queue:
                 queue.remove(waiting)
             raise
 
@@ -147,8 +151,11 @@ class Admission:
 
     def _begin_next(self, now: float) -> None:
         for queue in self._queues:
-            if queue:
-                queue.popleft().turn.set_result(None)
+            while queue:
+                waiting = queue.popleft()
+                if waiting.turn.done():  # its caller has gone, and it has not been told yet
+                    continue
+                waiting.turn.set_result(None)
                 self.in_work += 1
                 between_s = min(_LONGEST_BETWEEN_S, now - self._begun_at)
                 self._between_s += _NEW_WEIGHT * (between_s - self._between_s)
@@ -160,7 +167,8 @@ class Admission:
         for queue in self._queues:
             for waiting in [w for w in queue if now > w.until]:
                 queue.remove(waiting)
-                waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
+                if not waiting.turn.done():
+                    waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
 
     def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
         """How long a call that arrives now may wait."""

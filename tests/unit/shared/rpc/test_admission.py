@@ -160,6 +160,33 @@ async def test_a_caller_who_goes_leaves_no_place_taken() -> None:
     assert (door.in_work, door.waiting) == (3, 0)
 
 
+@pytest.mark.parametrize("round_s", [0.0, 0.6])
+async def test_callers_who_go_in_the_very_round_of_their_turn_or_refusal_stop_nobody(round_s: float) -> None:
+    """Cancelled, and not yet told so when the round comes: a short one, and one that ends their time."""
+    door = admission(Clock(round_s), in_work=3)
+    leaving = [asyncio.ensure_future(door.begin(LIST, 1.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for call in leaving:
+        call.cancel()
+    door._round()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await rounds(3)
+    assert (door.in_work, door.waiting, door._pumping) == (3, 0, False)
+    door.in_work = 0
+    await door.begin(LIST)
+    assert door.in_work == 1
+
+
+async def test_a_caller_who_goes_as_they_are_refused_was_never_in_work() -> None:
+    door = admission(Clock(0.6), in_work=3)
+    call = asyncio.ensure_future(door.begin(LIST, 1.0))
+    await asyncio.sleep(0)
+    door._refuse_late(door.clock())
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert (door.in_work, door.waiting) == (3, 0)
+
+
 async def test_the_most_is_of_calls_in_work_and_waiting() -> None:
     door = admission(Clock(1.0), most=5, in_work=3)
     waiting = [asyncio.ensure_future(door.begin(WRITE)) for _ in range(2)]
