@@ -439,8 +439,8 @@ async def test_a_stream_that_its_caller_leaves_is_cancelled_on_the_server() -> N
     cancelled = asyncio.Event()
 
     async def watch(_: pb.WatchItemsRequest) -> AsyncIterator[pb.WatchItemsResponse]:
-        yield pb.WatchItemsResponse(cursor="1")
-        try:
+        try:  # around the sending too, which the caller's leaving may find under way
+            yield pb.WatchItemsResponse(cursor="1")
             await asyncio.Event().wait()
         finally:
             cancelled.set()
