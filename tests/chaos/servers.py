@@ -146,14 +146,6 @@ class Servers:
         finally:
             waits.cancel()
 
-    def resident_bytes(self) -> dict[str, int]:
-        """Memory of each running process."""
-        return {
-            server.name: psutil.Process(server.pid).memory_info().rss
-            for server in self.all.values()
-            if server.process is not None
-        }
-
     def _environment(self, store_url: str, registry: Path) -> dict[str, str]:
         targets = {
             f"WARMSTART_{caller.upper()}_{called.upper()}_TARGET": self.targets[called]

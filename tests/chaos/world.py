@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from shared.artifacts import Registry
 from shared.domain import ModelRef
@@ -76,8 +75,4 @@ class World:
 
     def logs_say(self, words: str, servers: Sequence[str]) -> bool:
         """Whether the log of each holds the words."""
-        return all(words in _text(self.servers[name].log) for name in servers)
-
-
-def _text(log: Path) -> str:
-    return log.read_text(errors="replace")
+        return all(words in self.servers[name].log.read_text(errors="replace") for name in servers)
