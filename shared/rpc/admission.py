@@ -1,14 +1,17 @@
 """Which calls are let in and when: a server that is asked for too much does in time what it takes on.
 
-gRPC for asyncio takes up a new call in every third round of the event loop or so, and a round lasts as long
-as all that is ready to run in it. A server that begins whatever comes makes its rounds so long that calls
-wait unseen to be taken up, and then it works for callers who have gone: a handler of 5 ms answered 16 of the
-100 a second that it could, at 5 times that many. So while others are in work, a call begins only after a
-short round, and waits in a queue of ours until then: what matters most first, and refused at once where its
-turn would come too late. Where calls in work only wait for another server, rounds are short, and nothing is
-held up. A burst may take half of its callers' time; in a queue that stands a call waits a fraction of a
-second at most (Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after CoDel). What not even that takes up in
-time gRPC itself refuses (`MAX_PENDING` in `server.py`).
+A call begins at once while few are in work, and waits in a queue of ours otherwise: what matters most first,
+and refused at once where its turn would come too late. Two things hold beginnings up:
+
+- A long round of the event loop. What begins makes rounds longer for all that is in work: a handler of 5 ms
+  answered 16 of the 100 a second that it could, at 5 times that many. Where calls in work only wait for
+  another server, rounds are short, and nothing is held up.
+- As many in work as can be done in time, which is learned: where they take too much of their callers' time,
+  be it here or in the servers behind, fewer are in work at once (additive increase, multiplicative decrease:
+  Chiu and Jain, 1989; for servers: Netflix' concurrency-limits, 2018).
+
+A burst may take half of its callers' time; in a queue that stands a call waits a fraction of a second at most
+(Maurer, "Fail at Scale", ACM Queue 13(8), 2015, after CoDel).
 """
 
 from __future__ import annotations
@@ -30,9 +33,12 @@ _SHARE_OF_REMAINING = 0.5
 _WITHOUT_DEADLINE_S = 5.0
 # A queue that has not been empty for so long is no burst: there is too much to do.
 _STANDING_S = 1.0
-# How much a beginning counts in the typical time between two.
-_NEW_WEIGHT = 0.1
-_LONGEST_BETWEEN_S = 0.5
+# The time between two beginnings is that of so many latest ones; fewer than the first number tell nothing.
+_REMEMBERED = (8, 32)
+# A call that takes more of its caller's time than this, once in work, says that too many are.
+_SHARE_IN_WORK = 0.3
+_LEAST_LIMIT, _FIRST_LIMIT = 8.0, 32.0
+_DECREASE = 0.9
 
 
 class Priority(IntEnum):
@@ -59,6 +65,25 @@ def priority_of(method: str) -> Priority:
     return _BY_NAME.get(method.rpartition("/")[2], Priority.LIST)
 
 
+@dataclass(slots=True)
+class Limit:
+    """How many calls may be in work at once, learned from how long they take. most: whatever is learned."""
+
+    most: float
+    value: float = _FIRST_LIMIT
+    _decreased_at: float = 0.0
+
+    def learn(self, begun_at: float, now: float, allowed_s: float, *, full: bool) -> None:
+        """A call that began at `begun_at` has ended. allowed_s: longer is too long; full: whether as many as
+        the limit allows were in work: where fewer are asked for, nothing is learned of more."""
+        if now - begun_at <= allowed_s:
+            if full:
+                self.value = min(self.most, self.value + 1.0 / self.value)
+        elif begun_at >= self._decreased_at:  # of calls that began before, one decrease was enough
+            self.value = max(_LEAST_LIMIT, self.value * _DECREASE)
+            self._decreased_at = now
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A call in the queue. until: when its turn would come too late, on the admission's clock."""
@@ -71,6 +96,15 @@ class _Waiting:
         return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of a call in work. allowed_s: how long it may be before it says that too many are."""
+
+    priority: Priority
+    begun_at: float
+    allowed_s: float
+
+
 @dataclass(slots=True, eq=False)
 class Admission:
     """Of one server's unary calls. most: in work and in the queue together; ready: whether any is let in."""
@@ -78,14 +112,23 @@ class Admission:
     name: str
     most: int
     clock: Callable[[], float] = time.monotonic
+    # What the event loop's thread has computed: to wait for a processor makes no round long.
+    computed: Callable[[], float] = time.thread_time
     ready: bool = False
     in_work: int = 0
+    # Of those in work, the ones that the limit counts: writes wait for a disk, not for their turn.
+    limited: int = 0
+    limit: Limit = field(init=False)
     _queues: tuple[deque[_Waiting], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
-    _round_at: float = 0.0
-    _begun_at: float = 0.0
-    _between_s: float = 0.0
-    _pumping: bool = False
+    _begun: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED[1]))
+    _computed_before: float = 0.0
     _full_since: float = 0.0
+    # The next round, where calls wait: at once, or at a time where only an end or a beginning can help.
+    _next: asyncio.Handle | None = None
+    _pausing: bool = False
+
+    def __post_init__(self) -> None:
+        self.limit = Limit(float(self.most), min(_FIRST_LIMIT, float(self.most)))
 
     @property
     def waiting(self) -> int:
@@ -102,64 +145,99 @@ class Admission:
         if self.in_work + self.waiting >= self.most:
             raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
         before = sum(map(len, self._queues[: priority + 1]))
-        wait_s, allowed_s = before * self._between_s, self._allowed_s(priority, remaining_s)
+        wait_s, allowed_s = before * self._between_s(), self._allowed_s(priority, remaining_s)
         if wait_s > allowed_s:
             what = f"has {before} calls waiting, for {wait_s:.3f} s; this one may wait {allowed_s:.3f} s"
             raise self._overloaded(what, wait_s - allowed_s)
 
-    async def begin(self, priority: Priority, remaining_s: float | None = None) -> None:
-        """Returns when the call is in work; `end` it in any case. Raises what `check` does, also later,
-        where its turn comes too late; it is not in work then."""
+    async def begin(self, priority: Priority, remaining_s: float | None = None) -> Place:
+        """Returns when the call is in work; `end` it then. Raises what `check` does, also later, where its
+        turn comes too late."""
         self.check(priority, remaining_s)
-        if self._pumping or self.in_work >= _ALWAYS:
+        if self._next is not None or self.in_work >= _ALWAYS:
             await self._turn(priority, self._allowed_s(priority, remaining_s))
         else:
-            self.in_work += 1
+            self._count(priority, 1)
+        left_s = _WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
+        return Place(priority, self.clock(), _SHARE_IN_WORK * left_s)
 
-    def end(self) -> None:
-        """A call that was in work has ended."""
-        self.in_work -= 1
+    def end(self, place: Place) -> None:
+        """The call at `place` has ended."""
+        if place.priority is Priority.LIST:
+            full = self.waiting > 0 or self.limited >= self.limit.value
+            self.limit.learn(place.begun_at, self.clock(), place.allowed_s, full=full)
+        self._count(place.priority, -1)
+
+    def _count(self, priority: Priority, change: int) -> None:
+        self.in_work += change
+        self.limited += change * (priority is not Priority.WRITE)
+        if change < 0 and self._pausing:
+            self._soon()
 
     async def _turn(self, priority: Priority, allowed_s: float) -> None:
-        loop, queue = asyncio.get_running_loop(), self._queues[priority]
-        waiting = _Waiting(self.clock() + allowed_s, loop.create_future())
-        if not self._pumping:
-            self._pumping = True
-            self._round_at = self._begun_at = self._full_since = self.clock()
-            loop.call_soon(self._round)
+        queue = self._queues[priority]
+        now = self.clock()
+        waiting = _Waiting(now + allowed_s, asyncio.get_running_loop().create_future())
+        if self._next is None:
+            self._full_since = now
+            self._begun.clear()
         queue.append(waiting)
+        if self._next is None or self._pausing:
+            self._soon()
         try:
             await waiting.turn
         except asyncio.CancelledError:
             if waiting.has_begun:
-                self.in_work -= 1  # it was its turn, and the caller had gone
+                self._count(priority, -1)  # it was its turn, and the caller had gone
             elif waiting in queue:
                 queue.remove(waiting)
             raise
 
+    def _soon(self) -> None:
+        """The next round of the event loop is looked at, and measured."""
+        if self._next is not None:
+            self._next.cancel()
+        self._computed_before = self.computed()
+        self._pausing = False
+        self._next = asyncio.get_running_loop().call_soon(self._round)
+
     def _round(self) -> None:
-        """Once in each round of the event loop while calls wait: one begins if the last round was short."""
+        """In each round of the event loop while calls could begin: one does if the last round was short."""
+        if self._next is not None:
+            self._next.cancel()
         now = self.clock()
-        short = now - self._round_at < _SHORT_ROUND_S
-        self._round_at = now
+        computed_s, self._computed_before = self._computed_before, self.computed()
+        short = self._computed_before - computed_s < _SHORT_ROUND_S
         self._refuse_late(now)
         if short or self.in_work < _ALWAYS:
             self._begin_next(now)
-        self._pumping = self.waiting > 0
-        if self._pumping:
-            asyncio.get_running_loop().call_soon(self._round)
+        loop = asyncio.get_running_loop()
+        self._pausing = False
+        if not self.waiting:
+            self._next = None
+        elif self._has_room(self._first_waiting()):
+            self._next = loop.call_soon(self._round)
+        else:
+            # Looking at every round would take the time that those in work need.
+            self._pausing = True
+            until = min(queue[0].until for queue in self._queues if queue)
+            self._next = loop.call_later(max(0.0, until - now) + _SHORT_ROUND_S, self._soon)
+
+    def _first_waiting(self) -> Priority:
+        return next(priority for priority in Priority if self._queues[priority])
+
+    def _has_room(self, priority: Priority) -> bool:
+        return priority is Priority.WRITE or self.limited < self.limit.value
 
     def _begin_next(self, now: float) -> None:
-        for queue in self._queues:
-            while queue:
+        for priority, queue in zip(Priority, self._queues, strict=True):
+            while queue and self._has_room(priority):
                 waiting = queue.popleft()
                 if waiting.turn.done():  # its caller has gone, and it has not been told yet
                     continue
                 waiting.turn.set_result(None)
-                self.in_work += 1
-                between_s = min(_LONGEST_BETWEEN_S, now - self._begun_at)
-                self._between_s += _NEW_WEIGHT * (between_s - self._between_s)
-                self._begun_at = now
+                self._count(priority, 1)
+                self._begun.append(now)
                 return
 
     def _refuse_late(self, now: float) -> None:
@@ -170,12 +248,17 @@ class Admission:
                 if not waiting.turn.done():
                     waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
 
+    def _between_s(self) -> float:
+        """Seconds between two beginnings of late, 0 where there have been none to tell."""
+        count = len(self._begun)
+        return (self.clock() - self._begun[0]) / count if count >= _REMEMBERED[0] else 0.0
+
     def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
         """How long a call that arrives now may wait."""
         allowed_s = _WITHOUT_DEADLINE_S if remaining_s is None else _SHARE_OF_REMAINING * remaining_s
-        standing = self._pumping and self.clock() - self._full_since > _STANDING_S
+        standing = self._next is not None and self.clock() - self._full_since > _STANDING_S
         return min(allowed_s, _PATIENCE_S[priority]) if standing else allowed_s
 
     def _overloaded(self, what: str, again_s: float) -> Overloaded:
-        retry_ms = max(50, int(1000.0 * again_s))
+        retry_ms = max(50, round(1000.0 * again_s))
         return Overloaded(f"{self.name} {what}", metadata={RETRY_KEY: str(retry_ms)})

@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,17 +90,6 @@ class _Call:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class _Wrapped:
-    """A method's handlers. inner: the servicer's own; refusing: for calls that are not let in, None for
-    streams, which are few and long."""
-
-    inner: Handler
-    priority: Priority
-    serving: Handler
-    refusing: Handler | None
-
-
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of ours; health and reflection pass untouched.
 
@@ -111,7 +100,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._metrics = metrics
         self._max_message_bytes = max_message_bytes
-        self._wrapped: dict[str, _Wrapped] = {}
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
         self._streams: set[_OpenStream] = set()
 
     def end_streams(self) -> None:
@@ -129,32 +118,34 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(_PLUMBING):
             return handler
-        known = self._wrapped.get(method)
-        if known is None or known.inner is not handler:
-            known = self._wrapped[method] = self._wrap(method, handler)
-        if known.refusing is not None and not self._lets_in(known.priority):
-            return known.refusing
-        return known.serving
+        known, wrapped = self._wrapped.get(method, (None, handler))
+        if known is not handler:
+            wrapped = self._wrap(method, handler)
+            self._wrapped[method] = handler, wrapped
+        return wrapped
 
-    def _lets_in(self, priority: Priority) -> bool:
+    def refusal(self, method: str, context: Context) -> WarmstartError | None:
+        """Why a unary call that has just come may not go on to be read; None where it may."""
+        if method.startswith(_PLUMBING):
+            return None
         try:
-            self._admission.check(priority)
-        except WarmstartError:
-            return False
-        return True
+            self._admission.check(priority_of(method), context.time_remaining())
+        except WarmstartError as error:
+            return error
+        return None
 
-    def _wrap(self, method: str, handler: Handler) -> _Wrapped:
-        priority = priority_of(method)
-        if inspect.iscoroutinefunction(handler.unary_unary):
-            refusing: Handler = grpc.unary_unary_rpc_method_handler(self._refusing(method, priority))
-            return _Wrapped(handler, priority, self._serving(method, handler, priority), refusing)
-        return _Wrapped(handler, priority, self._serving(method, handler, priority), None)
+    async def turn_away(self, method: str, context: Context, why: WarmstartError) -> None:
+        """Ends a call that may not."""
+        with suppress(grpc.aio.AbortError):
+            await self._fail(_arrive(method, context), why)
 
-    def _serving(self, method: str, handler: Handler, priority: Priority) -> Handler:
+    def _wrap(self, method: str, handler: Handler) -> Handler:
         parse = self._parser(method, handler.request_deserializer)
         if inspect.iscoroutinefunction(handler.unary_unary):
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary, priority), parse, handler.response_serializer
+                self._unary(method, handler.unary_unary, priority_of(method)),
+                parse,
+                handler.response_serializer,
             )
         if inspect.isasyncgenfunction(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(
@@ -178,19 +169,6 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
         return parsed
 
-    def _refusing(self, method: str, priority: Priority) -> Any:
-        """Answers a call that is not let in. Its request is not even parsed: refusing must cost little."""
-
-        async def refuse(request: Any, context: Context) -> Any:
-            call = _arrive(method, context)
-            try:
-                self._admission.check(priority, call.remaining_s)
-                raise Overloaded(f"{self._admission.name} had too much to do")  # room was made since
-            except WarmstartError as error:
-                await self._fail(call, error)
-
-        return refuse
-
     def _unary(self, method: str, behaviour: Any, priority: Priority) -> Any:
         admission, in_work = self._admission, self._metrics.in_work
 
@@ -199,11 +177,11 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             in_work.inc()
             try:
                 _check(request, call)
-                await admission.begin(priority, call.remaining_s)
+                place = await admission.begin(priority, call.remaining_s)
                 try:
                     response = await behaviour(request, context)
                 finally:
-                    admission.end()
+                    admission.end(place)
             except BaseException as error:
                 await self._fail(call, error)
             finally:

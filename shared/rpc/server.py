@@ -18,15 +18,16 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import grpc
-import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
 from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.rpc import accepting
 from shared.rpc.admission import Admission
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
+from shared.rpc.loop import EventLoop
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
 from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
@@ -162,8 +163,7 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
         await serve(build(settings), settings, name=name)  # built inside the loop: channels belong to it
 
     try:
-        # uvloop is safe with grpc.aio as long as a process has one loop (grpc issue 25364 needs several).
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(run())
     except WarmstartError as error:
         _LOG.error("stopped", name=name, error=str(error))
@@ -180,7 +180,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
     admission = Admission(name, settings.max_concurrent_rpcs)
     metrics = ServerMetrics.create(registry)
     interceptor = ServiceInterceptor(admission, metrics, settings.max_message_bytes)
-    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
+    server = accepting.server(interceptor, [interceptor], _options(settings))
     try:
         with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
             bound = _bind(server, component, settings, admission)

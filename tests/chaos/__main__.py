@@ -18,6 +18,7 @@ from rich.console import Console
 
 from services.cli import output
 from services.cli.options import examples
+from shared.rpc.loop import EventLoop
 from tests.chaos.open import open_world
 from tests.chaos.printing import print_outcome, print_summary
 from tests.chaos.scenarios import SCENARIOS
@@ -49,7 +50,8 @@ def main(
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        found = asyncio.run(run(chosen, keep or Path(directory), SHORT if short else Effort(), console))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            found = runner.run(run(chosen, keep or Path(directory), SHORT if short else Effort(), console))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")
     raise typer.Exit(0 if all(c["holds"] for one in found for c in one["claims"]) else 1)

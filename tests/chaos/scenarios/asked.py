@@ -146,7 +146,10 @@ async def _one_after_the_other(backend: Backend, seconds: float, answers: list[A
     async def ask() -> None:
         while time.monotonic() < until:
             began = time.monotonic()
-            seen = await backend.list()
+            try:
+                seen = await backend.list()
+            except Overloaded:
+                continue  # with so many callers the servers may already be asked for a little too much
             answers.append(Answered("list", began, time.monotonic() - began, OK, "", seen))
 
     async with asyncio.TaskGroup() as callers:

@@ -12,7 +12,7 @@ from warmstart.scoring.v1 import scoring_service_pb2
 from warmstart.training.v1 import training_service_pb2
 
 from shared.errors import RETRY_KEY, Overloaded, Unavailable
-from shared.rpc.admission import _BY_NAME, Admission, Priority, priority_of
+from shared.rpc.admission import _BY_NAME, Admission, Limit, Place, Priority, priority_of
 
 FILES = (
     adaptation_service_pb2, feature_service_pb2, catalog_service_pb2, recommendation_service_pb2,
@@ -33,7 +33,12 @@ class Clock:
 
 
 def admission(clock: Clock, most: int = 256, in_work: int = 0) -> Admission:
-    return Admission("gateway", most, clock, ready=True, in_work=in_work)
+    return Admission("gateway", most, clock, computed=clock, ready=True, in_work=in_work)
+
+
+def ended(door: Admission, count: int) -> None:
+    for _ in range(count):
+        door.end(Place(LIST, door.clock(), 1e9))
 
 
 async def rounds(count: int) -> None:
@@ -43,10 +48,9 @@ async def rounds(count: int) -> None:
 
 async def test_calls_begin_at_once_while_few_are_in_work() -> None:
     door = admission(Clock(1.0))
-    for _ in range(2):
-        await door.begin(LIST)
+    first, _ = [await door.begin(LIST) for _ in range(2)]
     assert (door.in_work, door.waiting) == (2, 0)
-    door.end()
+    door.end(first)
     assert door.in_work == 1
 
 
@@ -64,8 +68,7 @@ async def test_while_rounds_are_long_calls_wait_until_few_are_in_work() -> None:
     call = asyncio.ensure_future(door.begin(LIST))
     await rounds(10)
     assert (door.in_work, door.waiting) == (3, 1)
-    door.end()
-    door.end()
+    ended(door, 2)
     await rounds(3)
     assert call.done()
     assert (door.in_work, door.waiting) == (2, 0)
@@ -117,7 +120,7 @@ async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second() -> None
     began = clock.now
     while clock.now - began < 1.1:
         await rounds(1)
-    assert await refused_after(door, clock, 10.0) == pytest.approx(0.2, abs=0.03)
+    assert await refused_after(door, clock, 10.0) == pytest.approx(0.2, abs=0.05)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     await rounds(2)
@@ -128,10 +131,12 @@ async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second() -> None
 async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_to_come_again() -> None:
     """Where 10 ms lie between two turns, twenty calls before it are .2 s: too long for a deadline in .2 s,
     not for one in half a second."""
-    door = admission(Clock(0.005), in_work=3)
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
     waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
     await rounds(2)
-    door._between_s = 0.01
+    clock.round_s = 0.0
+    door._begun.extend(clock.now - 0.01 * ago for ago in range(10, 0, -1))
     door.check(LIST, 0.5)
     with pytest.raises(
         Overloaded, match=r"has 20 calls waiting, for 0.200 s; this one may wait 0.100 s"
@@ -171,7 +176,7 @@ async def test_callers_who_go_in_the_very_round_of_their_turn_or_refusal_stop_no
     door._round()
     await asyncio.gather(*leaving, return_exceptions=True)
     await rounds(3)
-    assert (door.in_work, door.waiting, door._pumping) == (3, 0, False)
+    assert (door.in_work, door.waiting, door._next) == (3, 0, None)
     door.in_work = 0
     await door.begin(LIST)
     assert door.in_work == 1
@@ -196,6 +201,61 @@ async def test_the_most_is_of_calls_in_work_and_waiting() -> None:
     for call in waiting:
         call.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_as_many_are_in_work_as_the_limit_says_but_what_people_did_begins_all_the_same() -> None:
+    door = admission(Clock(0.0))
+    door.limit.value = 3.0
+    places = [await door.begin(LIST) for _ in range(2)]
+    calls = [asyncio.ensure_future(door.begin(LIST)) for _ in range(2)]
+    await rounds(5)
+    assert (door.in_work, door.waiting) == (3, 1)
+    write = asyncio.ensure_future(door.begin(WRITE))
+    await rounds(5)
+    assert write.done()
+    assert (door.in_work, door.limited, door.waiting) == (4, 3, 1)
+    door.end(places[0])
+    await rounds(5)
+    assert all(call.done() for call in calls)
+    assert (door.in_work, door.limited, door.waiting) == (4, 3, 0)
+
+
+async def test_calls_that_wait_for_room_take_no_rounds_of_the_loop_and_are_still_refused_in_time() -> None:
+    looked = 0
+
+    def computed() -> float:
+        nonlocal looked
+        looked += 1
+        return 0.0
+
+    door = Admission("gateway", 256, computed=computed, ready=True, in_work=3)
+    door.limit.value = 0.0
+    with pytest.raises(Overloaded, match="could not begin it in time"):
+        await door.begin(LIST, 0.1)
+    assert looked <= 6
+
+
+def test_the_limit_falls_once_for_all_that_were_in_work_and_grows_by_one_for_as_many_as_it_allows() -> None:
+    """10 · .9 = 9, and not 8.1: the second call began before the first one told; then nine calls of ninth
+    parts are about one more."""
+    limit = Limit(100.0, 10.0)
+    limit.learn(0.0, 1.0, 0.3, full=True)
+    limit.learn(0.5, 1.1, 0.3, full=True)
+    assert limit.value == pytest.approx(9.0)
+    for _ in range(9):
+        limit.learn(2.0, 2.1, 0.3, full=True)
+    assert limit.value == pytest.approx(9.96, abs=0.01)
+    limit.learn(2.0, 2.1, 0.3, full=False)  # nobody asked for more
+    assert limit.value == pytest.approx(9.96, abs=0.01)
+    for second in range(3, 40):
+        limit.learn(second, second + 0.9, 0.3, full=True)
+    assert limit.value == 8.0
+
+
+def test_the_limit_is_never_more_than_the_server_takes() -> None:
+    limit = Limit(10.0, 9.99)
+    limit.learn(0.0, 0.1, 0.3, full=True)
+    assert limit.value == 10.0
 
 
 def test_nothing_is_let_in_before_the_server_is_ready() -> None:

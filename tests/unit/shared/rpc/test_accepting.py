@@ -1,0 +1,134 @@
+"""Calls are taken up as they come, and what is not let in is told so before anything of it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import socket
+from typing import Any
+
+import grpc
+import pytest
+import uvloop
+from grpc._cython import cygrpc
+from warmstart.features.v1 import feature_service_pb2 as pb
+
+from shared.rpc import loop as loops
+from shared.rpc.accepting import _AioServer
+from shared.rpc.channels import call, connect
+from shared.rpc.loop import EventLoop
+from shared.rpc.server import running
+from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
+
+
+def test_what_the_server_rests_on_is_there_in_this_grpc() -> None:
+    """Where this fails, read gRPC's `aio/server.pyx.pxi` and `completion_queue.pyx.pxi` anew."""
+    assert issubclass(_AioServer, cygrpc.AioServer)
+    for name in ("_make_request_call_future", "_request_registered_call", "is_running"):
+        assert callable(getattr(cygrpc.AioServer, name))
+    handle = inspect.signature(cygrpc._handle_rpc)
+    assert list(handle.parameters) == [
+        "method_name", "method_resolver", "interceptors", "rpc_state", "loop", "concurrency_exceeded",
+    ]  # fmt: skip
+    schedule = inspect.signature(cygrpc._schedule_rpc_coro)
+    assert list(schedule.parameters) == ["rpc_coro", "rpc_state", "loop", "method_name"]
+    assert issubclass(cygrpc._RequestCallError, Exception)
+    assert isinstance(cygrpc._ServicerContext, type)
+    assert isinstance(cygrpc._MethodResolver, type)
+
+
+async def test_calls_that_come_together_are_in_work_together() -> None:
+    """None of them ends before all have begun."""
+    count, begun, all_have_begun = 30, 0, asyncio.Event()
+
+    async def answer(request: pb.GetUserContextRequest) -> pb.GetUserContextResponse:
+        nonlocal begun
+        begun += 1
+        if begun == count:
+            all_have_begun.set()
+        await all_have_begun.wait()
+        return pb.GetUserContextResponse()
+
+    async with running(TestedComponent(answer), settings()) as target, connect(target) as channel:
+        ask = stub(channel).GetUserContext
+        await asyncio.gather(*(ask(pb.GetUserContextRequest(), timeout=20) for _ in range(count)))
+    assert begun == count
+
+
+async def test_a_call_that_is_not_let_in_is_told_so_before_its_request_is_read() -> None:
+    """The request is no message at all, which a server that reads it says."""
+    held, end = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: pb.GetUserContextRequest) -> pb.GetUserContextResponse:
+        held.set()
+        await end.wait()
+        return pb.GetUserContextResponse()
+
+    async def garbage(target: str) -> grpc.StatusCode:
+        async with grpc.aio.insecure_channel(target) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await channel.unary_unary(f"/{SERVICE}/UpsertItems")(b"\xff\xff", timeout=20)
+            return refused.value.code()
+
+    async with running(TestedComponent(hold), settings(max_concurrent_rpcs=1)) as target:
+        assert await garbage(target) is grpc.StatusCode.INVALID_ARGUMENT
+        async with connect(target) as channel:
+            only_one = asyncio.ensure_future(
+                call(stub(channel).GetUserContext, pb.GetUserContextRequest(), timeout_s=20)
+            )
+            await held.wait()
+            assert await garbage(target) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            end.set()
+            await only_one
+
+
+async def test_methods_that_there_are_not_are_unimplemented() -> None:
+    async with running(TestedComponent(), settings()) as target:
+        async with grpc.aio.insecure_channel(target) as channel:
+            for method in (f"/{SERVICE}/GetUserContex", "/no.Service/None", f"/{SERVICE}/"):
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await channel.unary_unary(method)(b"", timeout=10)
+                assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_grpc_wakes_the_loop_once_for_many_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred calls are over a thousand events of a byte each, which were read one a round."""
+    woken = 0
+    emptied = loops._emptied
+
+    def counted(wakes: socket.socket, handle_events: Any) -> None:
+        nonlocal woken
+        woken += 1
+        emptied(wakes, handle_events)
+
+    monkeypatch.setattr(loops, "_emptied", counted)
+
+    async def calls() -> None:
+        async with running(TestedComponent(), settings()) as target, connect(target) as channel:
+            ask = stub(channel).GetUserContext
+            await asyncio.gather(*(ask(pb.GetUserContextRequest(), timeout=20) for _ in range(200)))
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(calls())
+    assert 0 < woken < 500
+
+
+def test_sockets_of_others_are_left_alone() -> None:
+    """What is in them is theirs to read."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    read: list[bytes] = []
+
+    async def one_message() -> None:
+        done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours, functools.partial(lambda: (read.append(ours.recv(9)), done.set_result(None))))
+        theirs.send(b"all of it")
+        await asyncio.wait_for(done, 10)
+        loop.remove_reader(ours)
+
+    with ours, theirs, asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(one_message())
+    assert read == [b"all of it"]
+    assert issubclass(EventLoop, uvloop.Loop)
