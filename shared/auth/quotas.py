@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from shared.auth.callers import Caller, Quota
@@ -20,6 +21,8 @@ from shared.errors import RETRY_KEY, QuotaExceeded
 
 ELEMENTS_A_TOKEN = 100
 MAX_BUCKETS = 10_000
+# Of a token: who waited as long as told is not refused for the last bit of a float.
+_ROUNDING = 1e-9
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class Bucket:
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
         missing = min(cost, self.burst) - self.tokens
-        if missing > 0.0:
+        if missing > _ROUNDING:
             return missing / self.rate
         self.tokens -= cost
         return 0.0
@@ -70,7 +73,7 @@ class Quotas:
             return
         wait_s = self._bucket(caller.name, quota).wait_s(cost, self._clock())
         if wait_s > 0.0:
-            retry_ms = max(1, -int(-1000.0 * wait_s // 1))
+            retry_ms = max(1, ceil(1000.0 * wait_s - _ROUNDING))
             raise QuotaExceeded(
                 f"calls must be at most {quota.rate:g} a second, {quota.burst:g} at once, for this caller, "
                 f"got one more, which costs {cost}; it may come again in {retry_ms} ms",
