@@ -103,7 +103,7 @@ class TrainingServicer(rpc.TrainingServiceServicer):
 
 
 def _check_path(options: pb.TrainingOptions) -> None:
-    """Files of the server's machine belong to no domain: PermissionDenied for a caller of only some domains."""
+    """Files of the server's machine are of no domain: PermissionDenied for a caller of only some domains."""
     call = served_call()
     caller = None if call is None else call.caller
     if options.dataset.path and caller is not None and not caller.has_all_domains:
