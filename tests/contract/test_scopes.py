@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from google.protobuf.descriptor import ServiceDescriptor
 
 from services.gateway.settings import GatewaySettings
 from services.training.service.settings import TrainingServiceSettings
@@ -15,20 +10,9 @@ from shared.auth.callers import Scope
 from shared.auth.scopes import SCOPES, scope_of
 from shared.auth.settings import DoorSettings
 from shared.errors import ScopeMissing
-from tests.contract.source import ROOT
+from tests.doors import RPCS
 
-# Areas of the contract that callers from outside reach.
-DOORS = ("gateway", "training")
-
-
-def services() -> Iterator[ServiceDescriptor]:
-    for area in DOORS:
-        for path in sorted((ROOT / "protos" / "warmstart" / area / "v1").glob("*.proto")):
-            module = importlib.import_module(f"warmstart.{area}.v1.{Path(path).stem}_pb2")
-            yield from module.DESCRIPTOR.services_by_name.values()
-
-
-METHODS = {f"/{service.full_name}/{method.name}" for service in services() for method in service.methods}
+METHODS = {rpc.path for rpc in RPCS.values()}
 
 
 def test_the_table_names_every_rpc_of_the_doors_and_no_other() -> None:
