@@ -103,7 +103,7 @@ class Doors:
 
 
 def mounted(directory: Path, name: str) -> Path:
-    """A file as Kubernetes mounts secrets: `name` → ..data/`name`, and ..data → the directory of a version."""
+    """A file as Kubernetes mounts secrets: `name` → ..data/`name`, and ..data → a version's directory."""
     (directory / "first").mkdir(parents=True)
     (directory / "..data").symlink_to("first")
     (directory / name).symlink_to(f"..data/{name}")
