@@ -49,7 +49,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("Recommend", {"page_token": "x" * 65537}, INVALID, "page_token must be at most 65536 bytes"),
     ("Recommend", {"experiment_key": "x" * 129}, INVALID, "experiment_key must be at most 128 bytes"),
     ("Recommend", {"context": {"device": "x" * 65}}, INVALID, "context.device must be at most 64 bytes"),
-    ("Recommend", {"filter": {"any_categories": ["c"] * 65}}, INVALID, "filter"),
+    ("Recommend", {"filter": {"any_categories": ["c"] * 65}}, TOO_LARGE, "filter.any_categories must hold"),
     ("RecordFeedback", {"events": [EVENT] * 1001}, TOO_LARGE, "events must hold at most 1000"),
     ("RecordFeedback", {"events": [LONG_EVENT]}, INVALID, "events[0].user_id must be 1..256 bytes"),
     ("ListSimilarItems", {"item_ids": ids(101)}, TOO_LARGE, "item_ids must hold at most 100"),

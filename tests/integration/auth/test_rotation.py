@@ -90,7 +90,7 @@ async def test_keys_are_rotated_under_load_without_a_failure(both: Doors) -> Non
     told = f"{len(load.codes)} calls over {ROTATIONS} rotations, {len(failed)} failed"
     print(f"\n{told}; revoked keys refused within {max(took_s):.2f} s")  # noqa: T201 - the figures
     assert failed == []
-    assert len(load.codes) > 10 * ROTATIONS
+    assert len(load.codes) >= CALLERS * ROTATIONS
     assert median(took_s) < 1.0  # one may meet a machine that does something else
 
 
