@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import UpProcess, gone, until, warmstart
+from tests.cluster import UpProcess, clean_environment, gone, until, warmstart
+from tests.contract.source import ROOT
 
 # Its short form is tests/integration/auth: the same doors in one process.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,8 +31,6 @@ def test_a_cluster_serves_whoever_has_a_key_and_only_them(tmp_path: Path) -> Non
     up = UpProcess(tmp_path, WARMSTART_GATEWAY_AUTH="keys", WARMSTART_TRAINING_AUTH="keys")
     try:
         up.wait_until_up()
-        assert "grpcurl -plaintext -H 'authorization: Bearer KEY'" in up.log.read_text()
-
         refused = up.run("recommend", "ann")
         assert refused.code == 1
         assert "CREDENTIAL_MISSING" in refused.err
@@ -60,10 +63,31 @@ def test_a_cluster_serves_whoever_has_a_key_and_only_them(tmp_path: Path) -> Non
         family = up.family() if up.process.poll() is None else []
         up.stop()
         until(lambda: gone(family))
+    assert "grpcurl -plaintext -H 'authorization: Bearer KEY'" in up.log.read_text()
+
+
+def test_the_readmes_own_cluster_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    (code,) = (block for block in blocks if "WARMSTART_GATEWAY_AUTH=keys" in block)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=tmp_path,
+        env=clean_environment() | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "Red running shoes" in done.stdout
 
 
 def test_a_cluster_without_its_keys_does_not_start_and_says_why(tmp_path: Path) -> None:
     up = UpProcess(tmp_path, WARMSTART_GATEWAY_AUTH="keys")
-    assert up.process.wait(120) == 1
+    try:
+        assert up.process.wait(120) == 1
+    finally:
+        up.stop()
     said = " ".join(up.log.read_text().split())
     assert "WARMSTART_GATEWAY_AUTH_KEYS: must be a file of keys (`warmstart keys create` makes one)" in said
