@@ -21,7 +21,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.auth.guard import Guard
 from shared.auth.settings import DoorSettings, is_loopback
@@ -177,19 +177,17 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
 @asynccontextmanager
 async def _hosted(component: Component, settings: ServerSettings, name: str) -> AsyncIterator[_Bound]:
     """Binds, answers NOT_SERVING; at the end stops the server within `grace_s`, then the component."""
-    guard = _guard(settings, name)
     registry = process_registry()
     for collector in component.collectors() if isinstance(component, Measured) else ():
-        registry.register(collector)
-    for collector in guard.metrics.collectors if guard else ():
         registry.register(collector)
     admission = Admission(name, settings.max_concurrent_rpcs)
     metrics = ServerMetrics.create(registry)
     a_caller = settings.max_streams_a_caller if isinstance(settings, DoorSettings) else 0
     streams = OpenStreams(name, settings.max_streams, a_caller)
-    interceptor = ServiceInterceptor(admission, metrics, streams, settings.max_message_bytes, guard)
-    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     try:
+        guard = _guard(settings, name, registry)
+        interceptor = ServiceInterceptor(admission, metrics, streams, settings.max_message_bytes, guard)
+        server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
         with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
             bound = _bind(server, component, settings, admission)
             await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -206,13 +204,15 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         _LOG.info("stopped", name=name)
 
 
-def _guard(settings: ServerSettings, name: str) -> Guard | None:
+def _guard(settings: ServerSettings, name: str, registry: CollectorRegistry) -> Guard | None:
     """Of a door whose callers say who they are; None for others. Raises SettingsError."""
     if not isinstance(settings, DoorSettings):
         return None
     guard = Guard.of(settings)
     if guard is None and not is_loopback(settings.host):
         _LOG.warning("every call is taken: auth is off", name=name, host=settings.host)
+    for collector in guard.metrics.collectors if guard else ():
+        registry.register(collector)
     return guard
 
 

@@ -23,7 +23,7 @@ _SERVERS = (GatewaySettings, FeatureSettings, AdaptationSettings, ScoringSetting
 
 
 def tables() -> str:
-    """Markdown: one table of what all servers share, one for model servers, one for doors, one for each's own."""
+    """Markdown: a table of what all servers share, of model servers' own, of doors', and of each server's."""
     parts = [
         "**Every server** (`<SERVICE>` is GATEWAY, FEATURES, ADAPTATION, SCORING or TRAINING)\n",
         _header(),
