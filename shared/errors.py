@@ -11,6 +11,13 @@
     ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
     │   └── NoModel                UNAVAILABLE          no model is loaded yet
     ├── Overloaded                 RESOURCE_EXHAUSTED   a queue is full
+    ├── QuotaExceeded              RESOURCE_EXHAUSTED   this caller has used up what it may ask for
+    ├── Unauthenticated            UNAUTHENTICATED      the credential is not one that is accepted
+    │   ├── CredentialMissing      UNAUTHENTICATED      there is none
+    │   └── CredentialExpired      UNAUTHENTICATED      it was good once
+    ├── PermissionDenied           PERMISSION_DENIED    the caller may not do this
+    │   ├── ScopeMissing           PERMISSION_DENIED    its credential does not name the scope
+    │   └── DomainDenied           PERMISSION_DENIED    … the domain
     ├── DeadlinePassed             DEADLINE_EXCEEDED    the caller has stopped waiting
     ├── ArtifactError              FAILED_PRECONDITION  an artifact is damaged or does not fit
     └── SettingsError              (start-up only)      bad values in the environment
@@ -140,6 +147,41 @@ class Overloaded(WarmstartError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+
+class QuotaExceeded(WarmstartError):
+    """The caller's own doing, not the server's: others are served. `RETRY_KEY` as of Overloaded."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA_EXCEEDED"
+
+
+class Unauthenticated(WarmstartError):
+    """Never shows the credential, nor whether a part of it was right."""
+
+    code = "UNAUTHENTICATED"
+    reason = "CREDENTIAL_INVALID"
+
+
+class CredentialMissing(Unauthenticated):
+    reason = "CREDENTIAL_MISSING"
+
+
+class CredentialExpired(Unauthenticated):
+    reason = "CREDENTIAL_EXPIRED"
+
+
+class PermissionDenied(WarmstartError):
+    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
+
+
+class ScopeMissing(PermissionDenied):
+    reason = "SCOPE_MISSING"
+
+
+class DomainDenied(PermissionDenied):
+    reason = "DOMAIN_DENIED"
 
 
 class DeadlinePassed(WarmstartError):

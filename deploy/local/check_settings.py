@@ -1,5 +1,7 @@
 """`python -m deploy.local.check_settings`: are the settings of all services in this environment good?
 
+Also the files of keys that they name.
+
 Run by `warmstart up` before it starts anything: a service with bad settings would only die, again and again.
 """
 
@@ -12,6 +14,8 @@ from services.features.settings import FeatureSettings
 from services.gateway.settings import GatewaySettings
 from services.scoring.settings import ScoringSettings
 from services.training.service.settings import TrainingServiceSettings
+from shared.auth.credentials import Credentials
+from shared.auth.settings import DoorSettings
 from shared.errors import SettingsError
 from shared.settings import ServerSettings, load
 
@@ -33,7 +37,9 @@ def main() -> int:
 
 def _problem(cls: type[ServerSettings]) -> str:
     try:
-        load(cls)
+        settings = load(cls)
+        if isinstance(settings, DoorSettings):
+            Credentials.of(settings)
     except SettingsError as error:
         return str(error)
     return ""

@@ -14,6 +14,7 @@ from services.cli.commands import (
     demo,
     importing,
     items,
+    keys,
     lists,
     models,
     story,
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     app.add_typer(_users(), name="users")
     app.add_typer(_trainings(), name="trainings")
     app.add_typer(_models(), name="models")
+    app.add_typer(_keys(), name="keys")
     app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
     app.command("story", epilog=story.EXAMPLES)(story.story)
     app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
@@ -82,6 +84,16 @@ def _models() -> typer.Typer:
     app.command("show", epilog=models.SHOW_EXAMPLES)(models.show)
     app.command("promote", epilog=models.PROMOTE_EXAMPLES)(models.promote)
     app.command("rollback", epilog=models.ROLLBACK_EXAMPLES)(models.rollback)
+    return app
+
+
+def _keys() -> typer.Typer:
+    app = OnceTyper(
+        help="Who may call: keys that the gateway and the training service accept.", no_args_is_help=True
+    )
+    app.command("create", epilog=keys.CREATE_EXAMPLES)(keys.create)
+    app.command("list", epilog=keys.LIST_EXAMPLES)(keys.list_)
+    app.command("revoke", epilog=keys.REVOKE_EXAMPLES)(keys.revoke)
     return app
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from shared.errors import InvalidInput, NoModel, NotFound, Overloaded, Unavailable, WarmstartError
+from shared.errors import (
+    InvalidInput,
+    NoModel,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    QuotaExceeded,
+    Unauthenticated,
+    Unavailable,
+    WarmstartError,
+)
 
 
 class CommandError(WarmstartError):
@@ -18,6 +28,13 @@ _NEXT_STEPS: tuple[tuple[type[WarmstartError], str], ...] = (
         "is the cluster up? start it with `warmstart up`, or say where it is with --gateway HOST:PORT",
     ),
     (Overloaded, "try again in a moment, with less at once"),
+    (QuotaExceeded, "ask for less, or for a key with a higher --rate"),
+    (
+        Unauthenticated,
+        "set WARMSTART_KEY to a key that is good there: `warmstart keys create` makes one, and "
+        "`warmstart keys list` shows which are",
+    ),
+    (PermissionDenied, "take a key made with that --scope and --domain: `warmstart keys create --help`"),
 )
 
 

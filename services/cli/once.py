@@ -9,9 +9,17 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
+from services.cli.credentials import with_key
+
 
 class OnceCommand(TyperCommand):
-    """Refuses an option given twice that can be given once: the parser would keep the last one in silence."""
+    """Refuses an option given twice that can be given once: the parser would keep the last one in silence.
+
+    One that calls a server also takes --key.
+    """
+
+    def __init__(self, *arguments: Any, params: list[Any] | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, params=with_key(params or []), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given, _, order = self.make_parser(ctx).parse_args(args=list(args))

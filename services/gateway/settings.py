@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import ServerSettings, settings_config
+from shared.auth.settings import DoorSettings
+from shared.settings import settings_config
 
 
-class GatewaySettings(ServerSettings):
+class GatewaySettings(DoorSettings):
     model_config = settings_config("GATEWAY")
 
     port: int = Field(20051, ge=0, le=65535, description="gRPC port; 0 takes a free one.")

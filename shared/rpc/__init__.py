@@ -4,7 +4,8 @@ server.py        lifecycle: bind, start, serve, drain, stop
 channels.py      channels and calls to other servers
 interceptors.py  what happens around every served call
 codec/           common messages ↔ domain types
-serving.py       the request being served: id and deadline
+streams.py       streams that are open: limits, and their end
+serving.py       the request being served: id, deadline, caller
 status.py        our errors ↔ google.rpc.Status
 health.py        waiting for a server
 threads.py       how many threads numpy uses

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from shared.auth.credentials import METADATA_KEY
 from shared.errors import DeadlinePassed, Overloaded, SettingsError
 from shared.rpc.interceptors import REQUEST_ID_KEY
 from shared.rpc.serving import remaining_s, served_call
@@ -22,6 +23,8 @@ from shared.rpc.status import from_rpc_error
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+# Metadata of every call of a channel.
+Sent = tuple[tuple[str, str], ...]
 
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 MAX_ATTEMPTS = 4
@@ -101,13 +104,18 @@ class Throttle:
 
 
 def connect(
-    target: str, *, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES, budget: RetryBudget | None = None
+    target: str,
+    *,
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    budget: RetryBudget | None = None,
+    credential: str = "",
 ) -> grpc.aio.Channel:
     """A channel to every server behind `target`, round robin over those that are SERVING.
 
     target: "host:port" (each address the name resolves to is used), or several "ip:port" separated by
-    commas; SettingsError otherwise. max_message_bytes bounds the answers. Connects lazily, and after a
-    loss tries again at least once a second. Calls that never reached a server are sent again by gRPC.
+    commas; SettingsError otherwise. max_message_bytes bounds the answers. credential: sent with each call, as
+    `authorization: Bearer`. Connects lazily, and after a loss tries again at least once a second. Calls that
+    never reached a server are sent again by gRPC.
     """
     options = [
         ("grpc.service_config", _SERVICE_CONFIG),
@@ -123,7 +131,13 @@ def connect(
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
-    return _Channel(grpc.aio.insecure_channel(_address(target), options), budget or RetryBudget())
+    channel = grpc.aio.insecure_channel(_address(target), options)
+    return _Channel(channel, budget or RetryBudget(), bearer(credential))
+
+
+def bearer(credential: str) -> Sent:
+    """The metadata of a key or token; none where it is empty."""
+    return ((METADATA_KEY, f"Bearer {credential}"),) if credential else ()
 
 
 async def call(
@@ -179,9 +193,9 @@ def _address(target: str) -> str:
     return f"ipv{versions.pop()}:" + ",".join(addresses)
 
 
-def _metadata(given: Any = None) -> list[tuple[str, str | bytes]]:
-    """`given`, and the id of the request being served (or one of its own)."""
-    metadata = list(given or ())
+def _metadata(sent: Sent, given: Any = None) -> list[tuple[str, str | bytes]]:
+    """`sent` with every call, `given`, and the id of the request being served (or one of its own)."""
+    metadata: list[tuple[str, str | bytes]] = [*sent, *(given or ())]
     if all(key != REQUEST_ID_KEY for key, _ in metadata):
         served = served_call()
         metadata.append((REQUEST_ID_KEY, served.request_id if served else uuid.uuid4().hex))
@@ -201,9 +215,10 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
     """
 
     def __init__(
-        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, R], budget: RetryBudget, throttle: Throttle
+        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, R], sent: Sent, budget: RetryBudget, throttle: Throttle
     ) -> None:
         self._rpc = rpc
+        self._sent = sent
         self._budget = budget
         self._throttle = throttle
 
@@ -211,14 +226,16 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
         self, request: Q, *, timeout: float | None = None, metadata: Any = None, **options: Any
     ) -> grpc.aio.UnaryUnaryCall[Q, R]:
         self._budget.note_call()
-        return self._rpc(request, timeout=_timeout(timeout), metadata=_metadata(metadata), **options)
+        return self._rpc(
+            request, timeout=_timeout(timeout), metadata=_metadata(self._sent, metadata), **options
+        )
 
     async def attempt(self, request: Q, timeout_s: float, attempts: int) -> R:
         """Up to so many attempts within `timeout_s`. Raises AioRpcError; Overloaded where it is not sent."""
         if self._throttle.holds_back():
             raise Overloaded("the server refuses most calls now: this one was not sent")
         deadline = time.monotonic() + remaining_s(timeout_s)
-        metadata = _metadata()
+        metadata = _metadata(self._sent)
         self._budget.note_call()
         for attempt in range(1, attempts + 1):
             try:
@@ -240,21 +257,25 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
 class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Q, R]):
     """A streaming method of a `_Channel`: passes deadline and request id on."""
 
-    def __init__(self, rpc: grpc.aio.UnaryStreamMultiCallable[Q, R]) -> None:
+    def __init__(self, rpc: grpc.aio.UnaryStreamMultiCallable[Q, R], sent: Sent) -> None:
         self._rpc = rpc
+        self._sent = sent
 
     def __call__(
         self, request: Q, *, timeout: float | None = None, metadata: Any = None, **options: Any
     ) -> grpc.aio.UnaryStreamCall[Q, R]:
-        return self._rpc(request, timeout=_timeout(timeout), metadata=_metadata(metadata), **options)
+        return self._rpc(
+            request, timeout=_timeout(timeout), metadata=_metadata(self._sent, metadata), **options
+        )
 
 
 class _Channel(grpc.aio.Channel):
     """gRPC's channel with our unary and server-streaming calls; the contract has no others."""
 
-    def __init__(self, channel: grpc.aio.Channel, budget: RetryBudget) -> None:
+    def __init__(self, channel: grpc.aio.Channel, budget: RetryBudget, sent: Sent) -> None:
         self._channel = channel
         self._budget = budget
+        self._sent = sent
         # A method's own: a server that refuses lists may well take feedback.
         self._throttles: dict[str, Throttle] = defaultdict(Throttle)
 
@@ -279,10 +300,10 @@ class _Channel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *codec: Any, **options: Any) -> Any:
         rpc = self._channel.unary_unary(method, *codec, **options)
-        return _Unary(rpc, self._budget, self._throttles[method])
+        return _Unary(rpc, self._sent, self._budget, self._throttles[method])
 
     def unary_stream(self, *method: Any, **options: Any) -> Any:
-        return _UnaryStream(self._channel.unary_stream(*method, **options))
+        return _UnaryStream(self._channel.unary_stream(*method, **options), self._sent)
 
     def stream_unary(self, *method: Any, **options: Any) -> Any:
         return self._channel.stream_unary(*method, **options)

@@ -1,4 +1,5 @@
-"""What every server does around a call: admit it, note its deadline, time and log it, translate errors."""
+"""What every server does around a call: ask whose it is, admit it, note its deadline, time and log it,
+translate errors."""
 
 from __future__ import annotations
 
@@ -15,10 +16,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import structlog
 
-from shared.errors import DeadlinePassed, InvalidInput, Overloaded, TooLarge, Unavailable, WarmstartError
+from shared.auth.callers import Caller
+from shared.auth.guard import Guard
+from shared.errors import (
+    DeadlinePassed,
+    InvalidInput,
+    Overloaded,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    WarmstartError,
+)
 from shared.rpc.admission import Admission, Priority, priority_of
 from shared.rpc.serving import ServedCall, begin
 from shared.rpc.status import DETAILS_KEY, from_rpc_error, status_code, to_status
+from shared.rpc.streams import NO_MORE, OpenStreams
 from shared.telemetry.logs import logger
 from shared.telemetry.metrics import ServerMetrics
 
@@ -28,53 +40,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 # Statuses that are the server's fault or its dependencies'; the others are the caller's.
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
-# Not logged each: of those that are refused for too many there are many.
-_QUIET = frozenset(("OK", "CANCELLED", Overloaded.code))
-_NO_MORE = object()
+# Not logged each: of those that are refused for too many, or that strangers make, there may be very many.
+_QUIET = frozenset(("OK", "CANCELLED", Overloaded.code, Unauthenticated.code))
 _LOG = logger("rpc")
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-
-
-@dataclass(slots=True, eq=False)
-class _OpenStream:
-    """A stream's answers one by one, until the stopping server ends it.
-
-    Only the wait for the next answer is cut short, never the sending of one: gRPC would not let a call
-    end in order that has an operation in work.
-    """
-
-    server: str
-    answers: AsyncIterator[Any]
-    ended: bool = False
-    waiting: asyncio.Future[Any] | None = None
-
-    def end(self) -> None:
-        self.ended = True
-        if self.waiting is not None:
-            self.waiting.cancel()
-
-    async def next(self) -> Any:
-        """The next answer, _NO_MORE after the last one. Raises Unavailable once ended."""
-        if not self.ended:
-            self.waiting = asyncio.ensure_future(_next(self.answers))
-            try:
-                return await self.waiting
-            except asyncio.CancelledError:
-                if not self.ended:
-                    raise  # the caller went away
-            finally:
-                self.waiting = None
-        raise Unavailable(f"{self.server} is stopping")
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Stands for a request that could not be parsed; raised where the caller can be answered properly."""
-
-    error: WarmstartError
 
 
 @dataclass(slots=True)
@@ -84,6 +56,7 @@ class _Call:
     request_id: str
     started: float
     deadline: float | None
+    caller: Caller | None = None
 
     @property
     def remaining_s(self) -> float | None:
@@ -94,20 +67,28 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of ours; health and reflection pass untouched.
 
     Unary-unary handlers must be coroutine functions, unary-stream handlers async generators.
+    guard: of a door; None takes every call.
     """
 
-    def __init__(self, admission: Admission, metrics: ServerMetrics, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        metrics: ServerMetrics,
+        streams: OpenStreams,
+        max_message_bytes: int,
+        guard: Guard | None = None,
+    ) -> None:
         self._admission = admission
         self._metrics = metrics
+        self._streams = streams
         self._max_message_bytes = max_message_bytes
+        self._guard = guard
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
-        self._streams: set[_OpenStream] = set()
 
     def end_streams(self) -> None:
         """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
         self._admission.ready = False
-        for stream in tuple(self._streams):
-            stream.end()
+        self._streams.end()
 
     async def intercept_service(
         self,
@@ -140,16 +121,18 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             await self._fail(_arrive(method, context), why)
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
+        """Requests come as bytes: of a caller who is not known none is parsed."""
         parse = self._parser(method, handler.request_deserializer)
         if inspect.iscoroutinefunction(handler.unary_unary):
+            unary = self._unary(method, handler.unary_unary, parse, priority_of(method))
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary, priority_of(method)),
-                parse,
+                unary,
+                None,
                 handler.response_serializer,
             )
         if inspect.isasyncgenfunction(handler.unary_stream):
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream), parse, handler.response_serializer
+                self._stream(method, handler.unary_stream, parse), None, handler.response_serializer
             )
         return handler  # the generated base's own method, which answers UNIMPLEMENTED
 
@@ -160,23 +143,37 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         def parsed(data: bytes) -> Any:
             if len(data) > self._max_message_bytes:
                 rule = f"must be at most {self._max_message_bytes} bytes"
-                return _Refused(TooLarge.of("request", rule, len(data)))
+                raise TooLarge.of("request", rule, len(data))
             try:
                 return parse(data)
             except Exception as error:
                 rule = f"must be a well-formed request of {method} ({error})"
-                return _Refused(InvalidInput.of("request", rule, data[:40]))
+                raise InvalidInput.of("request", rule, data[:40]) from error
 
         return parsed
 
-    def _unary(self, method: str, behaviour: Any, priority: Priority) -> Any:
+    def _asked(self, call: _Call, data: bytes, parse: Callable[[bytes], Any]) -> Any:
+        """The request, if its caller may ask it and there is time left."""
+        guard = self._guard
+        if guard is not None:
+            call.caller = guard.caller(call.context.invocation_metadata() or ())
+            begin(ServedCall(call.request_id, call.deadline, call.caller))
+            guard.check_method(call.caller, call.method)
+        request = parse(data)
+        if guard is not None and call.caller is not None:
+            guard.check_request(call.caller, request)
+        if call.deadline is not None and time.monotonic() >= call.deadline:
+            raise DeadlinePassed("the deadline had passed when the call arrived")
+        return request
+
+    def _unary(self, method: str, behaviour: Any, parse: Callable[[bytes], Any], priority: Priority) -> Any:
         admission, in_work = self._admission, self._metrics.in_work
 
-        async def unary(request: Any, context: Context) -> Any:
+        async def unary(data: bytes, context: Context) -> Any:
             call = _arrive(method, context)
             in_work.inc()
             try:
-                _check(request, call)
+                request = self._asked(call, data, parse)
                 place = await admission.begin(priority, call.remaining_s)
                 try:
                     response = await behaviour(request, context)
@@ -191,24 +188,20 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _stream(self, method: str, behaviour: Any) -> Any:
+    def _stream(self, method: str, behaviour: Any, parse: Callable[[bytes], Any]) -> Any:
         admission = self._admission
 
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(data: bytes, context: Context) -> AsyncIterator[Any]:
             call = _arrive(method, context)
             self._metrics.in_work.inc()
             try:
-                _check(request, call)
+                request = self._asked(call, data, parse)
                 if not admission.ready:
                     raise Unavailable(f"{admission.name} is starting or stopping")
                 async with aclosing(behaviour(request, context)) as responses:
-                    opened = _OpenStream(admission.name, responses)
-                    self._streams.add(opened)
-                    try:
-                        while (response := await opened.next()) is not _NO_MORE:
+                    with self._streams.opened(responses, call.caller) as opened:
+                        while (response := await opened.next()) is not NO_MORE:
                             yield response
-                    finally:
-                        self._streams.discard(opened)
             except BaseException as error:
                 await self._fail(call, error)
             finally:
@@ -232,7 +225,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             _LOG.error("call failed", method=call.method, exc_info=error)
             known = WarmstartError(f"internal error; request id {call.request_id}")
         code = status_code(known)
-        self._finish(call, code.name, str(known))
+        self._finish(call, code.name, known)
         details = to_status(known)
         await call.context.abort(
             code,
@@ -240,16 +233,16 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             ((DETAILS_KEY, details.SerializeToString()), (REQUEST_ID_KEY, call.request_id)),
         )
 
-    def _finish(self, call: _Call, code: str, message: str = "") -> None:
+    def _finish(self, call: _Call, code: str, error: WarmstartError | None = None) -> None:
         seconds = time.monotonic() - call.started
         self._metrics.calls.labels(call.method, code).inc()
         self._metrics.seconds.labels(call.method).observe(seconds)
+        if self._guard is not None:
+            self._guard.note(call.caller, code, error)
         say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
-        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message)
-
-
-async def _next(answers: AsyncIterator[Any]) -> Any:
-    return await anext(answers, _NO_MORE)
+        message = "" if error is None else str(error)
+        caller = {} if call.caller is None else {"caller": call.caller.label}
+        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message, **caller)
 
 
 def _arrive(method: str, context: Context) -> _Call:
@@ -269,13 +262,6 @@ def _request_id(context: Context) -> str:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
     return uuid.uuid4().hex
-
-
-def _check(request: Any, call: _Call) -> None:
-    if isinstance(request, _Refused):
-        raise request.error
-    if call.deadline is not None and time.monotonic() >= call.deadline:
-        raise DeadlinePassed("the deadline had passed when the call arrived")
 
 
 def _known(error: Exception, call: _Call) -> WarmstartError | None:

@@ -13,21 +13,24 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
+from shared.auth.guard import Guard
+from shared.auth.settings import DoorSettings, is_loopback
 from shared.errors import SettingsError, Unavailable, WarmstartError
 from shared.rpc import accepting
 from shared.rpc.admission import Admission
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
 from shared.rpc.loop import EventLoop
+from shared.rpc.streams import OpenStreams
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
 from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
@@ -179,22 +182,38 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         registry.register(collector)
     admission = Admission(name, settings.max_concurrent_rpcs)
     metrics = ServerMetrics.create(registry)
-    interceptor = ServiceInterceptor(admission, metrics, settings.max_message_bytes)
-    server = accepting.server(interceptor, [interceptor], _options(settings))
+    a_caller = settings.max_streams_a_caller if isinstance(settings, DoorSettings) else 0
+    streams = OpenStreams(name, settings.max_streams, a_caller)
     try:
+        guard = _guard(settings, name, registry)
+        interceptor = ServiceInterceptor(admission, metrics, streams, settings.max_message_bytes, guard)
+        server = accepting.server(interceptor, [interceptor], _options(settings))
         with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
             bound = _bind(server, component, settings, admission)
             await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
             await server.start()
             _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port)
             try:
-                yield bound
+                async with guard.following() if guard else nullcontext():
+                    yield bound
             finally:
                 interceptor.end_streams()
                 await server.stop(settings.grace_s)
     finally:
         await component.stop()
         _LOG.info("stopped", name=name)
+
+
+def _guard(settings: ServerSettings, name: str, registry: CollectorRegistry) -> Guard | None:
+    """Of a door whose callers say who they are; None for others. Raises SettingsError."""
+    if not isinstance(settings, DoorSettings):
+        return None
+    guard = Guard.of(settings)
+    if guard is None and not is_loopback(settings.host):
+        _LOG.warning("every call is taken: auth is off", name=name, host=settings.host)
+    for collector in guard.metrics.collectors if guard else ():
+        registry.register(collector)
+    return guard
 
 
 def _bind(

@@ -1,4 +1,4 @@
-"""The request being served: its id and deadline, seen by everything that runs for it.
+"""The request being served: its id, deadline and caller, seen by everything that runs for it.
 
 Python does not pass deadlines on by itself. The server's interceptor notes what a request has left;
 `remaining_s` and the client interceptors give it on to the calls made for that request.
@@ -10,13 +10,17 @@ import time
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, replace
 
+from shared.auth.callers import Caller
+
 
 @dataclass(frozen=True, slots=True)
 class ServedCall:
-    """One request in work. `deadline` is on the clock of `time.monotonic`; None = no deadline."""
+    """One request in work. `deadline` is on the clock of `time.monotonic`; None = no deadline. `caller`: None
+    where the server takes every call."""
 
     request_id: str
     deadline: float | None = None
+    caller: Caller | None = None
 
 
 # A context variable has to live in a module; each request's task has its own value.

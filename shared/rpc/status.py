@@ -16,8 +16,10 @@ from shared.errors import (
     ModelNotHeld,
     NotFound,
     Overloaded,
+    PermissionDenied,
     StaleCursor,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     Violation,
     WarmstartError,
@@ -45,6 +47,8 @@ _BY_CODE: dict[grpc.StatusCode, type[WarmstartError]] = {
     grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 
 

@@ -12,6 +12,7 @@ from services.features.settings import FeatureSettings
 from services.gateway.settings import GatewaySettings
 from services.scoring.settings import ScoringSettings
 from services.training.service.settings import TrainingServiceSettings
+from shared.auth.settings import DoorSettings
 from shared.inference.settings import ModelServerSettings
 from shared.settings import ServerSettings
 
@@ -22,7 +23,7 @@ _SERVERS = (GatewaySettings, FeatureSettings, AdaptationSettings, ScoringSetting
 
 
 def tables() -> str:
-    """Markdown: one table of what all servers share, one for the model servers, one for each server's own."""
+    """Markdown: a table of what all servers share, of model servers' own, of doors', and of each server's."""
     parts = [
         "**Every server** (`<SERVICE>` is GATEWAY, FEATURES, ADAPTATION, SCORING or TRAINING)\n",
         _header(),
@@ -30,6 +31,8 @@ def tables() -> str:
     parts += _rows(ServerSettings, "WARMSTART_<SERVICE>_", leave_out={"port"})
     parts += ["\n**Adaptation and scoring** (`<SERVICE>` is ADAPTATION or SCORING)\n", _header()]
     parts += _rows(ModelServerSettings, "WARMSTART_<SERVICE>_", leave_out=set(ServerSettings.model_fields))
+    parts += ["\n**Gateway and training** (`<SERVICE>` is GATEWAY or TRAINING)\n", _header()]
+    parts += _rows(DoorSettings, "WARMSTART_<SERVICE>_", leave_out=set(ServerSettings.model_fields))
     for cls in _SERVERS:
         prefix = str(cls.model_config["env_prefix"])
         parts += [f"\n**{prefix.split('_')[1].capitalize()}**\n", _header()]

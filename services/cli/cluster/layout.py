@@ -11,6 +11,9 @@ from services.cli.failures import CommandError
 from shared.processes import leash
 
 SERVICES = ("features", "adaptation", "scoring", "gateway", "training")
+# Whose callers may have to say who they are.
+DOORS = ("gateway", "training")
+KEYS_FILE = "keys.json"
 PROGRAMS = ("valkey", *SERVICES)
 # Marks every process of one cluster in its environment, so that none can hide.
 CLUSTER_MARK = "WARMSTART_UP_CLUSTER"
@@ -31,6 +34,8 @@ def environment(
     """What every program is told; the caller's own settings for a service stay, except for places."""
     logs, registry = data_dir / "logs", data_dir / "registry"
     local = {f"WARMSTART_{name.upper()}_DRAIN_S": "0.2" for name in SERVICES}  # nobody watches health here
+    # As `warmstart keys` writes it; read where AUTH says so.
+    keys = {f"WARMSTART_{name.upper()}_AUTH_KEYS": str(data_dir / KEYS_FILE) for name in DOORS}
     domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
     places = {
         "WARMSTART_UP_PYTHON": sys.executable,
@@ -57,4 +62,4 @@ def environment(
     for name in SERVICES:
         places[f"WARMSTART_{name.upper()}_HOST"] = HOST
         places[f"WARMSTART_{name.upper()}_PORT"] = str(ports.by_name()[name])
-    return {**local, **domain, **inherited, **places}
+    return {**local, **keys, **domain, **inherited, **places}

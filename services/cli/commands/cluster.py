@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, fre
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
+from shared.auth.settings import OFF
 from shared.processes.family import has_ended
 
 UP_EXAMPLES = options.examples(
@@ -104,8 +106,9 @@ def announce(cluster: LocalCluster) -> None:
     console.print(f"logs:    {cluster.data_dir / 'logs'}")
     where = options.same_place(cluster.data_dir)
     console.print(f"Try `warmstart recommend somebody{where}`, or with any gRPC client:", soft_wrap=True)
+    key = " -H 'authorization: Bearer KEY'" if os.environ.get("WARMSTART_GATEWAY_AUTH", OFF) != OFF else ""
     console.print(
-        f'  grpcurl -plaintext -d \'{{"user_id": "somebody"}}\' {gateway} '
+        f'  grpcurl -plaintext{key} -d \'{{"user_id": "somebody"}}\' {gateway} '
         "warmstart.gateway.v1.RecommendationService/Recommend",
         soft_wrap=True,
     )

@@ -34,12 +34,15 @@ from services.cli.importing.kinds import Answer, Kind
 from services.cli.importing.lanes import send_in_lanes
 from services.cli.importing.rejects import RejectsFile
 from shared.datasets import Dataset, DatasetError, Reject, Row
-from shared.errors import DeadlinePassed, Overloaded, Unavailable
+from shared.errors import RETRY_KEY, DeadlinePassed, Overloaded, QuotaExceeded, Unavailable
 
 T = TypeVar("T")
 # Well below the gateway's 4 MiB a message.
 _BATCH_BYTES = 1 << 20
 _MAX_RAW_CHARS = 500
+# What goes by if one waits.
+_PASSING = (Unavailable, Overloaded, QuotaExceeded, DeadlinePassed)
+_BACK_OFF = wait_random_exponential(multiplier=0.2, max=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class _Absence:
         error = state.outcome.exception()
         if isinstance(error, Overloaded):
             state_of_it, hint = "has too much to do", ""
+        elif isinstance(error, QuotaExceeded):
+            state_of_it, hint = "takes no more of this key for now", ""
         else:
             state_of_it, hint = "does not answer", " Is the cluster running? warmstart up"
         self.console.print(
@@ -169,8 +174,8 @@ class _Sender:
     async def _send_batch(self, kind: Kind[T], values: Sequence[T]) -> Sequence[Answer]:
         """Tried again while the cluster is away: every call is idempotent, so a lost answer costs nothing."""
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type((Unavailable, Overloaded, DeadlinePassed)),
-            wait=wait_random_exponential(multiplier=0.2, max=5.0),
+            retry=retry_if_exception_type(_PASSING),
+            wait=_wait_s,
             stop=stop_after_delay(self.options.give_up_s),
             before_sleep=self.absence.notice,
             reraise=True,
@@ -179,10 +184,10 @@ class _Sender:
             async for attempt in attempts:
                 with attempt:
                     answers = await kind.send(self.gateway, values)
-        except (Unavailable, Overloaded, DeadlinePassed) as error:
+        except _PASSING as error:
             raise CommandError(
-                f"the gateway at {self.gateway.target} was away for {self.options.give_up_s:g} s ({error}); "
-                f"{_settled(self.counts):,} rows are done. "
+                f"the gateway at {self.gateway.target} took nothing for {self.options.give_up_s:g} s "
+                f"({error}); {_settled(self.counts):,} rows are done. "
                 "Run the same import again: what is stored is recognised"
             ) from error
         self.absence.over()
@@ -197,6 +202,15 @@ class _Sender:
             if answer.outcome == REJECTED:
                 raw = repr(row.value)[:_MAX_RAW_CHARS]
                 self.rejects.write(kind.name, Reject(row.file, row.number, answer.reason, raw))
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """As the server says where the key's quota is used up; else longer each time, at random."""
+    error = state.outcome.exception() if state.outcome else None
+    pause_s = _BACK_OFF(state)
+    return (
+        max(pause_s, int(error.metadata[RETRY_KEY]) / 1000) if isinstance(error, QuotaExceeded) else pause_s
+    )
 
 
 def _settled(counts: Mapping[str, Counts]) -> int:

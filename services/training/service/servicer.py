@@ -14,7 +14,10 @@ from services.training.service import codec
 from services.training.service.models import Models
 from services.training.service.training import Places
 from services.training.service.trainings import Trainings
+from shared.auth.callers import ALL_DOMAINS
+from shared.errors import PermissionDenied
 from shared.rpc.codec import check_domain, encode_model_ref
+from shared.rpc.serving import served_call
 
 _DEFAULT_TRAININGS, _DEFAULT_MODELS = 50, 100
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -41,6 +44,7 @@ class TrainingServicer(rpc.TrainingServiceServicer):
         if resumed:
             training = await self._trainings.resume(domain, codec.decode_name(resumed, "resume"), key)
         else:
+            _check_path(request.options)
             settings = codec.decode_start(request, domain, self._places)
             training = await self._trainings.start(settings, key)
         return pb.StartTrainingResponse(training_id=training.training_id)
@@ -96,3 +100,14 @@ class TrainingServicer(rpc.TrainingServiceServicer):
 
     def _domain(self, request: Any) -> str:
         return check_domain(request.domain, self._domains)
+
+
+def _check_path(options: pb.TrainingOptions) -> None:
+    """Files of the server's machine are of no domain: PermissionDenied for a caller of only some domains."""
+    call = served_call()
+    caller = None if call is None else call.caller
+    if options.dataset.path and caller is not None and not caller.has_all_domains:
+        raise PermissionDenied(
+            f"options.dataset.path must be empty, got {options.dataset.path[:80]!r}: files of the server's"
+            f" machine are of no domain, so to name one takes a credential of all ({ALL_DOMAINS})"
+        )

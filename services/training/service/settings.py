@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.training.service.training import Places
+from shared.auth.settings import DoorSettings
 from shared.processes.trainer import STOP_S
-from shared.settings import ServerSettings, default_data_dir, settings_config
+from shared.settings import default_data_dir, settings_config
 
 
-class TrainingServiceSettings(ServerSettings):
+class TrainingServiceSettings(DoorSettings):
     """Settings of `python -m services.training.service`."""
 
     model_config = settings_config("TRAINING")

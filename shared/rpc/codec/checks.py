@@ -16,16 +16,20 @@ from shared.limits import (
     id_rule,
     text_rule,
 )
+from shared.rpc.serving import served_call
 
 E = TypeVar("E", bound=IntEnum)
 MAX_FLOAT32 = 3.4028234663852886e38
 
 
 def check_domain(domain: str, served: Collection[str]) -> str:
-    """The domain a request means; empty is `default`. InvalidInput names the served ones."""
+    """The domain a request means; empty is `default`. InvalidInput names the served ones that its caller may
+    know of."""
     name = domain or DEFAULT_DOMAIN
     if name not in served:
-        raise InvalidInput.of("domain", f"must be one of {', '.join(sorted(served))}", domain)
+        call = served_call()
+        known = sorted(served) if call is None or call.caller is None else call.caller.seen_of(served)
+        raise InvalidInput.of("domain", f"must be one of {', '.join(known)}", domain)
     return name
 
 

@@ -173,7 +173,11 @@ def test_the_state_of_a_dead_process_is_no_state(tmp_path):
 
 def test_the_environment_tells_every_program_its_place(tmp_path):
     env = environment(
-        {"WARMSTART_GATEWAY_PORT": "1", "WARMSTART_GATEWAY_LOG_LEVEL": "debug"},
+        {
+            "WARMSTART_GATEWAY_PORT": "1",
+            "WARMSTART_GATEWAY_LOG_LEVEL": "debug",
+            "WARMSTART_GATEWAY_AUTH": "keys",
+        },
         data_dir=tmp_path,
         ports=Ports.from_base(6000),
         domains="a,b",
@@ -182,12 +186,15 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
     )
     assert env["WARMSTART_GATEWAY_PORT"] == "6000"  # places are the launcher's
     assert env["WARMSTART_GATEWAY_LOG_LEVEL"] == "debug"  # the rest is the user's
+    assert env["WARMSTART_GATEWAY_AUTH"] == "keys"
     assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"
     assert env["WARMSTART_SCORING_FEATURES_TARGET"] == "127.0.0.1:6001"
     assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"
     assert env["WARMSTART_TRAINING_PORT"] == "6004"
     assert env["WARMSTART_TRAINING_FEATURES_TARGET"] == "127.0.0.1:6001"
     assert env["WARMSTART_TRAINING_REGISTRY"] == env["WARMSTART_SCORING_REGISTRY"]
+    assert env["WARMSTART_GATEWAY_AUTH_KEYS"] == str(tmp_path / "keys.json")  # where `warmstart keys` writes
+    assert env["WARMSTART_TRAINING_AUTH_KEYS"] == str(tmp_path / "keys.json")
 
 
 def test_the_supervisor_runs_every_program_under_a_leash():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from services.cli.importing.run import ImportOptions, import_dataset
 from services.cli.importing.unknown_items import MOST_ASKED, NamedItems, UnknownItems, ask_for
 from shared.datasets import Dataset, DatasetError, Reject, Row
 from shared.domain import Action, Event, Item, User
-from shared.errors import Overloaded, Unavailable
+from shared.errors import RETRY_KEY, Overloaded, QuotaExceeded, Unavailable
 
 
 @dataclass
@@ -143,6 +144,10 @@ def test_the_name_of_rejects_fits_a_file_name_however_long_the_files_are():
     [
         (Unavailable("connection refused"), "does not answer (connection refused)"),
         (Overloaded("queue is full"), "has too much to do (queue is full)"),
+        (
+            QuotaExceeded("used up", metadata={RETRY_KEY: "1"}),
+            "takes no more of this key for now (used up)",
+        ),
     ],
 )
 async def test_a_cluster_that_comes_back_loses_nothing(tmp_path, error, told):
@@ -154,6 +159,14 @@ async def test_a_cluster_that_comes_back_loses_nothing(tmp_path, error, told):
     said = screen.getvalue()
     assert said.count(f"the gateway at fake:1 {told}; trying again for 120 s") == 1
     assert said.count("the gateway at fake:1 takes batches again") == 1
+
+
+async def test_a_batch_waits_as_long_as_its_quota_asks(tmp_path):
+    gateway = FakeGateway(away=1, error=QuotaExceeded("used up", metadata={RETRY_KEY: "600"}))
+    started = time.monotonic()
+    counts = await run(gateway, dataset(events(10)), tmp_path)
+    assert counts["events"].outcomes == {"recorded": 10}
+    assert time.monotonic() - started >= 0.6
 
 
 async def test_a_cluster_that_stays_away_ends_with_what_to_do(tmp_path):
