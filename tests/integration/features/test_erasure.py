@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from warmstart.common.v1 import user_pb2
 
-from services.features.domain import DomainFeatures, Tools
-from services.features.settings import FeatureSettings
-from services.features.store.address import StoreAddress
-from services.features.store.connection import Acknowledgement, Store
-from services.features.store.erased_bytes import erased_bytes_gauge
+from services.features.domain import DomainFeatures
+from services.features.store.connection import Store
 from services.features.store.export import EventSpan
 from services.features.store.packing import Packer
-from services.features.store.retention import retention_counter
 from services.features.store.trending import choices
-from services.features.store.watermark import trimmed_counter
 from shared.domain import Action, Event, Relation, User
+from tests.integration.features.alone import a_domain
 from tests.integration.features.client import (
     NOW_MS,
     RECORDED,
@@ -34,7 +27,7 @@ from tests.integration.features.client import (
     relation,
     until,
 )
-from tests.integration.features.conftest import Serve, serving, shared_encoder
+from tests.integration.features.conftest import Serve, serving
 from tests.integration.features.test_person_export import a_full_life
 from tests.integration.features.test_process import started_process
 from tests.traces import files_with_bytes_of, keys_with_bytes_of, traces
@@ -52,24 +45,6 @@ async def trending(features: Features) -> dict[str, float]:
     """Weights by item, that of the first as of now times the others' shares."""
     found = await features.ask("ListTrendingItems")
     return {i.item_id: round(i.weight, 3) for i in found.items}
-
-
-@asynccontextmanager
-async def a_domain(valkey: RunningValkey, name: str, clock: Any) -> AsyncIterator[DomainFeatures]:
-    """Without a server around it: nothing runs but what the test calls, and what counts trends."""
-    settings = FeatureSettings(store_url=valkey.url, shards=8)
-    store = Store(StoreAddress(valkey.url), Acknowledgement())
-    threads = ThreadPoolExecutor(1)
-    tools = Tools(
-        store, shared_encoder(), threads, clock, trimmed_counter(), retention_counter(), erased_bytes_gauge()
-    )
-    domain = await DomainFeatures.open(name, settings, tools)
-    try:
-        yield domain
-    finally:
-        await domain.close()
-        await store.close()
-        threads.shutdown()
 
 
 class Died(Exception):
