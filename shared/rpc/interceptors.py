@@ -30,6 +30,8 @@ _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
 # Not logged each: of those that are refused for too many there are many.
 _QUIET = frozenset(("OK", "CANCELLED", Overloaded.code))
+# A quoted text; the last one of a message may have been cut off.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""", re.DOTALL)
 _NO_MORE = object()
 _LOG = logger("rpc")
 
@@ -267,7 +269,13 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.calls.labels(call.method, code).inc()
         self._metrics.seconds.labels(call.method).observe(seconds)
         say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
-        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message)
+        said = message if code in _OURS else _without_values(message)
+        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said)
+
+
+def _without_values(message: str) -> str:
+    """What callers are told names the value that they sent; a log must not, as it may be somebody's id."""
+    return _QUOTED.sub("'…'", message)
 
 
 async def _next(answers: AsyncIterator[Any]) -> Any:
