@@ -162,10 +162,9 @@ class DomainFeatures:
     async def record(self, events: Sequence[Event]) -> list[AppendStatus]:
         """Appends durably; what people did to an item for the first time counts for trending. Events from
         before what is kept are not stored."""
-        old = [self._too_old(event) for event in events]
-        stored = iter(
-            await self.writer.append([e for e, too_old in zip(events, old, strict=True) if not too_old])
-        )
+        old = self._too_old(events)
+        kept = [event for event, too_old in zip(events, old, strict=True) if not too_old]
+        stored = iter(await self.writer.append(kept))
         statuses = [AppendStatus.TOO_OLD if too_old else next(stored) for too_old in old]
         first = AppendStatus.RECORDED
         self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is first])
@@ -224,9 +223,10 @@ class DomainFeatures:
         """Has the store rewrite its files, where they may hold erased bytes for too long."""
         await self.erased_bytes.rewrite_if_due(now_ms=self.clock())
 
-    def _too_old(self, event: Event) -> bool:
-        shown = event.action is Action.IMPRESSION
-        return event.time_ms < self.retention.oldest_ms(impressions=shown, now_ms=self.clock())
+    def _too_old(self, events: Sequence[Event]) -> list[bool]:
+        oldest = self.retention.oldest_ms(impressions=False, now_ms=self.clock())
+        oldest_shown = self.retention.oldest_ms(impressions=True, now_ms=self.clock())
+        return [e.time_ms < (oldest_shown if e.action is Action.IMPRESSION else oldest) for e in events]
 
 
 def _retention_days(settings: FeatureSettings, domain: str) -> RetentionDays:

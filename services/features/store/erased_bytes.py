@@ -8,7 +8,6 @@ rewrite that begins in between does not count for it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
 from prometheus_client import Gauge
@@ -54,7 +53,8 @@ class ErasedBytes:
     async def rewrite_if_due(self, *, now_ms: int) -> bool:
         """Packs logs and has every server of the store rewrite its file; whether that was done.
 
-        One server of ours at a time; what is erased meanwhile waits for the next time.
+        One server of ours at a time, as two would do the same work; what is erased meanwhile waits for the
+        next time.
         """
         first, count = await self._store.one("HMGET", self._keys.erasures, "first", "count")
         age_ms = now_ms - int(first) if first is not None else 0
@@ -62,7 +62,7 @@ class ErasedBytes:
         if first is None or not self._hours or age_ms < self._hours * _HOUR_MS or self._refused:
             return False
         lease = self._keys.lease("rewrite")
-        if not await self._store.one("SET", lease, secrets.token_hex(8), "NX", "PX", _LEASE_MS):
+        if not await self._store.one("SET", lease, "held", "NX", "PX", _LEASE_MS):
             return False
         try:
             if not (await self._packer.pack() and await self._rewrite()):

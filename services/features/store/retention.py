@@ -11,7 +11,6 @@ time, in rounds of bounded length.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -81,8 +80,8 @@ class Retention:
         """One round of a pass, where one is due and no other server makes it."""
         if self._days == RetentionDays() or (self._pass is None and now_ms < self._due_ms):
             return
-        lease, name = self._keys.lease("retention"), secrets.token_hex(8)
-        if not await self._store.one("SET", lease, name, "NX", "PX", _LEASE_MS):
+        lease = self._keys.lease("retention")
+        if not await self._store.one("SET", lease, "held", "NX", "PX", _LEASE_MS):
             return
         try:
             await self._round(now_ms)

@@ -21,11 +21,13 @@ from services.features.store.keys import DomainKeys
 from services.features.store.trending import Choice, Trending, choices
 from shared.domain import Event
 from shared.errors import Unavailable
+from shared.telemetry.logs import logger
 
 JOB = "t:"
 # Replicas add what they have counted four times a second.
 _SETTLED_S = 1.0
 _RETRY_S = 0.25
+_LOG = logger("trending")
 
 
 def fresh_token() -> str:
@@ -84,8 +86,11 @@ class Withdrawals:
                 await self._finish(due.shard, due.token)
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)  # callers of the store have said that it is away
-            else:
-                self._waiting.popleft()
+                continue
+            except Exception:
+                # One that cannot be done must not hold up the others: `repair` will say so again.
+                _LOG.exception("not_withdrawn", shard=due.shard)
+            self._waiting.popleft()
 
     async def _finish(self, shard: int, token: str, now_ms: int | None = None) -> None:
         """Safe to repeat. now_ms: does nothing before the withdrawal is due by it."""

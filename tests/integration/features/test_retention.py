@@ -95,7 +95,9 @@ async def test_events_go_everywhere_after_their_days_and_no_sooner(store: Runnin
         assert status is AppendStatus.TOO_OLD
         (status,) = await features.record([shown])
         assert status is AppendStatus.DUPLICATE
-        await features.erased_bytes._packer.pack()
+        assert not await features.erased_bytes.rewrite_if_due(now_ms=clock() + DAY_MS // 2)
+        assert await features.erased_bytes.rewrite_if_due(now_ms=clock() + DAY_MS)
+        assert not await features.erased_bytes.rewrite_if_due(now_ms=clock() + 2 * DAY_MS), "nothing is left"
         pattern = f"{{{domain}:s*}}:log"
         assert keys_with_bytes_of(store, old.event_id, match=pattern) == []
 

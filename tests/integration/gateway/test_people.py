@@ -287,19 +287,13 @@ async def test_brought_events_give_the_queries_and_the_list_of_stored_ones(calle
     assert (alone.shots_used, alone.rung) == (kept.shots_used, kept.rung) == (len(did), pb.RUNG_ADAPTED)
 
 
-async def test_an_ephemeral_list_comes_without_features_and_adaptation(
-    cluster: Cluster, caller: Caller
-) -> None:
+async def test_an_ephemeral_list_is_adapted_without_features(cluster: Cluster, caller: Caller) -> None:
+    """The rungs below are in `tests/unit/services/gateway/test_ephemeral.py`."""
     events = [event_pb2.Event(item_id=i, action=event_pb2.ACTION_LIKE) for i in _ITEMS[:3]]
     await cluster.stop("features")
     try:
         answer = await caller.recommend("", ephemeral=True, events=events)
         assert (answer.rung, answer.shots_used, len(answer.items)) == (pb.RUNG_ADAPTED, 3, 10)
-        await cluster.stop("adaptation")
-        try:
-            answer = await caller.recommend("", ephemeral=True, events=events)
-            assert (answer.rung, len(answer.items)) == (pb.RUNG_RECENT_ITEMS, 10)
-        finally:
-            await cluster.start("adaptation")
+        assert [d.stage for d in answer.degradations] == ["features"]
     finally:
         await cluster.start("features")
