@@ -17,7 +17,6 @@ from services.features.store.connection import Store
 from services.features.store.keys import DomainKeys
 from services.features.store.packing import Packer
 from services.features.store.scripts import script
-from shared.errors import Unavailable
 from shared.telemetry.logs import logger
 
 _HOUR_MS = 3600 * 1000
@@ -76,21 +75,24 @@ class ErasedBytes:
     async def _rewrite(self) -> bool:
         async with asyncio.timeout(_LONGEST_S):
             await self._idle()  # one under way may have begun before the erasure
-            await self._begin()
+            if not await self._begun():
+                return False
             states = await self._idle()
         failed = [s["aof_last_bgrewrite_status"] for s in states if s["aof_last_bgrewrite_status"] != "ok"]
         if failed:
             _LOG.warning("store_rewrite_failed", domain=self._keys.domain, status=failed[0])
         return not failed
 
-    async def _begin(self) -> None:
+    async def _begun(self) -> bool:
+        """False where somebody else's is under way by now: then not every server may have been asked."""
         try:
             await self._store.on_each_server("BGREWRITEAOF")
         except ResponseError as error:
-            if "in progress" not in str(error):  # of somebody else, begun since: as good
+            if "in progress" not in str(error):
                 self._refused = True
                 _LOG.warning("store_rewrite_refused", domain=self._keys.domain, reason=str(error))
-                raise Unavailable(f"the store refuses BGREWRITEAOF: {error}") from error
+            return False
+        return True
 
     async def _idle(self) -> Sequence[dict[str, str]]:
         """What each server says once none rewrites."""

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from valkey.exceptions import ResponseError
 from warmstart.common.v1 import user_pb2
 
 from services.features.domain import DomainFeatures
@@ -281,3 +282,31 @@ async def test_a_log_that_is_cut_while_it_is_packed_is_packed_the_next_time(
         assert keys_with_bytes_of(session_valkey, _ANN, match=_of(domain)) == []
         exported = [e async for batch in features.export_events(EventSpan()) for e in batch]
         assert sorted(e.user_id for e in exported) == sorted(bystanders)
+
+
+async def test_a_store_that_refuses_to_rewrite_its_file_is_told_of_and_the_age_grows(
+    session_valkey: RunningValkey,
+    domain: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As managed services may: what was erased stays gone for every command."""
+    now = time.time_ns() // 1_000_000
+    asked = Store.on_each_server
+
+    async def refusing(self: Store, *command: str) -> dict[str, Any]:
+        if command[0] == "BGREWRITEAOF":
+            raise ResponseError("NOPERM this user has no permissions to run the 'bgrewriteaof' command")
+        return await asked(self, *command)
+
+    monkeypatch.setattr(Store, "on_each_server", refusing)
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await _acts(features, now)
+        assert await features.erase(_ANN)
+        now += 2 * 24 * 3600 * 1000
+        for _ in range(3):
+            await features.rewrite_files()
+        (age,) = (s.value for m in features.erased_bytes._age.collect() for s in m.samples)
+        assert age == pytest.approx(2 * 24 * 3600, abs=10)
+        assert capsys.readouterr().out.count("store_rewrite_refused") == 1
+        assert keys_with_bytes_of(session_valkey, _ANN, match=_of(domain)) == [], "packed all the same"
