@@ -89,7 +89,7 @@ def delete(
 
     Copies that earlier trainings took (`runs` in the data directory) leave them out before they are used
     again, and go after WARMSTART_TRAINING_SNAPSHOT_DAYS. Your own files and the rejects of imports are yours
-    to change: rejects that name them are told.
+    to change: rejects files that name them are listed.
     """
     target = gateway_target(gateway, data_dir)
     if not yes:
