@@ -83,7 +83,7 @@ def _adapted(
     queries, factor, scale, trail = out.queries[b], out.factor[b], float(out.scale[b]), out.trail[b]
     if not all(np.isfinite(numbers).all() for numbers in (queries, factor, scale, trail)):
         name = f"{version.ref.domain}/{version.ref.version}"
-        return WarmstartError(f"model {name} gave non-finite values for user {job.context.user_id!r}")
+        return WarmstartError(f"model {name} gave non-finite values for one of the people asked for")
     manifest = version.model.manifest
     uncertainty = None
     if job.adapt and scale > 0.0 and factor.size:

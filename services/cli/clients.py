@@ -135,11 +135,18 @@ class GatewayClient:
         return int(response.moved_events)
 
     async def export_user(self, user_id: str) -> user_pb.ExportUserResponse:
+        """All pages as one answer."""
+        whole = user_pb.ExportUserResponse()
         request = user_pb.ExportUserRequest(domain=self.domain, user_id=user_id)
-        response: user_pb.ExportUserResponse = await call(
-            self.users.ExportUser, request, timeout_s=TIMEOUT_S, idempotent=True
-        )
-        return response
+        while True:
+            page: user_pb.ExportUserResponse = await call(
+                self.users.ExportUser, request, timeout_s=TIMEOUT_S, idempotent=True
+            )
+            request.page_token = page.next_page_token
+            page.ClearField("next_page_token")
+            whole.MergeFrom(page)
+            if not request.page_token:
+                return whole
 
     async def delete_user(self, user_id: str) -> bool:
         """Whether anything was held of the person."""

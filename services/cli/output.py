@@ -53,8 +53,13 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; messages as proto JSON with their field names."""
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The same, as a text without control characters."""
     text = json.dumps(plain(value), ensure_ascii=False, indent=2)
-    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(value: Any) -> Any:

@@ -17,6 +17,8 @@ from services.features.settings import FeatureSettings
 from services.features.store.address import StoreAddress, safe_url
 from services.features.store.connection import Acknowledgement, Store
 from services.features.store.durability import Durability, check_durability
+from services.features.store.erased_bytes import erased_bytes_gauge
+from services.features.store.retention import retention_counter
 from services.features.store.watermark import trimmed_counter
 from shared.content import TextEncoder
 from shared.errors import SettingsError, Unavailable
@@ -46,15 +48,17 @@ class FeatureComponent:
         self._settings, self._clock, self._encoder = settings, clock, encoder
         self._domains: dict[str, DomainFeatures] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._trimmed = trimmed_counter()
+        self._trimmed, self._expired = trimmed_counter(), retention_counter()
+        self._erased_age = erased_bytes_gauge()
         self._store: Store | None = None
         self._upkeep = Background()
+        self._rewriting = Background()
 
     def register(self, server: Server) -> Sequence[str]:
         return FeatureServicer(self._domains, self._clock).register(server)
 
     def collectors(self) -> Iterable[Collector]:
-        return [self._trimmed]
+        return [self._trimmed, self._expired, self._erased_age]
 
     async def start(self) -> None:
         """Waits for the store, checks it, opens every domain.
@@ -65,7 +69,15 @@ class FeatureComponent:
         # Load the encoder's weights while the store comes up.
         warm = asyncio.get_running_loop().run_in_executor(self._threads, self._encoder.encode, ["warm"])
         await self._until_there(self._check)
-        tools = Tools(store, self._encoder, self._threads, self._clock, self._trimmed)
+        tools = Tools(
+            store,
+            self._encoder,
+            self._threads,
+            self._clock,
+            self._trimmed,
+            self._expired,
+            self._erased_age,
+        )
         for name in self._settings.domains:
 
             async def open_one(name: str = name) -> None:
@@ -73,10 +85,13 @@ class FeatureComponent:
 
             await self._until_there(open_one)
         await warm
-        self._upkeep.start(self._maintain_for_ever())
+        self._upkeep.start(self._again_and_again(DomainFeatures.maintain))
+        # Apart, as it waits for the store, minutes where that is large.
+        self._rewriting.start(self._again_and_again(DomainFeatures.rewrite_files))
 
     async def stop(self) -> None:
         await self._upkeep.close()
+        await self._rewriting.close()
         for domain in self._domains.values():
             await domain.close()
         if self._store is not None:
@@ -112,12 +127,12 @@ class FeatureComponent:
             else:
                 return
 
-    async def _maintain_for_ever(self) -> None:
+    async def _again_and_again(self, work: Callable[[DomainFeatures], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self._settings.repair_every_s)
             for domain in self._domains.values():
                 try:
-                    await domain.maintain()
+                    await work(domain)
                 except Unavailable as error:
                     _LOG.info("upkeep_put_off", domain=domain.name, reason=str(error))
                 except Exception:

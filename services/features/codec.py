@@ -10,8 +10,8 @@ from warmstart.features.v1 import feature_service_pb2 as pb
 from services.features.catalogue import ItemOutcome, WatchBatch, WatchedItem
 from services.features.extraction.extractor import ExtractedUser
 from services.features.store.events import AppendStatus
-from services.features.store.lifecycle import PersonExport
 from services.features.store.people import PersonStatus
+from services.features.store.person_export import ExportPage
 from shared.domain import Event, Item, Relation, User
 from shared.errors import InvalidInput, violation
 from shared.limits import MAX_FUTURE_MS
@@ -33,6 +33,11 @@ _EVENT_STATUS = {
     AppendStatus.AGAIN: pb.EVENT_STATUS_RECORDED,
     AppendStatus.DUPLICATE: pb.EVENT_STATUS_DUPLICATE,
     AppendStatus.ERASED_PERSON: pb.EVENT_STATUS_REJECTED,
+    AppendStatus.TOO_OLD: pb.EVENT_STATUS_REJECTED,
+}
+_REFUSED = {
+    AppendStatus.ERASED_PERSON: "must be after the person's erasure",
+    AppendStatus.TOO_OLD: "must be within the days that events are kept",
 }
 _ITEM_STATUS = {
     ItemOutcome.CREATED: item_pb2.ITEM_STATUS_CREATED,
@@ -70,9 +75,9 @@ def encode_event_results(
         if result is None:
             event, status = next(stored)
             result = pb.EventResult(event_id=event.event_id, status=_EVENT_STATUS[status])
-            if status is AppendStatus.ERASED_PERSON:
+            if status in _REFUSED:
                 result.reason = violation(
-                    f"events[{place}].time_ms", "must be after the person's erasure", event.time_ms
+                    f"events[{place}].time_ms", _REFUSED[status], event.time_ms
                 ).description
         complete.append(result)
     return complete
@@ -189,10 +194,15 @@ def _record_result(status: PersonStatus, field: str) -> pb.RecordResult:
     return pb.RecordResult(reason=f"{field} is of an erased person and not dated after the erasure")
 
 
-def encode_export(export: PersonExport) -> pb.ExportUserResponse:
+def encode_export(page: ExportPage, next_page_token: str) -> pb.ExportUserResponse:
     return pb.ExportUserResponse(
-        user=encode_user(export.user),
-        events=[encode_event(event) for event in export.events],
-        relations=[encode_relation(relation) for relation in export.relations],
-        seen_item_ids=export.seen_item_ids,
+        user=encode_user(page.user),
+        events=[encode_event(event) for event in page.events],
+        relations=[encode_relation(relation) for relation in page.relations],
+        seen_item_ids=[item_id for item_id, _ in page.seen],
+        seen_time_ms=[time_ms for _, time_ms in page.seen],
+        relations_from_others=[encode_relation(relation) for relation in page.relations_from_others],
+        total_events=page.total_events,
+        recognised_events=page.recognised_events,
+        next_page_token=next_page_token,
     )

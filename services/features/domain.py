@@ -7,25 +7,32 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from services.features.catalogue import Catalogue
 from services.features.extraction.extractor import ExtractedUser, ExtractionLimits, Extractor
 from services.features.mirror import ItemMirror
+from services.features.retention_days import days_of
 from services.features.settings import FeatureSettings
 from services.features.store.connection import Store
+from services.features.store.erased_bytes import ErasedBytes
 from services.features.store.events import AppendStatus, EventLimits, EventWriter
 from services.features.store.export import EventSpan, Exporter
+from services.features.store.held import HeldReader
 from services.features.store.items import ItemStore
 from services.features.store.keys import DomainKeys
-from services.features.store.lifecycle import Lifecycle, PersonExport
+from services.features.store.lifecycle import Lifecycle
+from services.features.store.packing import Packer
 from services.features.store.people import People, PersonStatus
+from services.features.store.person_export import ExportPage, PersonExporter, Place
 from services.features.store.relations import Relations
-from services.features.store.schema import open_domain
+from services.features.store.retention import Retention, RetentionDays
+from services.features.store.schema import Schema, open_domain
 from services.features.store.trending import Trending
 from services.features.store.watermark import LogAlarm
+from services.features.store.withdrawals import Withdrawals
 from shared.content import CONTENT_DIM, TextEncoder
-from shared.domain import Event, Relation, RequestContext, User
+from shared.domain import Action, Event, Relation, RequestContext, User
 
 _EVENTS_A_MESSAGE = 2000
 _DAY_MS = 24 * 3600 * 1000
@@ -44,6 +51,8 @@ class Tools:
     threads: Executor
     clock: Callable[[], int]
     trimmed: Counter
+    expired: Counter
+    erased_age: Gauge
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,17 @@ class DomainFeatures:
     """Everything the service does for one domain."""
 
     name: str
+    schema: Schema
+    keys: DomainKeys
+    store: Store
     writer: EventWriter
     people: People
     relations: Relations
     lifecycle: Lifecycle
+    withdrawals: Withdrawals
+    erased_bytes: ErasedBytes
+    retention: Retention
+    person_exporter: PersonExporter
     catalogue: Catalogue
     exporter: Exporter
     trending: Trending
@@ -97,14 +113,32 @@ class DomainFeatures:
             half_life_s=int(settings.trending_half_life_hours * 3600),
             max_items=settings.trending_items,
         )
+        held = HeldReader(store, keys)
+        withdrawals = Withdrawals(store, keys, trending)
+        erased = ErasedBytes(
+            store, keys, Packer(store, keys), hours=settings.rewrite_hours, age=tools.erased_age
+        )
+        lifecycle = Lifecycle(
+            store, keys, schema, writer, relations, held, withdrawals, erased, max_seen=settings.seen_items
+        )
         await mirror.start()
         trending.start()
+        withdrawals.start()
         return cls(
             name=name,
+            schema=schema,
+            keys=keys,
+            store=store,
             writer=writer,
             people=people,
             relations=relations,
-            lifecycle=Lifecycle(store, keys, schema, writer, relations, max_seen=settings.seen_items),
+            lifecycle=lifecycle,
+            withdrawals=withdrawals,
+            erased_bytes=erased,
+            retention=Retention(
+                store, keys, lifecycle, erased, _retention_days(settings, name), tools.expired
+            ),
+            person_exporter=PersonExporter(store, keys, held),
             catalogue=Catalogue(
                 items, mirror, trending, tools.encoder, tools.threads, epoch=schema.epoch, clock=tools.clock
             ),
@@ -120,12 +154,18 @@ class DomainFeatures:
 
     async def close(self) -> None:
         await self.writer.close()
+        await self.retention.close()
+        await self.withdrawals.close()
         await self.trending.close()
         await self.mirror.close()
 
     async def record(self, events: Sequence[Event]) -> list[AppendStatus]:
-        """Appends durably; what people did to an item for the first time counts for trending."""
-        statuses = await self.writer.append(events)
+        """Appends durably; what people did to an item for the first time counts for trending. Events from
+        before what is kept are not stored."""
+        old = self._too_old(events)
+        kept = [event for event, too_old in zip(events, old, strict=True) if not too_old]
+        stored = iter(await self.writer.append(kept))
+        statuses = [AppendStatus.TOO_OLD if too_old else next(stored) for too_old in old]
         first = AppendStatus.RECORDED
         self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is first])
         return statuses
@@ -157,23 +197,44 @@ class DomainFeatures:
         return await self.lifecycle.fold(source, target, now_ms=self.clock())
 
     async def erase(self, user_id: str) -> bool:
-        counted = await self.lifecycle.first_events(user_id)
-        existed = await self.lifecycle.erase(user_id, now_ms=self.clock())
-        if existed and counted:
-            self.trending.remove(counted)
-        return existed
+        return await self.lifecycle.erase(user_id, now_ms=self.clock())
 
-    async def export_person(self, user_id: str) -> PersonExport:
-        return await self.lifecycle.export(user_id)
+    async def erased(self, user_ids: Sequence[str]) -> list[tuple[str, int]]:
+        """(person, when) of those that have been erased, in order."""
+        hashes = [("HGET", self.keys.shard(u).gone, self.schema.keyed_hash(u)) for u in user_ids]
+        found = zip(user_ids, await self.store.run(hashes), strict=True)
+        return [(user_id, int(float(at))) for user_id, at in found if at is not None]
+
+    async def export_person(self, user_id: str, after: Place, rows: int) -> ExportPage:
+        return await self.person_exporter.page(user_id, after, rows)
 
     def export_events(self, span: EventSpan) -> AsyncGenerator[list[Event], None]:
         return self.exporter.events(span, batch=_EVENTS_A_MESSAGE)
 
     async def maintain(self) -> None:
-        """Finishes what crashed servers left, trims what was exported and is old."""
-        await self.lifecycle.repair()
+        """Finishes what crashed servers left, takes out what is kept no longer, trims what was exported and
+        is old."""
+        await self.lifecycle.repair(now_ms=self.clock())
+        await self.retention.sweep(now_ms=self.clock())
         if self.log_retention_days:
             await self.exporter.trim(before_ms=self.clock() - self.log_retention_days * _DAY_MS)
+
+    async def rewrite_files(self) -> None:
+        """Has the store rewrite its files, where they may hold erased bytes for too long."""
+        await self.erased_bytes.rewrite_if_due(now_ms=self.clock())
+
+    def _too_old(self, events: Sequence[Event]) -> list[bool]:
+        oldest = self.retention.oldest_ms(impressions=False, now_ms=self.clock())
+        oldest_shown = self.retention.oldest_ms(impressions=True, now_ms=self.clock())
+        return [e.time_ms < (oldest_shown if e.action is Action.IMPRESSION else oldest) for e in events]
+
+
+def _retention_days(settings: FeatureSettings, domain: str) -> RetentionDays:
+    return RetentionDays(
+        days_of(settings.event_retention_days, domain),
+        days_of(settings.impression_retention_days, domain),
+        days_of(settings.idle_retention_days, domain),
+    )
 
 
 def _event_limits(settings: FeatureSettings) -> EventLimits:

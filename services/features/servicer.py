@@ -12,11 +12,17 @@ from warmstart.features.v1 import feature_service_pb2_grpc as pb_grpc
 
 from services.features import codec
 from services.features.domain import DomainFeatures
-from services.features.page_tokens import issue_page_token, open_page_token
+from services.features.page_tokens import (
+    issue_export_token,
+    issue_page_token,
+    open_export_token,
+    open_page_token,
+)
 from services.features.store.export import EventSpan
 from shared.errors import InvalidInput
 from shared.limits import (
     MAX_CARRIED_EVENTS,
+    MAX_ERASURES_A_CALL,
     MAX_EVENTS_A_CALL,
     MAX_ITEMS_A_CALL,
     MAX_RELATIONS_A_CALL,
@@ -37,6 +43,8 @@ from shared.rpc.codec import (
 
 _DEFAULT_TRENDING, _MAX_TRENDING = 200, 10_000
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
+# Of the longest ids, below the 4 MiB of a message.
+_MAX_EXPORT_ROWS = 2000
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -152,12 +160,24 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
         return pb.MergeUsersResponse(moved_events=await domain.fold(source, target))
 
     async def ExportUser(self, request: pb.ExportUserRequest, context: Context) -> pb.ExportUserResponse:
-        domain = self._domain(request)
-        return codec.encode_export(await domain.export_person(_user_id(request.user_id, "user_id")))
+        domain, user_id = self._domain(request), _user_id(request.user_id, "user_id")
+        rows = _bounded("page_size", request.page_size, _MAX_EXPORT_ROWS, _MAX_EXPORT_ROWS)
+        after = open_export_token(domain.name, user_id, request.page_token)
+        page = await domain.export_person(user_id, after, rows)
+        return codec.encode_export(page, issue_export_token(domain.name, user_id, page.after))
 
     async def DeleteUser(self, request: pb.DeleteUserRequest, context: Context) -> pb.DeleteUserResponse:
         domain = self._domain(request)
         return pb.DeleteUserResponse(existed=await domain.erase(_user_id(request.user_id, "user_id")))
+
+    async def FindErasedUsers(
+        self, request: pb.FindErasedUsersRequest, context: Context
+    ) -> pb.FindErasedUsersResponse:
+        domain = self._domain(request)
+        user_ids = decode_ids(request.user_ids, field="user_ids", max_count=MAX_ERASURES_A_CALL)
+        found = await domain.erased(user_ids)
+        erasures = [pb.Erasure(user_id=user_id, erased_ms=at) for user_id, at in found]
+        return pb.FindErasedUsersResponse(erasures=erasures)
 
     async def ExportEvents(
         self, request: pb.ExportEventsRequest, context: Context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator
 
+from services.features.retention_days import days_by_domain
 from services.features.store.durability import Durability
 from shared.settings import ServerSettings, settings_config
 from shared.trends import HALF_LIFE_S
@@ -60,6 +61,25 @@ class FeatureSettings(ServerSettings):
         ge=0,
         description="Days after which exported events leave the log; 0 keeps them until the hard cap.",
     )
+    event_retention_days: str = Field(
+        "0",
+        description="Days after which events leave histories, seen items and the log, exported or not; 0 "
+        "keeps them. By domain: `400,news=30`.",
+    )
+    impression_retention_days: str = Field(
+        "0", description="Days after which impressions go; 0 keeps them. By domain as above."
+    )
+    idle_retention_days: str = Field(
+        "0",
+        description="Days without anything new of a person after which they are erased as by DeleteUser; 0 "
+        "keeps them. By domain as above.",
+    )
+    rewrite_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours after an erasure within which the store is asked to rewrite its append-only file, "
+        "which holds the erased bytes until then; 0 leaves it to the store.",
+    )
     item_changes: int = Field(100_000, ge=1, description="Item changes kept for followers to resume.")
     max_relations: int = Field(5000, ge=1, description="Relations of one person, removed ones included.")
     neighbours: int = Field(20, ge=0, description="Strongest relations looked at for the social view.")
@@ -78,6 +98,12 @@ class FeatureSettings(ServerSettings):
     def _known_scheme(cls, value: str) -> str:
         if not value.startswith(_SCHEMES):
             raise ValueError(f"must start with {', '.join(_SCHEMES)}")
+        return value
+
+    @field_validator("event_retention_days", "impression_retention_days", "idle_retention_days")
+    @classmethod
+    def _days(cls, value: str) -> str:
+        days_by_domain(value)
         return value
 
     @field_validator("deletion_secret")

@@ -49,6 +49,9 @@ from shared.rpc.codec import (
 )
 
 M = TypeVar("M", bound=Message)
+_NOBODY = "must be empty where the list is ephemeral: nothing of the person is read or kept"
+# Whose events are that are brought to an ephemeral list: they go no further than the list.
+_ANYBODY = "ephemeral"
 T = TypeVar("T")
 
 
@@ -99,7 +102,7 @@ def decode_list_query(request: pb.RecommendRequest, served: Sequence[str], now_m
     """Raises InvalidInput naming every broken field (TooLarge where only counts are over their limits)."""
     check = Checks()
     domain = check_domain(request.domain, served)
-    check.rule("user_id", id_rule(request.user_id), request.user_id)
+    _check_user(check, request)
     rate = request.exploration_rate if request.HasField("exploration_rate") else None
     diversity = request.diversity if request.HasField("diversity") else None
     check.within("exploration_rate", rate or 0.0, 0.0, MAX_EXPLORATION_RATE)
@@ -127,6 +130,7 @@ def decode_list_query(request: pb.RecommendRequest, served: Sequence[str], now_m
         include_seen=request.include_seen,
         include_items=request.include_items,
         disable_adaptation=request.disable_adaptation,
+        ephemeral=request.ephemeral,
         digest=_digest(request),
     )
     check.raise_broken()
@@ -257,12 +261,25 @@ def _decode_pins(check: Checks, request: pb.RecommendRequest) -> tuple[Pin, ...]
     return tuple(Pin(pin.item_id, pin.position) for pin in request.pins)
 
 
+def _check_user(check: Checks, request: pb.RecommendRequest) -> None:
+    """Ids that should not have come are not repeated: what is answered is also logged."""
+    if not request.ephemeral:
+        check.rule("user_id", id_rule(request.user_id), request.user_id)
+        return
+    ids = [("user_id", request.user_id)]
+    ids += [(f"events[{i}].user_id", event.user_id) for i, event in enumerate(request.events)]
+    for field, user_id in ids:
+        check.rule(field, _NOBODY if user_id else "", f"{len(user_id.encode())} bytes")
+
+
 def _decode_events(check: Checks, request: pb.RecommendRequest, now_ms: int) -> tuple[Event, ...]:
     if not check.count("events", len(request.events), MAX_CARRIED_EVENTS):
         return ()
+    whose = _ANYBODY if request.ephemeral else request.user_id
     decoded = [
-        _decoded(check, event, f"events[{i}]", now_ms, request.user_id)
+        _decoded(check, event, f"events[{i}]", now_ms, whose)
         for i, event in enumerate(request.events)
+        if not (request.ephemeral and event.user_id)  # refused already
     ]
     return tuple(event for event in decoded if event is not None)
 

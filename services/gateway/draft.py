@@ -44,11 +44,16 @@ class Person:
     neighbour_likes: tuple[NeighbourLike, ...] = ()
 
     @classmethod
-    def from_request(cls, query: ListQuery) -> Person:
-        """Known by the events that the request brings, if any, and nothing else."""
+    def from_request(cls, query: ListQuery, list_id: str) -> Person:
+        """Known by the events that the request brings, if any, and nothing else. Whose list is ephemeral goes
+        by the list's random id: other services want one, and know nobody by it."""
         nothing = np.zeros(0, np.float32)
         context = UserContext(
-            query.user_id, History.of(list(query.events)), nothing, nothing, request=query.context
+            list_id if query.ephemeral else query.user_id,
+            History.of(list(query.events)),
+            nothing,
+            nothing,
+            request=query.context,
         )
         return cls(context, query.acted_on)
 

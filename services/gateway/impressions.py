@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 from prometheus_client.registry import Collector
 
+from services.gateway.forgettings import Forgettings
 from services.gateway.ports import Features
 from shared.domain import Event
 from shared.errors import InvalidInput, WarmstartError
@@ -16,6 +17,8 @@ from shared.telemetry.logs import logger
 
 _LOG = logger("gateway.impressions")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+# Erased or merged lately: lists of theirs that were begun before are answered within seconds.
+_FORGOTTEN_PEOPLE = 10_000
 
 
 class ImpressionLog:
@@ -30,6 +33,7 @@ class ImpressionLog:
         self._linger_s = linger_s
         self._flush_timeout_s = flush_timeout_s
         self._waiting: deque[tuple[str, Event]] = deque()
+        self._forgotten = Forgettings(_FORGOTTEN_PEOPLE)
         self._arrived = asyncio.Event()
         self._sending = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -48,8 +52,18 @@ class ImpressionLog:
     def start(self) -> None:
         self._task = asyncio.create_task(self._work())
 
-    def offer(self, domain: str, events: Sequence[Event]) -> None:
-        """Queues impressions; those for which there is no room are dropped and counted."""
+    @property
+    def moment(self) -> int:
+        """For `offer`: as the list is begun."""
+        return self._forgotten.moment
+
+    def offer(self, domain: str, events: Sequence[Event], *, since: int) -> None:
+        """Queues impressions; those for which there is no room are dropped and counted.
+
+        since: `moment` as the list was begun; of who was forgotten after it, none is queued.
+        """
+        if since != self._forgotten.moment:
+            events = [e for e in events if not self._forgotten.since(since, domain, e.user_id)]
         room = max(0, self._limit - len(self._waiting))
         self._waiting.extend((domain, event) for event in events[:room])
         if room < len(events):
@@ -57,7 +71,9 @@ class ImpressionLog:
         self._arrived.set()
 
     async def forget(self, domain: str, user_id: str) -> None:
-        """Takes out what waits of a person; returns once nothing of theirs is under way either."""
+        """Takes out what waits of a person; returns once nothing of theirs is under way either. Lists that
+        are being made log nothing any more."""
+        self._forgotten.note(domain, user_id)
         self._waiting = deque(w for w in self._waiting if w[0] != domain or w[1].user_id != user_id)
         async with self._sending:
             pass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.gateway.draft import Ranking
+from services.gateway.forgettings import Forgettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +20,8 @@ class _Kept:
 
 
 class LastGoodLists:
-    """Least recently used out first. Holds rankings, not pages: filters and rules are applied anew."""
+    """Oldest out first, and whatever is too old. Holds rankings, not pages: filters and rules are applied
+    anew. Nobody's id is in it."""
 
     def __init__(
         self, *, people: int, items: int, age_s: float, clock: Callable[[], float] = time.monotonic
@@ -28,20 +30,24 @@ class LastGoodLists:
         self._items = items
         self._age_s = age_s
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
-        # When people were forgotten, on a clock of forgettings: a list begun before that is not kept.
-        self._forgotten: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self.moment = 0
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._forgotten = Forgettings(people)
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def moment(self) -> int:
+        """For `keep`: as the list is begun."""
+        return self._forgotten.moment
 
     def keep(self, domain: str, user_id: str, ranking: Ranking, *, since: int) -> None:
         """Keeps the best items of a ranking, with their scores before boosts.
 
         since: `moment` as the list was begun; where the person was forgotten after it, nothing is kept.
         """
-        if self._forgotten.get((domain, user_id), 0) > since:
+        self.expire()
+        if self._forgotten.since(since, domain, user_id):
             return
         order = ranking.best_first()
         best = order[np.isfinite(ranking.base[order])][: self._items]
@@ -56,26 +62,25 @@ class LastGoodLists:
             ranking.sketches[best] if ranking.sketches is not None else None,
             ranking.bounds,
         )
-        self._kept[domain, user_id] = _Kept(kept, self._clock())
-        self._kept.move_to_end((domain, user_id))
+        person = self._forgotten.person(domain, user_id)
+        self._kept[person] = _Kept(kept, self._clock())
+        self._kept.move_to_end(person)
         while len(self._kept) > self._people:
             self._kept.popitem(last=False)
 
     def get(self, domain: str, user_id: str) -> Ranking | None:
         """None where there is none, or none young enough."""
-        kept = self._kept.get((domain, user_id))
-        if kept is None:
-            return None
-        if self._clock() - kept.at > self._age_s:
-            del self._kept[domain, user_id]
-            return None
-        return kept.ranking
+        self.expire()
+        kept = self._kept.get(self._forgotten.person(domain, user_id))
+        return kept.ranking if kept is not None else None
 
     def forget(self, domain: str, user_id: str) -> None:
         """The person has acted, or has been erased."""
-        self.moment += 1
-        self._forgotten[domain, user_id] = self.moment
-        self._forgotten.move_to_end((domain, user_id))
-        if len(self._forgotten) > self._people:
-            self._forgotten.popitem(last=False)
-        self._kept.pop((domain, user_id), None)
+        self._forgotten.note(domain, user_id)
+        self._kept.pop(self._forgotten.person(domain, user_id), None)
+
+    def expire(self) -> None:
+        """Drops what is too old; what was kept first stands first."""
+        too_old = self._clock() - self._age_s
+        while self._kept and next(iter(self._kept.values())).at < too_old:
+            self._kept.popitem(last=False)

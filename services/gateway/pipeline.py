@@ -47,6 +47,14 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
+class _Moments:
+    """As a list was begun: who is forgotten after it has no part in what is kept of the list."""
+
+    last_good: int
+    impressions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Makes lists. `exploration_rate`: where a request names none; `max_list_items`: over all pages."""
 
@@ -69,7 +77,8 @@ class Pipeline:
 
         Raises InvalidInput (page_token, task_weights) and EmptyCatalogue, nothing else.
         """
-        draft, notes, moment = self._begin(query), Notes(), self.last_good.moment
+        draft, notes = self._begin(query), Notes()
+        begun = _Moments(self.last_good.moment, self.impressions.moment)
 
         for hydrator in self.stages.hydrators:
             with notes.stage(hydrator.name):
@@ -98,13 +107,15 @@ class Pipeline:
 
         items = listed(draft, reasons(draft, self.catalogue.of(draft.domain)))
         answer = Answer.of(draft, items, notes, self._next_token(draft))
-        asyncio.get_running_loop().call_soon(self._after, draft, answer, moment)
+        asyncio.get_running_loop().call_soon(self._after, draft, answer, begun)
         return answer
 
-    def _after(self, draft: Draft, answer: Answer, moment: int) -> None:
-        """What nobody waits for: done once the answer is on its way."""
-        self.impressions.offer(draft.domain, impressions(draft, answer.items))
-        self._keep(draft, moment)
+    def _after(self, draft: Draft, answer: Answer, begun: _Moments) -> None:
+        """What nobody waits for: done once the answer is on its way. Of an ephemeral list nothing is kept."""
+        if not draft.query.ephemeral:
+            shown = impressions(draft, answer.items)
+            self.impressions.offer(draft.domain, shown, since=begun.impressions)
+            self._keep(draft, begun.last_good)
         self.metrics.note(draft.domain, answer)
 
     def _begin(self, query: ListQuery) -> Draft:
@@ -120,10 +131,11 @@ class Pipeline:
         return Draft(
             query,
             page,
-            Person.from_request(query),
+            Person.from_request(query, page.list_id),
             int(self.clock() * 1000),
             pins=tuple(pin for pin in query.pins if mirror.is_available(pin.item_id)),
             exploration_rate=0.0 if query.candidate_item_ids else rate,
+            person_known=query.ephemeral,  # by what they bring, which is all that counts
         )
 
     def _check_tasks(self, query: ListQuery) -> None:

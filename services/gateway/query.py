@@ -36,6 +36,7 @@ class Pin:
 class ListQuery:
     """One request for a list. None = the server's default.
 
+    user_id: "" where the list is `ephemeral`: for somebody of whom nothing is read or kept.
     `digest` stands for all fields but page_token: the pages of one list must agree on it.
     """
 
@@ -57,6 +58,7 @@ class ListQuery:
     include_seen: bool = False
     include_items: bool = False
     disable_adaptation: bool = False
+    ephemeral: bool = False
     digest: str = ""
 
     @property

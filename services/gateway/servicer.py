@@ -158,6 +158,7 @@ class UserServicer(UserServiceServicer):
         await self.impressions.forget(domain, request.from_user_id)
         asked = retyped(request, features_pb.MergeUsersRequest)
         answer = await self.features.forward("MergeUsers", asked, features_pb.MergeUsersResponse)
+        await self.impressions.forget(domain, request.from_user_id)  # of lists that were begun meanwhile
         for user_id in (request.from_user_id, request.into_user_id):
             self.last_good.forget(domain, user_id)
         return retyped(answer, user_pb.MergeUsersResponse)
@@ -177,6 +178,7 @@ class UserServicer(UserServiceServicer):
         await self.impressions.forget(domain, request.user_id)
         asked = retyped(request, features_pb.DeleteUserRequest)
         answer = await self.features.forward("DeleteUser", asked, features_pb.DeleteUserResponse)
+        await self.impressions.forget(domain, request.user_id)  # of lists that were begun meanwhile
         self.last_good.forget(domain, request.user_id)
         return retyped(answer, user_pb.DeleteUserResponse)
 

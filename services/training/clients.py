@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,15 @@ from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
 from services.training.snapshot import CountProgress, SnapshotWriter
 from shared.domain import FloatArray, Item
 from shared.errors import Unavailable
-from shared.rpc.channels import connect, stream
+from shared.limits import MAX_ERASURES_A_CALL
+from shared.rpc.channels import call, connect, stream
 from shared.rpc.codec import decode_event, decode_floats, decode_item, decode_relation, decode_user
 
 if TYPE_CHECKING:
     from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
 
 _MAX_MESSAGE_BYTES = 64 << 20
+_FIND_TIMEOUT_S = 30.0
 
 
 async def snapshot_of_service(
@@ -37,6 +40,22 @@ async def snapshot_of_service(
         await copy.events()
     finally:
         await channel.close()
+
+
+async def find_erased(target: str, domain: str, user_ids: Sequence[str]) -> dict[str, int]:
+    """Of these people, those that have been erased, and when (ms). Raises Unavailable."""
+    found: dict[str, int] = {}
+    async with connect(target) as channel:
+        service = FeatureServiceStub(channel)
+        for at in range(0, len(user_ids), MAX_ERASURES_A_CALL):
+            request = pb.FindErasedUsersRequest(
+                domain=domain, user_ids=user_ids[at : at + MAX_ERASURES_A_CALL]
+            )
+            response = await call(
+                service.FindErasedUsers, request, timeout_s=_FIND_TIMEOUT_S, idempotent=True
+            )
+            found.update((erasure.user_id, erasure.erased_ms) for erasure in response.erasures)
+    return found
 
 
 class _Copy:

@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> Command:
     name = given.pop("command")
     resumed = given.pop("resume")
     if resumed:
-        return _resumed(name, resumed)
+        return _resumed(name, resumed, given["features_target"])
     settings = _settings(given)
     check_adapter(settings.adapter, settings.adapter_settings, served=name == TRAIN)
     if settings.data_run:  # reports name its data, after all is done
@@ -103,8 +103,9 @@ def parse(arguments: Sequence[str]) -> Command:
     return Command(name, settings, new_run(directory, {"command": name, **settings.as_dict()}), made)
 
 
-def _resumed(name: str, directory: str) -> Command:
-    """A command that goes on with a run, with the options that it has noted."""
+def _resumed(name: str, directory: str, features_target: str) -> Command:
+    """A command that goes on with a run, with the options that it has noted. features_target: where the
+    feature service is now, if its data came from one."""
     before = noted(Path(directory))
     if before.command != name:
         rule = f"must be a run of {name}: go on with this one by `warmstart {before.command} --resume`"
@@ -113,7 +114,10 @@ def _resumed(name: str, directory: str) -> Command:
         rule = f"must be a run that is not finished: `warmstart {name}` begins a new one"
         raise InvalidInput.of("--resume", rule, directory)
     check_adapter(before.settings.adapter, before.settings.adapter_settings, served=name == TRAIN)
-    return Command(name, before.settings, before.run)
+    source = before.settings.source
+    if features_target and source.features_target:
+        source = replace(source, features_target=features_target)
+    return Command(name, replace(before.settings, source=source), before.run)
 
 
 def command_line(name: str, settings: TrainSettings) -> str:

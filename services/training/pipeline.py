@@ -17,6 +17,7 @@ import numpy as np
 from services.training.cluster import ClusterSettings, ray_session
 from services.training.costs import cost, seconds_since
 from services.training.data import TrainingData
+from services.training.erasures import leave_out_erased
 from services.training.evaluation.few_shot import ON, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
@@ -26,7 +27,7 @@ from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run
-from services.training.settings import TrainSettings
+from services.training.settings import SourceSettings, TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
 from services.training.sources import take_snapshot
@@ -78,8 +79,12 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
 
 
 def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines) -> None:
-    """Copies the source into the run, unless that was done before or another run's data are to be used."""
-    if is_whole(data_run(settings, run).snapshot):
+    """Copies the source into the run, unless that was done before or another run's data are to be used: then
+    who has been erased since is left out."""
+    copied = data_run(settings, run)
+    if is_whole(copied.snapshot):
+        if leave_out_erased(copied, source_of(settings), settings.domain, lines):
+            shutil.rmtree(run.jobs, ignore_errors=True)  # models of the same data, where it is another run's
         return
     lines.stage("snapshot")
     shards = _SHARDS_A_WORKER * max(cluster.workers, 1)
@@ -238,11 +243,18 @@ def cluster_of(settings: TrainSettings) -> ClusterSettings:
     return replace(alone, side_by_side=settings.side_by_side or at_most)
 
 
+def source_of(settings: TrainSettings) -> SourceSettings:
+    """Where the data came from, also those of another run; its feature service may be elsewhere now."""
+    if not settings.data_run:
+        return settings.source
+    source = noted_source(Path(settings.data_run), "--data-run")
+    elsewhere = settings.source.features_target
+    return replace(source, features_target=elsewhere) if elsewhere and source.features_target else source
+
+
 def data_name(settings: TrainSettings) -> str:
     """What people call the data; nothing where they are of a feature service."""
-    source = settings.source
-    if settings.data_run:
-        source = noted_source(Path(settings.data_run), "--data-run")
+    source = source_of(settings)
     return source.dataset or Path(source.events).name
 
 

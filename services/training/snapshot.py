@@ -8,7 +8,7 @@ snapshot.json                 counts; written last: without it the snapshot is n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.training.assemble import EVENT_SCHEMA, Tables
+from services.training.runs import write_atomically
 from shared.datasets import Dataset, Reject
 from shared.domain import Event, FloatArray, Item, Relation, User
 from shared.errors import InvalidInput
@@ -45,6 +46,7 @@ RELATION_SCHEMA = pa.schema(
 )
 _BATCH_ROWS = 20_000
 _WHOLE = "snapshot.json"
+USERS, RELATIONS = "users.parquet", "relations.parquet"
 
 
 class Encoder(Protocol):
@@ -85,7 +87,7 @@ class SnapshotWriter:
         for writer in (*self._shards, *self._tables.values()):
             writer.close()
         if failure is None:
-            (self._directory / _WHOLE).write_text(json.dumps(self.counts))
+            note_counts(self._directory, self.counts)
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Appends events; their order here is the order that ties in time keep."""
@@ -189,6 +191,11 @@ def _batches(rows: Iterator[T]) -> Iterator[list[T]]:
 def is_whole(directory: Path) -> bool:
     """Whether a snapshot was written to its end."""
     return (directory / _WHOLE).is_file()
+
+
+def note_counts(directory: Path, counts: Mapping[str, int]) -> None:
+    """Marks the snapshot as whole."""
+    write_atomically(directory / _WHOLE, json.dumps(dict(counts)).encode())
 
 
 def snapshot_counts(directory: Path) -> dict[str, int]:

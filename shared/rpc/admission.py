@@ -55,7 +55,7 @@ _PATIENCE_S = {Priority.WRITE: 2.0, Priority.LIST: 0.2, Priority.BULK: 1.0}
 _WRITES = ("RecordFeedback", "RecordEvents", "DeleteUser", "MergeUsers")
 _BULK = (
     "UpsertItems", "DeleteItems", "ListItems", "UpsertUsers", "UpsertRelations", "ExportUser",
-    "BatchAdaptUsers", "ListTrainings", "ListModels",
+    "BatchAdaptUsers", "FindErasedUsers", "ListTrainings", "ListModels",
 )  # fmt: skip
 _BY_NAME = {**dict.fromkeys(_WRITES, Priority.WRITE), **dict.fromkeys(_BULK, Priority.BULK)}
 

@@ -42,6 +42,8 @@ _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
 # Not logged each: of those that are refused for too many, or that strangers make, there may be very many.
 _QUIET = frozenset(("OK", "CANCELLED", Overloaded.code, Unauthenticated.code))
+# A quoted text; the last one of a message may have been cut off.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""", re.DOTALL)
 _LOG = logger("rpc")
 
 if TYPE_CHECKING:
@@ -240,9 +242,14 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         if self._guard is not None:
             self._guard.note(call.caller, code, error)
         say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
-        message = "" if error is None else str(error)
+        said = "" if error is None else str(error) if code in _OURS else _without_values(str(error))
         caller = {} if call.caller is None else {"caller": call.caller.label}
-        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=message, **caller)
+        say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said, **caller)
+
+
+def _without_values(message: str) -> str:
+    """What callers are told names the value that they sent; a log must not, as it may be somebody's id."""
+    return _QUOTED.sub("'…'", message)
 
 
 def _arrive(method: str, context: Context) -> _Call:

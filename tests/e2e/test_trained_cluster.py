@@ -230,3 +230,21 @@ def test_training_that_cannot_work_says_why(trained: UpProcess):
 def test_the_imported_people_have_their_attributes(trained: UpProcess):
     shown = trained.run("users", "export", str(PEOPLE), "--json").json()
     assert shown["user"]["attributes"]["gender"] in {"M", "F"}
+
+
+def test_a_history_is_taken_home_and_brought_along(trained: UpProcess):
+    """What was exported gives the list of what is stored; a profile's attributes stay at home."""
+    exported = trained.run("users", "export", "7", "--output", "7.json")
+    assert exported.code == 0, exported.err
+    held = json.loads((trained.directory / "7.json").read_text())
+    done = [e for e in held["events"] if e["action"] != "ACTION_IMPRESSION"]
+    assert len(done) == int(held["total_events"]) > 100
+    stored = trained.run("recommend", "7", "--exploration", "0", "-n", "20", "--json").json()
+    brought = trained.run(
+        "recommend", "--events", "7.json", "--exploration", "0", "-n", "20", "--json"
+    ).json()
+    assert (brought["rung"], brought["shots_used"]) == ("RUNG_ADAPTED", stored["shots_used"])
+    ids = [{item["item_id"] for item in answer["items"]} for answer in (stored, brought)]
+    assert len(ids[0] & ids[1]) >= 18
+    titled = trained.run("recommend", "--events", "7.json", "-n", "3")
+    assert "For somebody of whom nothing is kept" in titled.out

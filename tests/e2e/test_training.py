@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from services.training.data import HeldOutItems, TrainingData
@@ -175,3 +177,28 @@ def test_an_item_added_by_text_is_scored_like_any_other(served: ServedArtifact, 
     result = evaluate_new_items(data, new, served, task="next")
     assert result.items == 3
     assert 0.0 <= result.fitting <= 1.0
+
+
+def test_a_published_model_holds_nobody(trained: Trained, data: TrainingData) -> None:
+    """Rows, counts and transitions of items, and weights: no text or table of it names one of the people whom
+    it was learnt from."""
+    people = set(data.user_ids)
+    assert len(people) == 100
+    champion = trained.registry.champion("shop")
+    assert champion is not None
+    files = [f for f in (trained.registry.root / "shop" / champion.version).rglob("*") if f.is_file()]
+    texts = set(re.findall(r"[\w-]+", _tables([f for f in files if f.suffix == ".parquet"])))
+    assert set(data.item_ids) <= texts
+    assert texts.isdisjoint(people)
+    assert all(np.load(file).dtype.kind in "fiu" for file in files if file.suffix == ".npy")
+    words = {w for f in files if f.suffix == ".json" for w in re.findall(r"[\w-]+", f.read_text())}
+    assert words.isdisjoint(people)
+    # Of four letters each, some may stand in a graph's bytes by chance; all of them would not.
+    graph = b"".join(f.read_bytes() for f in files if "saved_model" in f.parts)
+    assert sum(user_id.encode() in graph for user_id in people) < 5
+    copied = set(re.findall(r"[\w-]+", _tables(trained.run.snapshot.rglob("*.parquet"))))
+    assert people <= copied, "the snapshot, which is kept apart, has them"
+
+
+def _tables(files: Iterable[Path]) -> str:
+    return "\n".join(str(pq.read_table(file).to_pylist()) for file in files)

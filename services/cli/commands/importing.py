@@ -16,7 +16,7 @@ from services.cli import options, output
 from services.cli.clients import open_gateway
 from services.cli.failures import CommandError
 from services.cli.importing.counts import OUTCOMES, Counts
-from services.cli.importing.rejects import RejectsFile, rejects_name
+from services.cli.importing.rejects import RejectsFile, drop_old, rejects_name
 from services.cli.importing.run import ImportOptions, import_dataset
 from services.cli.importing.unknown_items import NamedItems, UnknownItems, ask_for
 from services.cli.reading import (
@@ -72,6 +72,15 @@ def import_(
             dir_okay=False,
         ),
     ] = None,
+    rejects_days: Annotated[
+        int,
+        typer.Option(
+            envvar="WARMSTART_REJECTS_DAYS",
+            help="Delete rejects files under the data directory that are older than so many days, as they "
+            "hold rows of people; 0 keeps them.",
+            min=0,
+        ),
+    ] = 0,
     max_bad_share: Annotated[
         float, typer.Option(help="Fail where more than this share of a kind's rows is bad.", min=0.0, max=1.0)
     ] = 0.01,
@@ -107,6 +116,9 @@ def import_(
         console.print(f"note: {output.escaped(note)}")
     name = dataset or rejects_name(list(files.values()))
     rejects_path = rejects or data_dir / "rejects" / f"{domain}-{name}.jsonl"
+    dropped = drop_old(data_dir / "rejects", rejects_days, time.time())
+    if dropped:
+        console.print(f"note: {dropped} rejects files older than {rejects_days} days deleted")
     started = time.monotonic()
     with RejectsFile(rejects_path) as file:
         counts, unknown = asyncio.run(run_import(target, domain, source, file, console, lanes=lanes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,18 +12,20 @@ from warmstart.common.v1 import event_pb2, item_pb2, user_pb2
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli import options, output
+from services.cli.brought import read_brought
 from services.cli.categories import why_no_item
 from services.cli.clients import GatewayClient, open_gateway
 from services.cli.failures import CommandError
 from services.cli.target import gateway_target
 from shared.domain import Action, Event, Exposure
 from shared.errors import WarmstartError
-from shared.limits import DEFAULT_PAGE_SIZE
+from shared.limits import DEFAULT_PAGE_SIZE, MAX_CARRIED_EVENTS
 
 RECOMMEND_EXAMPLES = options.examples(
     "warmstart recommend 42",
     "warmstart recommend 42 -n 20 --category Comedy --like 50 --dislike 294",
     "warmstart recommend somebody --no-adaptation --json",
+    "warmstart recommend --events 42.json",
 )
 SIMILAR_EXAMPLES = options.examples("warmstart similar 50", "warmstart similar 50 181 -n 5 --json")
 FEEDBACK_EXAMPLES = options.examples(
@@ -34,8 +37,24 @@ ActionName = Annotated[str, typer.Argument(help=f"One of {', '.join(a.name.lower
 
 
 def recommend(
-    user_id: Annotated[str, typer.Argument(help="For whom; need not be known.")],
+    user_id: Annotated[
+        str,
+        typer.Argument(
+            help="For whom; need not be known. Left out, the list goes by --events, --like and --dislike "
+            "alone, and nothing of the person is read or kept.",
+            show_default=False,
+        ),
+    ] = "",
     page_size: PageSize = DEFAULT_PAGE_SIZE,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            help="A history kept elsewhere, which counts for this list and is not stored: what `users export "
+            "-o` wrote, or JSON Lines of item_id, action, value, time_ms.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     page_token: Annotated[str, typer.Option(help="The next page of an earlier list.")] = "",
     candidates: Annotated[
         list[str] | None,
@@ -67,19 +86,24 @@ def recommend(
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """The best list for a person, now."""
+    brought = read_brought(events) if events is not None else []
+    brought += [
+        event_pb2.Event(item_id=item_id, action=action)
+        for ids, action in ((like, event_pb2.ACTION_LIKE), (dislike, event_pb2.ACTION_DISLIKE))
+        for item_id in ids or ()
+    ]
+    if not user_id and not brought:
+        raise typer.BadParameter("say for whom, or what they did: USER_ID, --events, --like or --dislike")
     request = pb.RecommendRequest(
         user_id=user_id,
+        ephemeral=not user_id,
         page_size=page_size,
         page_token=page_token,
         candidate_item_ids=candidates or [],
         exclude_item_ids=exclude or [],
         filter=item_pb2.ItemFilter(any_categories=category or []),
         context=user_pb2.RequestContext(device=device, surface=surface),
-        events=[
-            event_pb2.Event(item_id=item_id, action=action)
-            for ids, action in ((like, event_pb2.ACTION_LIKE), (dislike, event_pb2.ACTION_DISLIKE))
-            for item_id in ids or ()
-        ],
+        events=brought[-MAX_CARRIED_EVENTS:],
         disable_adaptation=no_adaptation,
         include_seen=include_seen,
         include_items=True,
@@ -99,7 +123,8 @@ def recommend(
     if as_json:
         output.print_json(response)
     else:
-        print_list(response, f"For {user_id}", output.stdout(), why)
+        whose = f"For {user_id}" if user_id else "For somebody of whom nothing is kept"
+        print_list(response, whose, output.stdout(), why)
 
 
 def similar(

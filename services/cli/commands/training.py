@@ -15,6 +15,7 @@ from services.cli.reading import ActionName, Mapping_, RatingScale, Reading, Sep
 from services.cli.target import service_target
 from services.cli.training.arguments import (
     cluster_arguments,
+    erasures_arguments,
     held_out_arguments,
     model_arguments,
     place_arguments,
@@ -132,7 +133,7 @@ def train(
     source = source_arguments(data_dir, features_target, dataset, path, files, reading)
     told = ["train"]
     if resume is not None:
-        told += ["--resume", str(resume)]
+        told += ["--resume", str(resume), *erasures_arguments(data_dir, features_target, address)]
     else:
         told += [*source(), "--promote", promote]
         held_out = held_out_arguments(held_out_share, held_out_users)
@@ -228,10 +229,11 @@ def evaluate(
     files = {"events": events, "items": items, "users": users, "relations": relations}
     source = source_arguments(data_dir, features_target, dataset, path, files, reading)
     told = ["evaluate"]
+    erasures = erasures_arguments(data_dir, features_target, address)
     if resume is not None:
-        told += ["--resume", str(resume)]
+        told += ["--resume", str(resume), *erasures]
     else:
-        told += [f"--data-run={data_run}"] if data_run else source()
+        told += [f"--data-run={data_run}", *erasures] if data_run else source()
         told += ["--protocol", protocol, "--seeds", str(seeds), "--query-last", str(query_last)]
         held_out = held_out_arguments(held_out_share, held_out_users)
         told += model_arguments(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,10 +16,15 @@ from warmstart.gateway.v1 import user_service_pb2 as pb
 from services.cli import options, output
 from services.cli.clients import open_gateway
 from services.cli.failures import CommandError
+from services.cli.importing.rejects import naming
 from services.cli.target import gateway_target
 from shared.domain import Relation
 
-EXPORT_EXAMPLES = options.examples("warmstart users export 42 --json > 42.json")
+EXPORT_EXAMPLES = options.examples(
+    "warmstart users export 42",
+    "warmstart users export 42 --output 42.json",
+    "warmstart users export 42 --json > 42.json",
+)
 DELETE_EXAMPLES = options.examples("warmstart users delete 42 --yes")
 MERGE_EXAMPLES = options.examples("warmstart users merge visitor-7 42")
 RELATE_EXAMPLES = options.examples(
@@ -28,25 +35,41 @@ _SHOWN_EVENTS = 20
 
 def export(
     user_id: Annotated[str, typer.Argument(help="Whose data.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write all of it as JSON to this file.", dir_okay=False),
+    ] = None,
     as_json: options.Json = False,
     gateway: options.Gateway = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """All that is held of one person. Fails where that is nothing."""
+    """All that is held of one person, which is all that `users delete` erases. Fails where that is nothing.
+
+    Profile, events and impressions, seen items, relations of both sides, counts: as JSON in the fields of
+    ExportUserResponse. The relations of others to this person name those others.
+    """
 
     async def run() -> pb.ExportUserResponse:
         async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
             return await client.export_user(user_id)
 
     response = asyncio.run(run())
+    if file is not None:
+        write_private(file, output.json_text(response))
+        output.stderr().print(output.escaped(f"written: {file} ({len(response.events):,} events)"))
     if as_json:
         output.print_json(response)
+    if file is not None or as_json:
         return
     console = output.stdout()
     attributes = ", ".join(f"{k}={v}" for k, v in sorted(response.user.attributes.items())) or "none"
     console.print(output.escaped(f"attributes: {attributes}"))
-    console.print(f"relations: {len(response.relations)}, seen items: {len(response.seen_item_ids)}")
+    kept = sum(not relation.removed for relation in response.relations)
+    console.print(
+        f"relations: {kept} (and {len(response.relations) - kept} removed), of others to them: "
+        f"{len(response.relations_from_others)}, seen items: {len(response.seen_item_ids)}"
+    )
     latest = response.events[-_SHOWN_EVENTS:]
     rows = [(_when(e.time_ms), _action(e), e.item_id, f"{e.value:g}") for e in reversed(latest)]
     title = f"The latest {len(latest)} of {len(response.events):,} events (all of them: --json)"
@@ -62,9 +85,11 @@ def delete(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Erase everything of one person from the store, for good.
+    """Erase everything of one person, for good; a keyed hash remains, by which their past is refused.
 
-    Copies that earlier trainings took (`runs` in the data directory) are not changed: delete those runs.
+    Copies that earlier trainings took (`runs` in the data directory) leave them out before they are used
+    again, and go after WARMSTART_TRAINING_SNAPSHOT_DAYS. Your own files and the rejects of imports are yours
+    to change: rejects files that name them are listed.
     """
     target = gateway_target(gateway, data_dir)
     if not yes:
@@ -79,6 +104,8 @@ def delete(
         output.print_json({"existed": existed})
     else:
         output.stdout().print("erased" if existed else "nothing was held of them")
+    for rejects in naming(data_dir / "rejects", user_id):
+        output.stderr().print(output.escaped(f"note: {rejects} holds rows that name them: delete it"))
 
 
 def merge(
@@ -138,3 +165,11 @@ def _when(time_ms: int) -> str:
 
 def _action(event: event_pb2.Event) -> str:
     return event_pb2.Action.Name(event.action).removeprefix("ACTION_").lower()
+
+
+def write_private(file: Path, text: str) -> None:
+    """Whole or not at all, for the caller's eyes only."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.write(text + "\n")
+    fresh.replace(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from shared.datasets import Reject
 
 # Leaves room for the domain and the mark in the 255 bytes of a file name, also at four bytes a character.
 _MAX_NAME_CHARS = 40
+_DAY_S = 24 * 3600
 
 
 def rejects_name(files: Sequence[Path]) -> str:
@@ -22,6 +24,23 @@ def rejects_name(files: Sequence[Path]) -> str:
     where = "\n".join(str(file.resolve()) for file in files)
     mark = sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{'-'.join(file.name for file in files)[:_MAX_NAME_CHARS]}-{mark}"
+
+
+def naming(directory: Path, user_id: str) -> Sequence[Path]:
+    """Rejects files with rows that hold the id as a whole word."""
+    word = re.compile(rf"(?<!\w){re.escape(user_id)}(?!\w)")
+    files = sorted(directory.glob("*.jsonl")) if directory.is_dir() else []
+    return [file for file in files if word.search(file.read_text(encoding="utf-8", errors="replace"))]
+
+
+def drop_old(directory: Path, days: int, now_s: float) -> int:
+    """Removes the rejects files that were written more than so many days ago (0 = none); how many."""
+    if not days or not directory.is_dir():
+        return 0
+    old = [f for f in directory.glob("*.jsonl") if f.stat().st_mtime < now_s - days * _DAY_S]
+    for file in old:
+        file.unlink(missing_ok=True)
+    return len(old)
 
 
 class RejectsFile:

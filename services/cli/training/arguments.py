@@ -37,6 +37,14 @@ def source_arguments(
     return arguments
 
 
+def erasures_arguments(data_dir: Path, features_target: str, address: str) -> list[str]:
+    """Beside data that were copied before: the feature service that is asked who has been erased since, where
+    it is named or runs on this data directory. Data of files need none, so it may also be missing."""
+    state = None if features_target or is_job_server(address) else read_state(data_dir)
+    target = state.ports.target("features") if state is not None else features_target
+    return [f"--features-target={target}"] if target else []
+
+
 def train_arguments(data_dir: Path, source: Sequence[str], *, preset: str) -> list[str]:
     """The options of a first training, all else at its defaults."""
     model = model_arguments(preset, ("ridge", "{}"), 0, 0, 0, ())

@@ -7,8 +7,8 @@ from typing import Any
 from services.cli.once import OnceCommand
 from services.cli.training.child import is_job_server
 
-# Those that say where and how to print; a run has noted all others.
-_BESIDE = {"resume", "as_json", "service", "credential", "data_dir"}
+# Those that say where, and how to print; a run has noted all others.
+_BESIDE = {"resume", "as_json", "service", "credential", "data_dir", "features_target"}
 
 
 class ResumableCommand(OnceCommand):

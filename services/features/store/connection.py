@@ -8,7 +8,7 @@ lost its script cache (restart, failover) gets the text again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +122,44 @@ class Store:
             return {self.address.url: await _execute(self._client, *command)}
         except _AWAY as error:
             raise self._away(error) from error
+
+    async def on_each_server(self, *command: str) -> dict[str, Any]:
+        """As `on_each_primary`, and of a cluster's replicas: each has files of its own."""
+        if not isinstance(self._client, ValkeyCluster):
+            return await self.on_each_primary(*command)
+        try:
+            await self._client.initialize()
+            return {
+                node.name: await self._client.execute_command(*command, target_nodes=node)
+                for node in self._client.get_nodes()
+            }
+        except _AWAY as error:
+            raise self._away(error) from error
+
+    async def scanned(self, pattern: str, count: int) -> AsyncGenerator[list[bytes], None]:
+        """Keys by a glob, some at a time, each at least once if it is there throughout; `count`: looked at in
+        one call."""
+        servers = list(await self.on_each_primary("PING"))
+        for server in servers:
+            cursor = b"0"
+            while True:
+                cursor, found = await self._scan(server, cursor, pattern, count)
+                if found:
+                    yield found
+                if cursor == b"0":
+                    break
+
+    async def _scan(self, server: str, cursor: bytes, pattern: str, count: int) -> tuple[bytes, list[bytes]]:
+        command = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        try:
+            if isinstance(self._client, ValkeyCluster):
+                node = self._client.get_node(node_name=server)
+                reply: Any = await node.execute_command(*command) if node else (b"0", [])
+            else:
+                reply = await _execute(self._client, *command)
+        except _AWAY as error:
+            raise self._away(error) from error
+        return reply[0], reply[1]
 
     @asynccontextmanager
     async def following(self, stream: str) -> AsyncIterator[Following]:

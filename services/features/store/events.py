@@ -24,12 +24,13 @@ _FLUSHES_AT_ONCE = 2
 
 class AppendStatus(IntEnum):
     """What became of one event; numbers as `append.lua` gives them. AGAIN: recorded, on an item that the
-    person had acted on before."""
+    person had acted on before. TOO_OLD: before what is kept, so never sent to the store."""
 
     RECORDED = 1
     DUPLICATE = 2
     ERASED_PERSON = 3
     AGAIN = 4
+    TOO_OLD = 5
 
     @property
     def is_new(self) -> bool:

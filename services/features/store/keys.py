@@ -6,7 +6,7 @@ one cluster slot, so a script may touch them together. Tags of a domain:
     {d:sNNN}   people of logical shard NNN, their events and that shard's log
     {d:items}  the catalogue and its change stream
     {d:trend}  trending weights
-    {d:meta}   schema version, epoch
+    {d:meta}   schema version, epoch; erasures whose bytes the store's files may still hold; leases
 
 Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
 
@@ -17,13 +17,15 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     d:<u>   zset    digests of the latest event ids by arrival
     f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
     b:<u>   hash    relations to <u>: kind + owner → nothing
-    xf:<u> xb:<u>   the two above, detached while <u> is being erased
+    xh:<u> xf:<u> xb:<u>  history and relations, detached while <u> is being erased
     log     stream  events of the shard in order of arrival, all but impressions
     imp     stream  impressions, apart: there are far more of them, and they must not push events out
     users   set     people with attributes or relations
     gone    hash    keyed hash of an erased person → time of erasure
     jobs    hash    work that spans shards and is not finished
-    state   hash    id of the last exported log entry
+    state   hash    id of the last exported log entry; how often entries were cut out of a log, and at which
+                    of these times it was last packed anew
+    log:<t> imp:<t> stream  a log while it is packed anew, under a random token
 """
 
 from __future__ import annotations
@@ -82,6 +84,9 @@ class ShardKeys:
     def back(self, user_id: str) -> str:
         return f"{self.tag}:b:{user_id}"
 
+    def detached_history(self, user_id: str) -> str:
+        return f"{self.tag}:xh:{user_id}"
+
     def detached_forward(self, user_id: str) -> str:
         return f"{self.tag}:xf:{user_id}"
 
@@ -102,6 +107,11 @@ class DomainKeys:
         self.item_changes = f"{items}:changes"
         self.item_state = f"{items}:state"
         self.schema = schema_key(domain)
+        self.erasures = f"{{{domain}:meta}}:erasures"
+
+    def lease(self, work: str) -> str:
+        """Who holds it does work that one server at a time should do."""
+        return f"{{{self.domain}:meta}}:lease:{work}"
 
     def shard_number(self, user_id: str) -> int:
         """Which shard a person lives in: the same on every server, for ever."""
@@ -120,6 +130,15 @@ class DomainKeys:
                 shard = known[user_id] = self.shard_number(user_id)
             places.setdefault(shard, []).append(place)
         return places
+
+    @property
+    def people_pattern(self) -> str:
+        """Glob of the keys of everybody's `person`."""
+        return f"{{{self.domain}:s[0-9][0-9][0-9]}}:p:*"
+
+    def person_of(self, person_key: bytes) -> str:
+        """Whose `person` a key is."""
+        return person_key.decode()[len(self.shards[0].person("")) :]
 
     def trending(self, half_life_s: int) -> str:
         """Weights of different half-lives cannot be mixed, so each has its key."""

@@ -1,10 +1,11 @@
-"""Leaving: erasing a person, folding one into another, all that is held of one.
+"""Leaving: erasing a person, folding one into another.
 
 Both span shards, so each can be interrupted anywhere and is finished by repeating it, or by
 `repair`, which every server runs now and then:
 
-erase   one script takes the person out of their shard, leaves the keyed hash and a job; then the
-        other sides of their relations and their log entries go, last the job.
+erase   one script takes the person out of their shard, leaves the keyed hash and the jobs; then it is read
+        what they weighed in trends, to be withdrawn; then the other sides of their relations and their log
+        entries go, last the job.
 fold    the source's events are appended to the target under their own ids (so repeating adds
         nothing), then seen items and relations; last the source is taken out, but only if nothing
         was added to it meanwhile, else it begins again. No acknowledged event is lost.
@@ -16,59 +17,35 @@ is refused, also from importers; what is dated later begins a new person.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from services.features.store.connection import Store
+from services.features.store.connection import Command, Store
+from services.features.store.erased_bytes import ErasedBytes
 from services.features.store.events import EventWriter
+from services.features.store.held import HeldPerson, HeldReader, Stretch, first_events
+from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
+from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
 from services.features.store.people import pairs
-from services.features.store.records import (
-    relation_field,
-    split_relation_field,
-    unpack_attributes,
-    unpack_event,
-    unpack_history_events,
-    unpack_relations,
-)
+from services.features.store.records import relation_field, split_relation_field, unpack_relations
 from services.features.store.relations import JOB as RELATION_JOB
 from services.features.store.relations import Relations
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
-from shared.domain import Action, Event, Relation, User
-from shared.errors import NotFound, Unavailable
+from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
+from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
+from shared.domain import Event
+from shared.errors import Unavailable
 
 _ENTRIES_A_LOOK = 1000
 _EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
-_ERASE_JOB = "x:"
+_ERASE_JOB, _WEIGH_JOB = "x:", "w:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
 
 
-@dataclass(frozen=True, slots=True)
-class PersonExport:
-    """All that the store holds of one person; events by time, each once."""
-
-    user: User
-    events: tuple[Event, ...]
-    relations: tuple[Relation, ...]
-    seen_item_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A person as read for folding; arrivals and changes say whether it is still so later."""
-
-    arrivals: str
-    changes: str
-    attributes: bytes | None
-    events: list[Event]
-    seen: list[tuple[str, int]]
-    relations: list[Relation]
-    followers: list[tuple[str, str]]
-
-
 class Lifecycle:
-    """Erasing, folding and exporting people of one domain."""
+    """Erasing and folding people of one domain."""
 
     def __init__(
         self,
@@ -77,91 +54,100 @@ class Lifecycle:
         schema: Schema,
         writer: EventWriter,
         relations: Relations,
+        held: HeldReader,
+        withdrawals: Withdrawals,
+        erased: ErasedBytes,
         *,
         max_seen: int,
     ) -> None:
         self._store, self._keys, self._schema = store, keys, schema
         self._writer, self._relations = writer, relations
+        self._held, self._withdrawals, self._erased = held, withdrawals, erased
         self._max_seen = max_seen
 
-    async def erase(self, user_id: str, *, now_ms: int) -> bool:
-        """Leaves nothing of the person but the keyed hash. False where there was nothing."""
-        existed = await self._forget(user_id, self._schema.keyed_hash(user_id), now_ms) == _FORGOTTEN
-        if existed:
-            await self._clean(user_id)
-        return existed
+    async def erase(self, user_id: str, *, now_ms: int, unless_changed: tuple[str, str] = ("", "")) -> bool:
+        """Leaves nothing of the person but the keyed hash. False where there was nothing.
+
+        unless_changed: arrivals and relation changes as they were seen; False also where they are others now.
+        """
+        keyed_hash = self._schema.keyed_hash(user_id)
+        outcome = await self._forget(user_id, keyed_hash, now_ms, unless_changed)
+        if outcome == _FORGOTTEN:
+            await self._clean(user_id, now_ms=now_ms)
+        return outcome == _FORGOTTEN
 
     async def fold(self, source: str, target: str, *, now_ms: int) -> int:
         """Moves everything of `source` to `target`; the events that were new to `target`."""
         moved = 0
         for _ in range(_FOLD_ATTEMPTS):
-            held = await self._held(source)
+            held = await self._held.read(source)
             moved += await self._copy_events(held.events, target)
             await self._copy_seen(held.seen, target)
             await self._copy_relations(held, source, target)
-            outcome = await self._forget(source, b"", now_ms, (held.arrivals, held.changes))
+            withdrawal = withdrawal_of(await self._chosen_by_both(held, target), now_ms=now_ms)
+            expected = (held.arrivals, held.changes)
+            outcome = await self._forget(source, b"", now_ms, expected, withdrawal)
             if outcome == _CHANGED:
                 continue
             if outcome == _FORGOTTEN:
-                await self._clean(source)
+                await self._clean(source, now_ms=now_ms)
             return moved
         raise Unavailable("from_user_id is being written to faster than it can be folded; try again later")
 
-    async def export(self, user_id: str) -> PersonExport:
-        """Raises NotFound where there is nothing."""
-        held = await self._held(user_id)
-        if not (held.events or held.seen or held.relations or held.followers or held.attributes is not None):
-            raise NotFound(f"user_id must be known, got {user_id!r}")
-        relations = [*held.relations]
-        return PersonExport(
-            User(user_id, unpack_attributes(held.attributes)),
-            tuple(sorted(held.events, key=lambda e: e.time_ms)),
-            tuple(relations),
-            tuple(item_id for item_id, _ in reversed(held.seen)),
-        )
-
-    async def first_events(self, user_id: str) -> list[Event]:
-        """Of each item that the person acted on, the first event there is of it in the order of arrival."""
-        first: dict[str, Event] = {}
-        for event in (await self._held(user_id)).events:
-            if event.action is not Action.IMPRESSION:
-                first.setdefault(event.item_id, event)
-        return list(first.values())
-
-    async def repair(self) -> int:
+    async def repair(self, *, now_ms: int) -> int:
         """Finishes what crashed servers left unfinished; the number of jobs."""
         replies = await self._store.run([("HKEYS", shard.jobs) for shard in self._keys.shards])
-        fields = [field.decode() for reply in replies for field in reply]
-        for field in fields:
-            if field.startswith(_ERASE_JOB):
-                await self._clean(field.removeprefix(_ERASE_JOB))
-        await self._relations.repair(f for f in fields if f.startswith(f"{RELATION_JOB}:"))
-        return len(fields)
+        relations: list[str] = []
+        for shard, fields in enumerate(replies):
+            for field in (name.decode() for name in fields):
+                kind = field[:2]
+                if kind in (_ERASE_JOB, _WEIGH_JOB):
+                    await self._clean(field.removeprefix(kind), now_ms=now_ms)
+                elif kind == WITHDRAWAL_JOB:
+                    await self._withdrawals.repair(shard, field, now_ms=now_ms)
+                elif kind == f"{RELATION_JOB}:":
+                    relations.append(field)
+        await self._relations.repair(relations)
+        return sum(map(len, replies))
 
     async def _forget(
-        self, user_id: str, keyed_hash: bytes, now_ms: int, expected: tuple[str, str] = ("", "")
+        self,
+        user_id: str,
+        keyed_hash: bytes,
+        now_ms: int,
+        expected: tuple[str, str] = ("", ""),
+        withdrawal: str = "",
     ) -> int:
-        keys = self._keys.shard(user_id)
+        """withdrawal: known already; else it is read by `_clean`."""
+        keys, token = self._keys.shard(user_id), fresh_token()
         names = [
-            keys.gone, keys.jobs, keys.users, keys.person(user_id), keys.history(user_id), keys.seen(user_id),
-            keys.dedupe(user_id), keys.forward(user_id), keys.back(user_id),
-            keys.detached_forward(user_id), keys.detached_back(user_id),
+            keys.gone, keys.jobs, keys.users, *own_keys(keys, user_id),
+            keys.detached_history(user_id), keys.detached_forward(user_id), keys.detached_back(user_id),
         ]  # fmt: skip
+        args: Command = [user_id, keyed_hash, now_ms, *expected, token, withdrawal]
         while True:
-            outcome, _, _ = await self._store.script(
-                script("forget"), names, [user_id, keyed_hash, now_ms, *expected]
-            )
+            outcome = int(await self._store.script(script("forget"), names, args))
+            if outcome == _FORGOTTEN:
+                self._withdrawals.expect(user_id, token)
             if outcome != _BUSY:
-                return int(outcome)
-            await self._clean(user_id)
+                return outcome
+            await self._clean(user_id, now_ms=now_ms)
 
-    async def _clean(self, user_id: str) -> None:
-        """What `forget.lua` left to do: other sides, log entries, the job itself."""
+    async def _clean(self, user_id: str, *, now_ms: int) -> None:
+        """What `forget.lua` left to do: the part in trends, other sides, log entries, the job itself."""
         keys = self._keys.shard(user_id)
         forward, back = keys.detached_forward(user_id), keys.detached_back(user_id)
-        job, relations = await self._store.run(
-            [("HGET", keys.jobs, _ERASE_JOB + user_id), ("HKEYS", forward)]
+        job, token, relations = await self._store.run(
+            [
+                ("HGET", keys.jobs, _ERASE_JOB + user_id),
+                ("HGET", keys.jobs, _WEIGH_JOB + user_id),
+                ("HKEYS", forward),
+            ]
         )
+        first, last, _, first_shown, last_shown = (job or b"    ").decode().split(" ")
+        logged, shown = Stretch(first, last), Stretch(first_shown, last_shown)
+        if token is not None:  # first: it is read from the entries that go next
+            await self._note_withdrawal(user_id, token, logged, now_ms)
         if job is None:
             return
         await self._drop_sides(
@@ -181,58 +167,44 @@ class Lifecycle:
             )
             if cursor == b"0":
                 break
-        first, last, _, first_shown, last_shown = job.decode().split(" ")
-        await self._sift(user_id, keys.log, first, last, erase=True)
-        await self._sift(user_id, keys.impressions, first_shown, last_shown, erase=True)
+        await self._cut(user_id, keys.log, logged, CUT_LOG)
+        await self._cut(user_id, keys.impressions, shown, CUT_IMPRESSIONS)
+        await self._erased.note(now_ms)
         await self._store.run(
             [("UNLINK", forward), ("UNLINK", back), ("HDEL", keys.jobs, _ERASE_JOB + user_id)], write=True
+        )
+        await self._erased.note(now_ms)
+
+    async def _note_withdrawal(self, user_id: str, token: bytes, logged: Stretch, now_ms: int) -> None:
+        keys = self._keys.shard(user_id)
+        detached = keys.detached_history(user_id)
+        history = await self._store.one("ZRANGE", detached, 0, -1)
+        events = await self._held.events(user_id, history, logged, Stretch("", ""))
+        withdrawal = withdrawal_of(first_events(events).values(), now_ms=now_ms)
+        await self._store.script(
+            script("note_withdrawal"), [keys.jobs, detached], [user_id, token, withdrawal]
         )
 
     async def _drop_sides(self, sides: Sequence[tuple[str, str]]) -> None:
         await self._store.run([("HDEL", key, field) for key, field in sides], write=True)
 
-    async def _sift(
-        self, user_id: str, log: str, first: str, last: str, *, erase: bool
-    ) -> list[tuple[bytes, bytes]]:
-        """(record, exposure) of the person's entries of a log, unless they are erased. No first: none."""
-        found: list[tuple[bytes, bytes]] = []
-        what = "erase" if erase else "read"
+    async def _cut(self, user_id: str, log: str, span: Stretch, counter: str) -> None:
+        """Takes the person's entries out of a log."""
+        state, first = self._keys.shard(user_id).state, span.first
         while first:
-            more, entries = await self._store.script(
-                script("sift"), [log], [user_id, first, last, _ENTRIES_A_LOOK, what], write=erase
-            )
-            found += zip(entries[1::3], entries[2::3], strict=True)
+            args: Command = [user_id, first, span.last, _ENTRIES_A_LOOK, "erase", counter]
+            more, _ = await self._store.script(script("sift"), [log, state], args)
             first = f"({more.decode()}" if more else ""
-        return found
 
-    async def _held(self, user_id: str) -> _Held:
-        keys = self._keys.shard(user_id)
-        person, history, seen, forward, back = await self._store.run(
-            [
-                ("HMGET", keys.person(user_id), "q", "r", "a", "l0", "l1", "i0", "i1"),
-                ("ZRANGE", keys.history(user_id), 0, -1),
-                ("ZRANGE", keys.seen(user_id), 0, -1, "WITHSCORES"),
-                ("HGETALL", keys.forward(user_id)),
-                ("HKEYS", keys.back(user_id)),
-            ]
-        )
-        arrivals, changes, attributes, *entries = person
-        first, last, first_shown, last_shown = ((entry or b"").decode() for entry in entries)
-        logged = await self._sift(user_id, keys.log, first, last, erase=False)
-        logged += await self._sift(user_id, keys.impressions, first_shown, last_shown, erase=False)
-        events = [unpack_event(user_id, record, exposure) for record, exposure in logged]
-        known = {event.event_id for event in events}
-        # What the log has lost to its cap is older than what it has.
-        trimmed = [e for e in unpack_history_events(user_id, history) if e.event_id not in known]
-        return _Held(
-            (arrivals or b"0").decode(),
-            (changes or b"0").decode(),
-            attributes,
-            trimmed + events,
-            [(item.decode(), int(float(t))) for item, t in zip(seen[::2], seen[1::2], strict=True)],
-            unpack_relations(user_id, pairs(forward)),
-            [split_relation_field(field) for field in back],
-        )
+    async def _chosen_by_both(self, held: HeldPerson, target: str) -> list[Event]:
+        """First events of the source on items that the target had chosen for themselves: as one person they
+        count once."""
+        kept = first_events((await self._held.read(target)).events)
+        return [
+            event
+            for item_id, event in first_events(held.events).items()
+            if item_id in kept and kept[item_id].event_id != event.event_id
+        ]
 
     async def _copy_events(self, events: Sequence[Event], target: str) -> int:
         moved = 0
@@ -250,14 +222,16 @@ class Lifecycle:
             args += (time_ms, item_id)
         await self._store.script(script("see"), [self._keys.shard(target).seen(target)], args)
 
-    async def _copy_relations(self, held: _Held, source: str, target: str) -> None:
+    async def _copy_relations(self, held: HeldPerson, source: str, target: str) -> None:
         """Both sides; what the target has already stays as it is, and nobody is related to themselves."""
         own = await self._store.one("HKEYS", self._keys.shard(target).forward(target))
         known = {split_relation_field(field) for field in own}
         copies = [
             replace(relation, user_id=target)
             for relation in held.relations
-            if relation.other_user_id != target and (relation.kind, relation.other_user_id) not in known
+            if not relation.removed
+            and relation.other_user_id != target
+            and (relation.kind, relation.other_user_id) not in known
         ]
         followers = [(kind, owner) for kind, owner in held.followers if owner != target]
         replies = await self._store.run(

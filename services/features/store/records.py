@@ -97,14 +97,16 @@ def pack_relation(relation: Relation) -> bytes:
     return _RELATION.pack(0.0 if relation.removed else relation.weight, relation.time_ms)
 
 
-def unpack_relations(user_id: str, forward: Mapping[bytes, bytes]) -> list[Relation]:
-    """A person's relations, strongest first (ties by person and kind); removed ones are left out."""
+def unpack_relations(
+    user_id: str, forward: Mapping[bytes, bytes], *, removed: bool = False
+) -> list[Relation]:
+    """A person's relations, strongest first (ties by person and kind). removed: those too, marked so."""
     relations: list[Relation] = []
     for field, packed in forward.items():
         weight, time_ms = _RELATION.unpack(packed)
-        if weight > 0.0:
+        if weight > 0.0 or removed:
             kind, other_id = split_relation_field(field)
-            relations.append(Relation(user_id, other_id, kind, weight, time_ms))
+            relations.append(Relation(user_id, other_id, kind, weight, time_ms, removed=weight <= 0.0))
     return sorted(relations, key=lambda r: (-r.weight, r.other_user_id, r.kind))
 
 

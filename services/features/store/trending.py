@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,13 +30,14 @@ from shared.errors import Unavailable
 from shared.telemetry.logs import logger
 
 _FLUSH_EVERY_S = 0.25
-# What an erased person's events weighed goes when every replica has surely added it.
-_SETTLED_S = 1.0
 _ITEMS_A_SCRIPT = 500
 # Which no item has: under it stands the weight of all, of items that are no longer kept too.
 _ALL = ""
 # After this many half-lives without an event the set says nothing any more.
 _KEPT_HALF_LIVES = 100
+# For how long it is remembered that a withdrawal was done. Its job goes right after it; another server may
+# have read the job before.
+_MARK_S = 24 * 3600
 _LOG = logger("trending")
 
 
@@ -44,6 +45,23 @@ def log2_sum(a: float, b: float) -> float:
     """log2(2^a + 2^b), however large both are."""
     large, small = max(a, b), min(a, b)
     return large + math.log2(1.0 + 2.0 ** (small - large))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """That somebody chose an item: label is positive, see `shared.context.labels`."""
+
+    item_id: str
+    time_ms: int
+    label: float
+
+
+def choices(events: Iterable[Event]) -> list[Choice]:
+    """The events that are choices; negative ones and impressions are none."""
+    chosen = list(events)
+    actions = np.array([e.action for e in chosen], np.int32)
+    labels = signed_labels(actions, np.array([e.value for e in chosen], np.float32)).tolist()
+    return [Choice(e.item_id, e.time_ms, x) for e, x in zip(chosen, labels, strict=True) if x > 0.0]
 
 
 class Trending:
@@ -57,35 +75,24 @@ class Trending:
         self._uncounted: list[Event] = []
         self._pending: dict[str, float] = {}
         self._flushing: dict[str, float] = {}
-        self._leaving: list[tuple[float, dict[str, float]]] = []
         self._flusher = Background()
 
     def add(self, events: Sequence[Event]) -> None:
         """Takes in people's first events on items; negative ones and impressions have no part in it."""
         self._uncounted += events
 
-    def remove(self, events: Sequence[Event]) -> None:
-        """Takes out what `add` took in, a moment later."""
-        weights: dict[str, float] = {}
-        self._add(events, weights)
-        self._leaving.append((time.monotonic() + _SETTLED_S, weights))
-
     def _count(self) -> None:
         """Weights of the events taken in. Many at once: the arithmetic on one event is all overhead."""
         events, self._uncounted = self._uncounted, []
-        self._add(events, self._pending)
+        if events:
+            self._add(choices(events), self._pending)
 
-    def _add(self, events: Sequence[Event], to: dict[str, float]) -> None:
-        if not events:
-            return
-        actions = np.array([e.action for e in events], np.int32)
-        labels = signed_labels(actions, np.array([e.value for e in events], np.float32))
-        for event, label in zip(events, labels.tolist(), strict=True):
-            if label > 0.0:
-                weight = event.time_ms / self._half_life_ms + math.log2(label)
-                for name in (event.item_id, _ALL):
-                    held = to.get(name)
-                    to[name] = weight if held is None else log2_sum(held, weight)
+    def _add(self, chosen: Iterable[Choice], to: dict[str, float]) -> None:
+        for choice in chosen:
+            weight = choice.time_ms / self._half_life_ms + math.log2(choice.label)
+            for name in (choice.item_id, _ALL):
+                held = to.get(name)
+                to[name] = weight if held is None else log2_sum(held, weight)
 
     @property
     def half_life_s(self) -> float:
@@ -121,11 +128,10 @@ class Trending:
         self._flusher.start(self._flush_for_ever())
 
     async def close(self) -> None:
-        """Adds what is still in memory, and takes out what is to go."""
+        """Adds what is still in memory."""
         await self._flusher.close()
         try:
             await self.flush()
-            await self._let_go(math.inf)
         except Unavailable as error:
             _LOG.warning("trending_not_flushed", items=len(self._pending), error=str(error))
 
@@ -151,24 +157,24 @@ class Trending:
                 self._pending[item_id] = weight if held is None else log2_sum(held, weight)
             self._flushing = {}
 
-    async def _let_go(self, now: float) -> None:
-        """Takes out what is due; keeps it where the store is away."""
-        while self._leaving and self._leaving[0][0] <= now:
-            pairs = list(self._leaving[0][1].items())
-            for at in range(0, len(pairs), _ITEMS_A_SCRIPT):
-                args: list[bytes | str | int | float] = []
-                for item_id, weight in pairs[at : at + _ITEMS_A_SCRIPT]:
-                    args += (item_id, f"{weight:.17g}")
-                await self._store.script(script("untrend"), [self._key], args)
-                for item_id, _ in pairs[at : at + _ITEMS_A_SCRIPT]:
-                    del self._leaving[0][1][item_id]
-            del self._leaving[0]
+    async def withdraw(self, token: str, chosen: Iterable[Choice]) -> None:
+        """Takes out what `add` took in; under one token once, however often it is asked for."""
+        weights: dict[str, float] = {}
+        self._add(chosen, weights)
+        pairs = list(weights.items())
+        for part, at in enumerate(range(0, len(pairs), _ITEMS_A_SCRIPT), 1):
+            args: list[bytes | str | int | float] = [part, _MARK_S]
+            for item_id, weight in pairs[at : at + _ITEMS_A_SCRIPT]:
+                args += (item_id, f"{weight:.17g}")
+            await self._store.script(script("untrend"), [self._key, self._mark(token)], args)
+
+    def _mark(self, token: str) -> str:
+        return f"{self._key}:out:{token}"
 
     async def _flush_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_EVERY_S)
             try:
                 await self.flush()
-                await self._let_go(time.monotonic())
             except Unavailable:
                 continue  # kept, and tried again; the callers of the store have said that it is away

@@ -18,7 +18,9 @@ class LastGoodFallback:
 
     def fall(self, draft: Draft) -> Draft:
         # Without features, what the person has acted on since is not known: the ladder goes on to trending.
-        kept = self._lists.get(draft.domain, draft.query.user_id) if draft.person_known else None
+        # Of somebody whose list is ephemeral none is kept.
+        known = draft.person_known and not draft.query.ephemeral
+        kept = self._lists.get(draft.domain, draft.query.user_id) if known else None
         if kept is None:
             return draft
         best = tuple(zip(kept.item_ids, log_odds(kept.base, kept.bounds).tolist(), strict=True))

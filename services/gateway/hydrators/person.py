@@ -17,6 +17,9 @@ class PersonHydrator:
 
     async def hydrate(self, draft: Draft) -> Draft:
         query = draft.query
-        person = await self._features.person(query.domain, query.user_id, query.events, query.context)
+        user_id, events = draft.person.context.user_id, query.events
+        if query.ephemeral:
+            events = tuple(replace(event, user_id=user_id) for event in events)
+        person = await self._features.person(query.domain, user_id, events, query.context)
         person = replace(person, seen=person.seen | query.acted_on)
         return replace(draft, person=person, person_known=True)

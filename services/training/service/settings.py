@@ -36,6 +36,16 @@ class TrainingServiceSettings(DoorSettings):
         description="Seconds that a training gets to keep a checkpoint and stop, then it is killed.",
     )
 
+    snapshot_days: int = Field(
+        0,
+        ge=0,
+        description="Days after which the copies of events in a run that nothing is written to any more are "
+        "deleted; 0 keeps them.",
+    )
+    run_days: int = Field(
+        0, ge=0, description="Days after which such a run is deleted as a whole; 0 keeps it."
+    )
+
     @property
     def places(self) -> Places:
         """What a training's options do not say."""

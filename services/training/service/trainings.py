@@ -12,6 +12,7 @@ from typing import Any
 
 from services.training.service.attendant import Attendant
 from services.training.service.store import TrainingStore
+from services.training.service.tidying import Tidying
 from services.training.service.training import Places, State, Training, Update
 from services.training.settings import TrainSettings
 from shared.errors import InvalidInput, NotFound, Overloaded, SettingsError, Unavailable, WrongState
@@ -88,6 +89,13 @@ class Trainings:
         async with aclosing(self._attendant(domain, training_id).updates()) as updates:
             async for update in updates:
                 yield update
+
+    async def tidy(self, tidying: Tidying) -> None:
+        """Removes what is too old of trainings that do not run, and forgets those that went as a whole."""
+        async with self._admitting:  # none may be resumed meanwhile
+            alive = {t.training_id for t in self._all() if t.alive}
+            for training_id in await asyncio.to_thread(tidying.tidy, self._clock() / 1000, alive):
+                self._attendants.pop(training_id, None)
 
     def newest(self, domain: str, count: int, before: str = "") -> list[Training]:
         """Up to `count` of the domain's, newest first; those before an id, where one is given."""

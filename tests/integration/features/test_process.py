@@ -19,6 +19,28 @@ def _started(**environment: str) -> subprocess.Popen[str]:
     )
 
 
+async def started_process(valkey: RunningValkey, domain: str) -> tuple[subprocess.Popen[str], str]:
+    """A server in a process of its own, that serves already, and its address; kill it yourself."""
+    port = free_port()
+    process = _started(
+        WARMSTART_FEATURES_PORT=str(port),
+        WARMSTART_FEATURES_STORE_URL=valkey.url,
+        WARMSTART_FEATURES_DOMAINS=domain,
+        WARMSTART_FEATURES_SHARDS="8",
+    )
+    async with Features.connected(f"127.0.0.1:{port}", domain) as features:
+
+        async def serving() -> bool:
+            assert process.poll() is None
+            try:
+                return not await features.exported()
+            except Exception:
+                return False
+
+        await until(serving, within_s=30, says="serving")
+    return process, f"127.0.0.1:{port}"
+
+
 async def test_it_serves_with_the_settings_of_the_environment_and_ends_on_sigterm(
     session_valkey: RunningValkey, domain: str
 ) -> None:

@@ -42,6 +42,7 @@ class Cluster:
         self._store_url = store_url
         self._registry = str(registry)
         self.gateway: Gateway | None = None
+        self.components: dict[str, Any] = {}
         self._channels: list[grpc.aio.Channel] = []
 
     def target(self, name: str) -> str:
@@ -50,6 +51,7 @@ class Cluster:
     async def start(self, name: str) -> None:
         stack = AsyncExitStack()
         component, settings = getattr(self, f"_{name}")()
+        self.components[name] = component
         await stack.enter_async_context(running(component, settings, name=name))
         self._stacks[name] = stack
 

@@ -27,7 +27,7 @@ from shared.domain import Action
 from shared.errors import NotFound, Unavailable
 from tests.artifacts import publish_plain
 
-_FILES = ("log.csv", "items.jsonl")
+_FILES = ("log.csv", "items.jsonl", "42.json")
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

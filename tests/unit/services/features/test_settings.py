@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.features.retention_days import days_of
 from services.features.settings import FeatureSettings
 from services.features.store.durability import Durability
 from shared.errors import SettingsError
@@ -28,3 +29,12 @@ def test_every_bad_value_is_named_and_no_secret_shown(monkeypatch: pytest.Monkey
     for name in ("STORE_URL", "SHARDS", "DELETION_SECRET"):
         assert f"WARMSTART_FEATURES_{name}" in said
     assert "too short" not in said
+
+
+def test_days_are_one_number_or_others_by_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load(FeatureSettings, event_retention_days="400, news=30").event_retention_days
+    assert (days_of(text, "shop"), days_of(text, "news"), days_of("news=30", "shop")) == (400, 30, 0)
+    for bad in ("soon", "-1", "news=", "=3", "1,2", "news=1,news=2", "40000"):
+        monkeypatch.setenv("WARMSTART_FEATURES_IDLE_RETENTION_DAYS", bad)
+        with pytest.raises(SettingsError, match=r"WARMSTART_FEATURES_IDLE_RETENTION_DAYS: .* got"):
+            load(FeatureSettings)

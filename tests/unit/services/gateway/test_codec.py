@@ -34,6 +34,11 @@ def an_event(**fields: Any) -> event_pb2.Event:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"domain": "nowhere"}, "domain must be one of default, news, got 'nowhere'"),
     ({"user_id": ""}, "user_id must be 1..256 bytes, got ''"),
+    ({"ephemeral": True}, "user_id must be empty where the list is ephemeral"),
+    (
+        {"user_id": "", "ephemeral": True, "events": [an_event(user_id="ann")]},
+        "events[0].user_id must be empty where the list is ephemeral",
+    ),
     ({"user_id": "a\nb"}, "user_id must not hold control characters"),
     ({"page_size": 0}, "page_size must be 1..500, got 0"),
     ({"page_size": -1}, "page_size must be 1..500, got -1"),
@@ -219,3 +224,19 @@ def shape(descriptor: Any) -> list[tuple[Any, ...]]:
         )
         for f in descriptor.fields
     ]
+
+
+def test_an_id_that_should_not_have_come_is_not_repeated() -> None:
+    """Answers to bad input are logged."""
+    message = request(
+        ephemeral=True, user_id="ann-the-traveller", events=[an_event(user_id="ann-the-traveller")]
+    )
+    with pytest.raises(InvalidInput) as raised:
+        decode(message)
+    assert [v.field for v in raised.value.violations] == ["user_id", "events[0].user_id"]
+    assert "traveller" not in str(raised.value)
+
+
+def test_an_ephemeral_list_needs_nobody() -> None:
+    query = decode(request(user_id="", ephemeral=True, events=[an_event()]))
+    assert (query.user_id, query.ephemeral, [e.item_id for e in query.events]) == ("", True, ["i"])

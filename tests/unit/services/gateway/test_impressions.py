@@ -29,7 +29,7 @@ def count(counter: object, *labels: str) -> float:
 async def test_impressions_are_stored_in_batches() -> None:
     features = FakeFeatures()
     log = log_of(features)
-    log.offer("default", shown(25))
+    log.offer("default", shown(25), since=log.moment)
     log.start()
 
     async def done() -> bool:
@@ -46,7 +46,7 @@ async def test_they_wait_while_features_are_away_and_are_stored_once() -> None:
     features.down = Unavailable("away")
     log = log_of(features)
     log.start()
-    log.offer("default", shown(3))
+    log.offer("default", shown(3), since=log.moment)
 
     async def tried() -> bool:
         return features.record_calls >= 2
@@ -65,8 +65,8 @@ async def test_they_wait_while_features_are_away_and_are_stored_once() -> None:
 
 async def test_what_finds_no_room_is_dropped_and_counted() -> None:
     log = log_of(FakeFeatures(), queue=4)
-    log.offer("default", shown(3))
-    log.offer("default", shown(3, list_id="second"))
+    log.offer("default", shown(3), since=log.moment)
+    log.offer("default", shown(3, list_id="second"), since=log.moment)
     assert len(log) == 4
     assert count(log.dropped, "queue full") == 2
 
@@ -75,7 +75,7 @@ async def test_the_stop_flushes_what_waits() -> None:
     features = FakeFeatures()
     log = log_of(features)
     log.start()
-    log.offer("default", shown(30))
+    log.offer("default", shown(30), since=log.moment)
     await log.stop()
     assert len(features.recorded) == 30
 
@@ -85,7 +85,7 @@ async def test_the_stop_does_not_wait_for_ever() -> None:
     features.down = Unavailable("away")
     log = log_of(features, flush_timeout_s=0.05)
     log.start()
-    log.offer("default", shown(3))
+    log.offer("default", shown(3), since=log.moment)
     await asyncio.wait_for(log.stop(), 2)
     assert count(log.dropped, "not flushed at the stop") == 3
 
@@ -95,7 +95,7 @@ async def test_what_features_refuse_is_not_tried_for_ever() -> None:
     features.down = InvalidInput.of("events[0].time_ms", "must be", 1)
     log = log_of(features)
     log.start()
-    log.offer("default", shown(3))
+    log.offer("default", shown(3), since=log.moment)
 
     async def done() -> bool:
         return len(log) == 0
@@ -110,8 +110,12 @@ async def test_an_erased_person_leaves_nothing_waiting() -> None:
     features.down = Unavailable("away")
     log = log_of(features)
     log.start()
-    log.offer("default", [*shown(2, "ann", "l1"), *shown(2, "bob", "l2"), *shown(1, "ann", "l3")])
-    log.offer("news", [replace(e, event_id=f"n{e.event_id}") for e in shown(1, "ann", "l4")])
+    log.offer(
+        "default", [*shown(2, "ann", "l1"), *shown(2, "bob", "l2"), *shown(1, "ann", "l3")], since=log.moment
+    )
+    log.offer(
+        "news", [replace(e, event_id=f"n{e.event_id}") for e in shown(1, "ann", "l4")], since=log.moment
+    )
     await log.forget("default", "ann")
     features.down = None
     await log.stop()
@@ -122,9 +126,9 @@ async def test_lists_shortly_after_one_another_are_logged_in_one_call() -> None:
     features = FakeFeatures()
     log = log_of(features, linger_s=0.05)
     log.start()
-    log.offer("default", shown(2))
+    log.offer("default", shown(2), since=log.moment)
     await asyncio.sleep(0)  # the worker has seen the first
-    log.offer("default", shown(2, list_id="second"))
+    log.offer("default", shown(2, list_id="second"), since=log.moment)
 
     async def done() -> bool:
         return len(features.recorded) == 4
@@ -138,7 +142,20 @@ async def test_the_stop_does_not_linger() -> None:
     features = FakeFeatures()
     log = log_of(features, linger_s=3600.0)
     log.start()
-    log.offer("default", shown(2))
+    log.offer("default", shown(2), since=log.moment)
     await asyncio.sleep(0)
     await asyncio.wait_for(log.stop(), 2)
     assert len(features.recorded) == 2
+
+
+async def test_who_is_forgotten_while_their_list_is_made_has_nothing_logged_of_it() -> None:
+    """The list was begun before and answered after: its impressions would bring the person back."""
+    features = FakeFeatures()
+    log = log_of(features)
+    begun = log.moment
+    await log.forget("default", "ann")
+    log.offer("default", [*shown(2, "ann", "l1"), *shown(2, "bob", "l2")], since=begun)
+    log.offer("default", shown(1, "ann", "l3"), since=log.moment)  # begun after: a new life
+    log.start()
+    await log.stop()
+    assert sorted(features.recorded) == ["l2:0", "l2:1", "l3:0"]

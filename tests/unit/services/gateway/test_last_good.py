@@ -4,6 +4,7 @@ import numpy as np
 
 from services.gateway.draft import Ranking
 from services.gateway.last_good import LastGoodLists
+from tests.traces import remembered
 
 
 class Clock:
@@ -62,6 +63,22 @@ def test_feedback_forgets_and_a_list_begun_before_it_is_not_kept() -> None:
     assert kept.get("d", "ann") is None
     kept.keep("d", "ann", ranking(1.0), since=kept.moment)
     assert kept.get("d", "ann") is not None
+
+
+def test_lists_that_are_too_old_leave_the_memory_with_any_other_list() -> None:
+    clock = Clock()
+    kept = lists(clock)
+    kept.keep("d", "ann", ranking(1.0), since=0)
+    clock.now = 61.0
+    kept.keep("d", "bob", ranking(1.0), since=0)
+    assert len(kept) == 1
+
+
+def test_nobodys_id_is_in_its_memory() -> None:
+    kept = lists()
+    kept.keep("d", "ann-the-traveller", ranking(1.0), since=0)
+    kept.forget("d", "bea-the-traveller")
+    assert remembered(kept, "traveller") == []
 
 
 def test_nothing_is_kept_where_no_people_are_allowed() -> None:

@@ -44,7 +44,7 @@ def described(case: tuple[str, int]) -> str:
 
 def bare_draft(**fields: object) -> Draft:
     query = ListQuery("default", "ann", **fields)  # type: ignore[arg-type]
-    return Draft(query, Page("list"), Person.from_request(query), NOW_MS)
+    return Draft(query, Page("list"), Person.from_request(query, "list"), NOW_MS)
 
 
 @pytest.mark.parametrize("case", TABLE, ids=described)
@@ -100,7 +100,7 @@ async def test_a_source_leaves_out_what_is_seen_excluded_or_pinned() -> None:
         draft = Draft(
             query,
             Page("list"),
-            replace(Person.from_request(query), seen=frozenset({"b1", "a1"})),
+            replace(Person.from_request(query, "list"), seen=frozenset({"b1", "a1"})),
             NOW_MS,
             person_known=True,
         ).with_hidden()

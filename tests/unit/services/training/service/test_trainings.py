@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from services.training.service.store import TrainingStore
+from services.training.service.tidying import KeptDays, Tidying, tidied_counter
 from services.training.service.training import LogLine, Places, Stage, State, Training, Update
 from services.training.service.trainings import Limits, Trainings
 from services.training.settings import SourceSettings, TrainSettings
@@ -43,6 +44,10 @@ def settings(domain: str = "shop", **changes: Any) -> TrainSettings:
 
 def record_of(training: Training) -> bytes:
     return Path(training.run_directory, "training.json").read_bytes()
+
+
+def is_there(training: Training) -> bool:
+    return Path(training.run_directory).is_dir()
 
 
 def put_record(training: Training, record: bytes) -> None:
@@ -311,3 +316,17 @@ async def test_a_training_that_cannot_be_noted_is_not_started(tmp_path: Path) ->
 
 def _full_disk(_: Training) -> None:
     raise OSError("no space")
+
+
+async def test_trainings_whose_days_are_over_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
+    """The clock of these tests stands at the start of 1970, so everything is from its future: days of −1."""
+    async with opened(tmp_path, "gate", max_running=2) as trainings:
+        ended = await trainings.start(settings())
+        open_gate(ended)
+        await to_its_end(trainings, ended)
+        running = await trainings.start(settings("films"))
+        await trainings.tidy(Tidying(tmp_path, KeptDays(runs=-30_000), tidied_counter()))
+        assert trainings.newest("shop", 10) == []
+        assert not is_there(ended)
+        assert [t.training_id for t in trainings.newest("films", 10)] == [running.training_id]
+        assert is_there(running)

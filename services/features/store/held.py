@@ -1,0 +1,119 @@
+"""All that the store holds of one person, read for folding and for export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from services.features.store.connection import Command, Store
+from services.features.store.keys import DomainKeys
+from services.features.store.people import pairs
+from services.features.store.records import (
+    split_relation_field,
+    unpack_event,
+    unpack_history_events,
+    unpack_relations,
+)
+from services.features.store.scripts import script
+from shared.domain import Action, Event, Relation
+
+_ENTRIES_A_LOOK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From a person's first to their last entry of a log; "" = none."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPerson:
+    """A person as read at one moment; arrivals and changes say whether it is still so later.
+
+    events: as they arrived, what the log has lost to its cap first; seen: (item, time_ms), oldest first;
+    relations: removed ones too; followers: (kind, owner) of the relations of others to this person.
+    """
+
+    arrivals: str
+    changes: str
+    attributes: bytes | None
+    total_events: int
+    recognised_events: int
+    events: list[Event]
+    seen: list[tuple[str, int]]
+    relations: list[Relation]
+    followers: list[tuple[str, str]]
+
+    @property
+    def is_nothing(self) -> bool:
+        kept = (self.events, self.seen, self.relations, self.followers, self.recognised_events)
+        return not any(kept) and self.attributes is None
+
+
+class HeldReader:
+    """Reads people of one domain."""
+
+    def __init__(self, store: Store, keys: DomainKeys) -> None:
+        self._store, self._keys = store, keys
+
+    async def read(self, user_id: str) -> HeldPerson:
+        keys = self._keys.shard(user_id)
+        person, history, seen, recognised, forward, back = await self._store.run(
+            [
+                ("HMGET", keys.person(user_id), "q", "r", "a", "n", "l0", "l1", "i0", "i1"),
+                ("ZRANGE", keys.history(user_id), 0, -1),
+                ("ZRANGE", keys.seen(user_id), 0, -1, "WITHSCORES"),
+                ("ZCARD", keys.dedupe(user_id)),
+                ("HGETALL", keys.forward(user_id)),
+                ("HKEYS", keys.back(user_id)),
+            ]
+        )
+        arrivals, changes, attributes, total, *entries = person
+        first, last, first_shown, last_shown = ((entry or b"").decode() for entry in entries)
+        spans = (Stretch(first, last), Stretch(first_shown, last_shown))
+        return HeldPerson(
+            (arrivals or b"0").decode(),
+            (changes or b"0").decode(),
+            attributes,
+            int(total or 0),
+            int(recognised),
+            await self.events(user_id, history, *spans),
+            [(item.decode(), int(float(t))) for item, t in zip(seen[::2], seen[1::2], strict=True)],
+            unpack_relations(user_id, pairs(forward), removed=True),
+            [split_relation_field(field) for field in back],
+        )
+
+    async def events(
+        self, user_id: str, history: Iterable[bytes], logged: Stretch, shown: Stretch
+    ) -> list[Event]:
+        """Those of both logs as they arrived, after what is only in the history: the log has lost it to its
+        cap, so it is older."""
+        keys = self._keys.shard(user_id)
+        entries = await self._entries(user_id, keys.log, logged)
+        entries += await self._entries(user_id, keys.impressions, shown)
+        events = [unpack_event(user_id, record, exposure) for record, exposure in entries]
+        known = {event.event_id for event in events}
+        trimmed = [e for e in unpack_history_events(user_id, history) if e.event_id not in known]
+        return trimmed + events
+
+    async def _entries(self, user_id: str, log: str, span: Stretch) -> list[tuple[bytes, bytes]]:
+        """(record, exposure) of the person's entries of a log."""
+        found: list[tuple[bytes, bytes]] = []
+        state, first = self._keys.shard(user_id).state, span.first
+        while first:
+            args: Command = [user_id, first, span.last, _ENTRIES_A_LOOK, "read", ""]
+            more, entries = await self._store.script(script("sift"), [log, state], args, write=False)
+            found += zip(entries[1::3], entries[2::3], strict=True)
+            first = f"({more.decode()}" if more else ""
+        return found
+
+
+def first_events(events: Iterable[Event]) -> Mapping[str, Event]:
+    """Of each item acted on, the first event in the order of arrival: what it weighs in trends."""
+    first: dict[str, Event] = {}
+    for event in events:
+        if event.action is not Action.IMPRESSION:
+            first.setdefault(event.item_id, event)
+    return first

@@ -1,0 +1,312 @@
+"""Erasing somebody while servers die, while they are written to, and down to the store's files."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import Any
+
+import pytest
+from valkey.exceptions import ResponseError
+from warmstart.common.v1 import user_pb2
+
+from services.features.domain import DomainFeatures
+from services.features.store.connection import Store
+from services.features.store.export import EventSpan
+from services.features.store.packing import Packer
+from services.features.store.trending import choices
+from shared.domain import Action, Event, Relation, User
+from tests.integration.features.alone import a_domain
+from tests.integration.features.client import (
+    NOW_MS,
+    RECORDED,
+    REJECTED,
+    Features,
+    event,
+    item,
+    relation,
+    until,
+)
+from tests.integration.features.conftest import Serve, serving
+from tests.integration.features.test_person_export import a_full_life
+from tests.integration.features.test_process import started_process
+from tests.traces import files_with_bytes_of, keys_with_bytes_of, traces
+from tests.valkey import RunningValkey
+
+_ANN = "ann-the-traveller"
+_SETTLED_MS = 1001
+
+
+def _of(domain: str) -> str:
+    return f"{{{domain}:*"
+
+
+async def trending(features: Features) -> dict[str, float]:
+    """Weights by item, that of the first as of now times the others' shares."""
+    found = await features.ask("ListTrendingItems")
+    return {i.item_id: round(i.weight, 3) for i in found.items}
+
+
+class Died(Exception):
+    """The server, in the middle of it."""
+
+
+async def test_whatever_call_to_the_store_was_the_last_another_server_ends_the_erasure(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death before the erasure's first round trip, after one, after two … until it needs no more."""
+    now, left, erasing = time.time_ns() // 1_000_000, -1, asyncio.current_task()
+    replies = Store._replies
+
+    async def dying(self: Store, commands: Any, write: bool) -> list[Any]:
+        nonlocal left
+        if left >= 0 and asyncio.current_task() is erasing:
+            if left == 0:
+                raise Died
+            left -= 1
+        return await replies(self, commands, write)
+
+    monkeypatch.setattr(Store, "_replies", dying)
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        for deaths in itertools.count():
+            now += 10_000
+            await _acts(features, now)
+            left = deaths
+            try:
+                await features.erase(_ANN)
+            except Died:
+                left = -1
+            else:
+                break
+            if deaths == 0:
+                assert traces(session_valkey, _ANN, match=_of(domain))
+                await features.erase(_ANN)  # nothing was done: the caller, who got an error, asks again
+            for _ in range(3):  # what she weighed may still have to be read; a moment later it goes
+                await features.lifecycle.repair(now_ms=now)
+                now += _SETTLED_MS
+            assert await features.lifecycle.repair(now_ms=now) == 0
+            assert traces(session_valkey, _ANN, match=_of(domain)) == []
+            ranked, _ = await features.trending.top(10, now_ms=now)
+            assert [item_id for item_id, _ in ranked] == ["a"], "what bea chose, alone"
+    assert deaths >= 8
+
+
+async def _acts(features: DomainFeatures, now: int) -> None:
+    """Ann likes a and b, bea likes a; ann has a profile and relations on both sides."""
+    chosen = [(_ANN, "a"), (_ANN, "b"), ("bea", "a")]
+    likes = [Event(u, i, Action.LIKE, 0.0, now - 5000, f"{u} {i} {now}") for u, i in chosen]
+    assert {status.is_new for status in await features.record(likes)} == {True}
+    await features.describe([User(_ANN, {"age": "34"})])
+    related = [Relation(_ANN, "bob", time_ms=now - 1), Relation("carl", _ANN, time_ms=now - 1)]
+    await features.relate(related)
+    await features.trending.flush()
+
+
+@pytest.mark.slow  # the test above dies at this moment too, without a process
+async def test_a_server_killed_right_after_an_erasure_leaves_nothing_in_trends(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    """kill -9 before the moment at which what she weighed would have been taken out."""
+    process, address = await started_process(session_valkey, domain)
+    try:
+        async with Features.connected(address, domain) as features:
+            await features.put(item("a"), item("b"))
+            await features.record(event(_ANN, "a"), event(_ANN, "b"), event("bea", "b"))
+            key = f"{{{domain}:trend}}:{7 * 24 * 3600}"
+
+            async def counted() -> bool:
+                with session_valkey.client() as client:
+                    return bool(client.zcard(key) == 3)  # a, b, all
+
+            await until(counted, says="what was chosen")
+            assert (await features.ask("DeleteUser", user_id=_ANN)).existed
+            process.kill()
+            process.wait()
+    finally:
+        process.kill()
+        process.communicate()
+    async with serving(session_valkey, domain, repair_every_s=0.05) as features:
+
+        async def withdrawn() -> bool:
+            return await trending(features) == {"b": 1.0}
+
+        await until(withdrawn, says="what bea chose alone")
+
+
+async def test_what_is_withdrawn_twice_goes_once(session_valkey: RunningValkey, domain: str) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        likes = [Event(f"u{n}", "a", Action.LIKE, 0.0, now, f"e{n}") for n in range(4)]
+        await features.record(likes)
+        await features.trending.flush()
+        for _ in range(3):
+            await features.trending.withdraw("token", choices(likes[:1]))
+        ((_, weight),), _ = await features.trending.top(1, now_ms=now)
+        assert round(2.0**weight, 6) == 3.0
+
+
+async def test_a_visitor_folded_into_somebody_who_chose_the_same_counts_once_and_goes_with_them(
+    features: Features,
+) -> None:
+    await features.put(item("a"), item("b"), item("c"))
+    await features.record(event("visitor", "a"), event("visitor", "b"), event(_ANN, "a"), event("bea", "c"))
+
+    async def as_two() -> bool:
+        return await trending(features) == {"a": 1.0, "b": 0.5, "c": 0.5}
+
+    await until(as_two, says="a twice")
+    await features.ask("MergeUsers", from_user_id="visitor", into_user_id=_ANN)
+
+    async def once() -> bool:
+        return await trending(features) == {"a": 1.0, "b": 1.0, "c": 1.0}
+
+    await until(once, says="each once")
+    await features.ask("DeleteUser", user_id=_ANN)
+
+    async def gone() -> bool:
+        return await trending(features) == {"c": 1.0}
+
+    await until(gone, says="c alone")
+
+
+async def test_somebody_never_seen_and_somebody_gone_are_erased_without_a_word(
+    session_valkey: RunningValkey, features: Features
+) -> None:
+    """Nothing to erase is no error; the id is marked all the same, so that a late importer is refused."""
+    for _ in range(2):
+        assert not (await features.ask("DeleteUser", user_id="never-seen")).existed
+    assert await features.record(event("never-seen", "a")) == [REJECTED]
+    await a_full_life(features, _ANN)
+    erased = [(await features.ask("DeleteUser", user_id=_ANN)).existed for _ in range(3)]
+    assert erased == [True, False, False]
+    for person in (_ANN, "never-seen"):
+        assert traces(session_valkey, person, match=_of(features.domain)) == []
+    found = (await features.ask("FindErasedUsers", user_ids=["bob", _ANN, "never-seen"])).erasures
+    assert [e.user_id for e in found] == [_ANN, "never-seen"]
+    assert all(abs(e.erased_ms - time.time_ns() // 1_000_000) < 60_000 for e in found)
+
+
+async def test_what_is_written_while_somebody_is_erased_does_not_bring_them_back(
+    session_valkey: RunningValkey, serve: Serve, domain: str
+) -> None:
+    """Two servers, writers of all kinds that do not stop: what is dated before the erasure stays out."""
+    async with serve() as one, serve() as other:
+        stop = False
+
+        async def writer(features: Features, name: str) -> list[int]:
+            statuses: list[int] = []
+            while not stop:
+                n = len(statuses)
+                statuses += await features.record(
+                    event(_ANN, f"i{n}", event_id=f"{name}-{n}", time_ms=NOW_MS + n),
+                    event(_ANN, f"i{n}", 1, event_id=f"{name}-shown-{n}", time_ms=NOW_MS + n),
+                )
+                await features.relate(relation(_ANN, f"{name}-{n % 5}"), relation(f"{name}-{n % 5}", _ANN))
+                await features.ask("UpsertUsers", users=[user_pb2.User(user_id=_ANN)])
+            return statuses
+
+        writers = [asyncio.create_task(writer(f, f"w{n}")) for n, f in enumerate((one, other, one, other))]
+
+        async def busy() -> bool:
+            return len(traces(session_valkey, _ANN, match=_of(domain))) > 100
+
+        await until(busy, says="many traces")
+        erased = await asyncio.gather(*(f.ask("DeleteUser", user_id=_ANN) for f in (one, other, one)))
+        assert [e.existed for e in erased].count(True) >= 1
+        stop = True
+        statuses = await asyncio.gather(*writers)
+        assert all({RECORDED, REJECTED} >= set(found) for found in statuses)
+        assert traces(session_valkey, _ANN, match=_of(domain)) == []
+        assert _ANN not in {e.user_id for e in await one.exported(include_impressions=True)}
+        users, relations = await other.exported_users()
+        named = (
+            {u.user_id for u in users} | {r.user_id for r in relations} | {r.other_user_id for r in relations}
+        )
+        assert _ANN not in named
+
+
+async def test_erased_bytes_leave_the_stores_memory_and_files(own_valkey: RunningValkey, domain: str) -> None:
+    """A stream keeps what is deleted from it until a whole block is empty, and the append-only file what was
+    ever written: both are made anew."""
+    with own_valkey.client() as client:
+        client.config_set("rdbcompression", "no")  # so that bytes can be found
+    everybody = [event(f"other{n}", "i1", event_id=f"o{n}", time_ms=NOW_MS + n) for n in range(900)]
+    async with serving(own_valkey, domain, rewrite_hours=1.0) as features:
+        await a_full_life(features, _ANN)
+        await features.record(*everybody[:450])
+        await features.ask("DeleteUser", user_id=_ANN)
+        assert traces(own_valkey, _ANN) == []
+        assert keys_with_bytes_of(own_valkey, _ANN), "no command shows them, but they are there"
+        assert files_with_bytes_of(own_valkey.config.data_dir, _ANN)
+    async with serving(own_valkey, domain, rewrite_hours=1e-6, repair_every_s=0.02) as features:
+        for at in range(450, 900, 10):  # appends go on meanwhile
+            assert set(await features.record(*everybody[at : at + 10])) == {RECORDED}
+
+        async def gone() -> bool:
+            return not files_with_bytes_of(own_valkey.config.data_dir, _ANN)
+
+        await until(gone, within_s=20, says="no file with her id")
+        assert keys_with_bytes_of(own_valkey, _ANN) == []
+        assert {e.event_id for e in everybody} <= {e.event_id for e in await features.exported()}
+        assert [copy for log in (":log:", ":imp:") for copy in traces(own_valkey, log)] == []
+    own_valkey.kill()
+    own_valkey.start()
+    async with serving(own_valkey, domain) as features:
+        assert {e.event_id for e in everybody} <= {e.event_id for e in await features.exported()}
+        assert await features.record(event(_ANN, "i1")) == [REJECTED], "the keyed hash is still there"
+
+
+async def test_a_log_that_is_cut_while_it_is_packed_is_packed_the_next_time(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        people = [f"{_ANN}-{n}" for n in range(2)]
+        bystanders = [f"other{n}" for n in range(40)]
+        likes = [Event(u, "a", Action.LIKE, 0.0, now - 1, f"e {u}") for u in (*people, *bystanders)]
+        await features.record(likes)
+        await features.erase(people[0])
+        packer, scripts = Packer(features.store, features.keys), Store.script
+
+        async def erasing_meanwhile(self: Store, script: Any, *rest: Any, **more: Any) -> Any:
+            if script.name == "pack_swap":
+                monkeypatch.setattr(Store, "script", scripts)
+                await features.erase(people[1])
+            return await scripts(self, script, *rest, **more)
+
+        monkeypatch.setattr(Store, "script", erasing_meanwhile)
+        same_shard = features.keys.shard_number(people[0]) == features.keys.shard_number(people[1])
+        assert await packer.pack() is not same_shard
+        assert await packer.pack()
+        assert keys_with_bytes_of(session_valkey, _ANN, match=_of(domain)) == []
+        exported = [e async for batch in features.export_events(EventSpan()) for e in batch]
+        assert sorted(e.user_id for e in exported) == sorted(bystanders)
+
+
+async def test_a_store_that_refuses_to_rewrite_its_file_is_told_of_and_the_age_grows(
+    session_valkey: RunningValkey,
+    domain: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As managed services may: what was erased stays gone for every command."""
+    now = time.time_ns() // 1_000_000
+    asked = Store.on_each_server
+
+    async def refusing(self: Store, *command: str) -> dict[str, Any]:
+        if command[0] == "BGREWRITEAOF":
+            raise ResponseError("NOPERM this user has no permissions to run the 'bgrewriteaof' command")
+        return await asked(self, *command)
+
+    monkeypatch.setattr(Store, "on_each_server", refusing)
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await _acts(features, now)
+        assert await features.erase(_ANN)
+        now += 2 * 24 * 3600 * 1000
+        for _ in range(3):
+            await features.rewrite_files()
+        (age,) = (s.value for m in features.erased_bytes._age.collect() for s in m.samples)
+        assert age == pytest.approx(2 * 24 * 3600, abs=10)
+        assert capsys.readouterr().out.count("store_rewrite_refused") == 1
+        assert keys_with_bytes_of(session_valkey, _ANN, match=_of(domain)) == [], "packed all the same"
