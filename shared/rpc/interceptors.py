@@ -102,7 +102,7 @@ class _Wrapped:
 
 
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of ours; health and reflection pass untouched.
+    """Wraps every method of ours; health and reflection pass, but for requests that cannot be parsed.
 
     Unary-unary handlers must be coroutine functions, unary-stream handlers async generators.
     """
@@ -112,6 +112,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._max_message_bytes = max_message_bytes
         self._wrapped: dict[str, _Wrapped] = {}
+        self._guarded: dict[str, Handler] = {}
         self._streams: set[_OpenStream] = set()
 
     def end_streams(self) -> None:
@@ -127,14 +128,37 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_PLUMBING):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(_PLUMBING):
+            return self._plumbing(method, handler)
         known = self._wrapped.get(method)
         if known is None or known.inner is not handler:
             known = self._wrapped[method] = self._wrap(method, handler)
         if known.refusing is not None and not self._lets_in(known.priority):
             return known.refusing
         return known.serving
+
+    def _plumbing(self, method: str, handler: Handler) -> Handler:
+        """As it is, but that what is no request is refused as everywhere, and not logged as our failure."""
+        behaviour: Any = handler.unary_unary or handler.unary_stream
+        if behaviour is None:  # reflection takes a stream of requests
+            return handler
+        if method not in self._guarded:
+
+            async def guarded(request: Any, context: Context) -> Any:
+                if isinstance(request, _Refused):
+                    await self._fail(_arrive(method, context), request.error)
+                return await behaviour(request, context)
+
+            make = (
+                grpc.unary_unary_rpc_method_handler
+                if handler.unary_unary
+                else grpc.unary_stream_rpc_method_handler
+            )
+            parse = self._parser(method, handler.request_deserializer)
+            self._guarded[method] = make(guarded, parse, handler.response_serializer)
+        return self._guarded[method]
 
     def _lets_in(self, priority: Priority) -> bool:
         try:
