@@ -235,9 +235,10 @@ def _plans() -> list[bytes]:
 def _options(case: bytes) -> None:
     """Lines of words, as a command line gives them."""
     words = [*case.decode("utf-8", "replace").split("\n"), "", "", "", "", ""]
-    Columns.parse(words[4:])
+    mapping = [word for word in words[4:] if word]
+    Columns.parse(mapping)
     try:
-        Reading(words[4:9], *words[:4]).options()
+        Reading(mapping, *words[:4]).options()
     except typer.BadParameter as error:
         raise InvalidInput.of("--", str(error), words) from error
     FileOptions.parse(action=words[0], time_unit=words[1], rating_scale=words[2], separator=words[3])

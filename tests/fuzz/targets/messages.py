@@ -209,6 +209,6 @@ def _mutation(
 
 
 TARGETS = tuple(
-    Target(name, _reader(readers), _beginnings(readers), _mutation(readers), max_bytes=100_000)
+    Target(name, _reader(readers), _beginnings(readers), _mutation(readers), max_bytes=16_000)
     for name, readers in (("shared-codec", _SHARED), ("service-codecs", _SERVICES))
 )

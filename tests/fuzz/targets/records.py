@@ -58,4 +58,4 @@ def _seeds() -> list[bytes]:
     ]
 
 
-TARGETS = (Target("store-records", _reader(_READERS), _seeds, _mutation(_READERS), max_bytes=50_000),)
+TARGETS = (Target("store-records", _reader(_READERS), _seeds, _mutation(_READERS), max_bytes=16_000),)
