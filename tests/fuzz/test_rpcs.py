@@ -6,18 +6,34 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.corpus import ROOT, corpus_of
 from tests.fuzz.rpcs import RpcFuzzer, open_fuzzer
-from tests.fuzz.schema import all_rpcs, names_a_field
+from tests.fuzz.schema import Rpc, all_rpcs, names_a_field
 from tests.fuzz.seeds import seeds_of
+from tests.fuzz.strategies import messages
 from tests.fuzz.targets import TARGET_NAMES, unknown_targets
 from tests.fuzz.targets.base import clean_up
 from tests.fuzz.test_targets import WITH_TENSORFLOW, wrong_with
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-CASES = 2500
+CASES, DRAWN = 2500, 5
 _OUTPUT_DIM = 17
+
+
+def drawn(rpc: Rpc) -> list[bytes]:
+    """A few requests of any content."""
+    found: list[bytes] = []
+
+    @settings(max_examples=DRAWN, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(messages(rpc.request))
+    def note(message: Message) -> None:
+        found.append(message.SerializeToString())
+
+    note()
+    return found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -33,6 +49,13 @@ async def test_no_request_breaks_a_server_and_every_refusal_names_its_field(fuzz
     assert sum(tally.cases for tally in tallies) == CASES
     # Most cases are nearly valid: of every RPC that takes anything, some are taken.
     assert {rpc.name for rpc in all_rpcs() if not fuzzer.tallies[rpc.name].cases} == set()
+
+
+async def test_whatever_hypothesis_makes_of_a_request_is_answered(fuzzer: RpcFuzzer) -> None:
+    for rpc in all_rpcs():
+        for case in drawn(rpc):
+            assert await fuzzer.send(rpc, case) == "", f"{rpc.name} {case!r}"
+    assert await fuzzer.look() == []
 
 
 async def test_what_once_went_wrong_does_not_again(fuzzer: RpcFuzzer) -> None:
