@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.tally import Finding, Tally
+from tests.fuzz.targets.base import clean_up_after
 
 # How libFuzzer ends a process.
 _TIMED_OUT, _TOO_MUCH_MEMORY = 70, 71
@@ -62,9 +63,12 @@ class _Child:
             )
 
     def kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        clean_up_after(self.process.pid)
 
     def look(self) -> bool:
         """Takes its figures over; False once it is done."""

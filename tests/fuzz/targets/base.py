@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -63,10 +64,24 @@ def fails(target: Target, case: bytes) -> str:
 @cache
 def scratch() -> Path:
     """A directory of this process, in memory where there is such a file system; removed at its end."""
-    memory = Path("/dev/shm")  # noqa: S108
-    made = tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None)
+    made = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_memory())
     _made.append(made)
     return Path(made)
+
+
+def clean_up_after(pid: int) -> None:
+    """Removes the directory of a process that was killed."""
+    for left in _memory().glob(f"{_prefix(pid)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _memory() -> Path:
+    memory = Path("/dev/shm")  # noqa: S108
+    return memory if memory.is_dir() else Path(tempfile.gettempdir())
+
+
+def _prefix(pid: int) -> str:
+    return f"fuzz-{pid}-"
 
 
 _made: list[str] = []
