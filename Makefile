@@ -10,7 +10,7 @@ GENERATED := protos/.generated
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: test-slow chaos help setup protos run demo test lint breaking format train evaluate bench lock docs clean
+.PHONY: test-slow chaos fuzz help setup protos run demo test lint breaking format train evaluate bench lock docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ test-slow: setup ## What takes minutes and has a short form in `make test`
 
 chaos: setup ## Failures on purpose: real servers, two of each, killed, hung, starved under load (ARGS="--list")
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: setup ## Rubbish on purpose: to every RPC and every reader (ARGS="--cases 1000000", ARGS="--list")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 run: setup ## Everything on a fresh machine: cluster, data, model, story; stays up until Ctrl-C
 	$(BIN)/warmstart demo --stay $(ARGS)

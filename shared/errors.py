@@ -45,7 +45,10 @@ class Violation:
 
 def violation(field: str, rule: str, value: object) -> Violation:
     """``violation("page_size", "must be 1..500", 0)`` says ``page_size must be 1..500, got 0``."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except RecursionError:
+        shown = f"a deeply nested {type(value).__name__}"
     if len(shown) > _SHOWN_VALUE_CHARS:
         shown = f"{shown[:_SHOWN_VALUE_CHARS]}… ({len(shown)} characters)"
     return Violation(field, f"{field} {rule}, got {shown}")

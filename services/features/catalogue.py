@@ -27,6 +27,7 @@ from shared.errors import StaleCursor
 _ITEMS_A_MESSAGE = 500
 _BYTES_A_MESSAGE = 1 << 20
 _POLL_S = 1.0
+_REVISION_DIGITS = 18  # what the store counts by has 64 bits
 
 
 class ItemOutcome(Enum):
@@ -164,7 +165,8 @@ class Catalogue:
 
     def _revision_of(self, cursor: str) -> int:
         epoch, _, revision = cursor.partition(":")
-        if epoch != self._epoch or not revision.isascii() or not revision.isdigit():
+        plain = revision.isascii() and revision.isdigit() and len(revision) <= _REVISION_DIGITS
+        if epoch != self._epoch or not plain:
             raise StaleCursor(f"cursor must be of this store, got {cursor!r}: watch again without it")
         return int(revision)
 

@@ -26,12 +26,14 @@ from shared.rpc.codec import (
     encode_model_ref,
     encode_tensor,
 )
+from shared.rpc.codec.models import MAX_QUERY_ENTRY
 
 MAX_QUERIES = 16
 MAX_RETRIEVED = 5000
 MAX_SCORED = 5000
 MAX_EXCLUDED = 20_000
 MAX_ITEMS_OF_A_QUERY = 5000
+MAX_ITEM_WEIGHT = 1e6
 
 
 def decode_retrieve(request: pb.RetrieveItemsRequest, version: ScoringVersion) -> RetrieveJob:
@@ -106,7 +108,9 @@ def _retrieval_query(message: pb.RetrievalQuery, field: str, output_dim: int) ->
         raise InvalidInput.of(f"{field}.query", "must be set", None)
     if kind == "items":
         return RetrievalQuery(_items_query(message.items, f"{field}.items"), message.limit)
-    vector: FloatArray = decode_floats(message.vector, field=f"{field}.vector", shape=(None,))
+    vector: FloatArray = decode_floats(
+        message.vector, field=f"{field}.vector", shape=(None,), largest=MAX_QUERY_ENTRY
+    )
     _check_width(len(vector), output_dim, f"{field}.vector")
     return RetrievalQuery(vector, message.limit)
 
@@ -126,7 +130,9 @@ def _items_query(message: pb.ItemsQuery, field: str) -> ItemsQuery:
     if len(weights) != len(item_ids):
         rule = f"must have the length of item_ids, {len(item_ids)}, or be empty"
         raise InvalidInput.of(f"{field}.weights", rule, len(weights))
-    if not np.isfinite(weights).all():
-        place = int(np.flatnonzero(~np.isfinite(weights))[0])
-        raise InvalidInput.of(f"{field}.weights[{place}]", "must be finite", float(weights[place]))
+    bad = np.flatnonzero(~(np.abs(weights) <= MAX_ITEM_WEIGHT))  # NaN is not
+    if len(bad):
+        place = int(bad[0])
+        rule = f"must be -{MAX_ITEM_WEIGHT:g}..{MAX_ITEM_WEIGHT:g}"
+        raise InvalidInput.of(f"{field}.weights[{place}]", rule, float(weights[place]))
     return ItemsQuery(item_ids, weights)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol, TypeVar
 
 import keras
@@ -69,7 +72,7 @@ class TrainState:
         """Raises DamagedState where the file is not what `save` wrote."""
         try:
             return cls._load(path)
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
+        except _NO_STATE as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise DamagedState(
                 f"{path} must be a state that a training saved, got a damaged file ({why}): delete it and "
@@ -86,6 +89,25 @@ class TrainState:
             # earlier versions noted none
             figures = json.loads(str(file["__figures__"])) if "__figures__" in file.files else {}
             return cls(str(file["__stage__"]), int(file["__step__"]), arrays, figures)
+
+
+# What zipfile, zlib and numpy, which parses headers as Python, raise of a file that is none of theirs.
+_NO_STATE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    TokenError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # encrypted; of methods that zipfile does not know NotImplementedError, and RecursionError
+)
 
 
 @dataclass(frozen=True, slots=True)

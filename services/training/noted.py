@@ -75,7 +75,7 @@ def _opened(directory: Path, option: str) -> tuple[Run, dict[str, Any]]:
         raise _damaged(file, [violation("it", "must be text that can be read", str(error))]) from None
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(file, [violation("it", f"must be JSON ({error})", text)]) from None
     if not isinstance(values, dict):
         raise _damaged(file, [violation("it", "must be a JSON object", values)])

@@ -150,7 +150,7 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
     text = given.pop("adapter_settings")
     try:
         adapter_settings = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput.of("--adapter-settings", f"must be JSON ({error})", text) from error
     if given["address"]:
         _require_absolute(given, ("run_dir", "registry"))

@@ -218,7 +218,7 @@ class TrainSettings:
                 "that is served: others ask for no liked items"
             )
             found.append(violation("--blind", rule, self.blind))
-        if self.data_run and not (Path(self.data_run) / OPTIONS_FILE).is_file():
+        if self.data_run and not _is_run(Path(self.data_run)):
             rule = f"must be a run's directory (with {OPTIONS_FILE})"
             found.append(violation("--data-run", rule, self.data_run))
         if self.held_out_users:
@@ -266,6 +266,14 @@ def _ids(text: str) -> frozenset[str]:
     if text.lstrip().startswith("{"):
         return frozenset(json.loads(text))
     return frozenset(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _is_run(directory: Path) -> bool:
+    """False for what no directory can be called, too."""
+    try:
+        return (directory / OPTIONS_FILE).is_file()
+    except OSError:
+        return False
 
 
 def _flag(name: str) -> str:

@@ -115,7 +115,7 @@ def _line(text: str) -> Mapping[str, Any] | None:
     """A line of a training process; None for what Ray and others write beside them."""
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) and "event" in line else None
 

@@ -54,7 +54,7 @@ def read_alias(domain_dir: Path, name: str) -> Alias | None:
         data = json.loads(raw)
         alias = Alias(data["version"], tuple(data["history"]))
         broken = next((v for v in (alias.version, *alias.history) if version_rule(v)), None)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"{file}: must hold version and history, got {raw[:80]!r}; {_HOW_TO_MEND}"
         ) from error

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from shared.artifacts.layout import (
@@ -36,6 +38,18 @@ _CHECKED_ROWS = 65536  # rows looked at in one go when checking for finite value
 
 # numpy parses headers with `ast`, which Python 3.11 cannot do in two threads at once (CPython issue 106905).
 _HEADERS = threading.Lock()
+# What numpy raises of a file that is none of its own: it parses headers as Python.
+_NO_ARRAY = (
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    RecursionError,
+    OverflowError,
+    TypeError,
+    KeyError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,10 +150,12 @@ def _verify_files(path: Path, manifest: Manifest) -> None:
 def _read_items(file: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)  # texts are UTF-8
+        columns = _words(table.schema)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArtifactError(f"{file}: must be a Parquet file: {error}") from error
     if not table.schema.equals(ITEMS_SCHEMA):
-        raise ArtifactError(f"{file}: columns must be {_words(ITEMS_SCHEMA)}, got {_words(table.schema)}")
+        raise ArtifactError(f"{file}: columns must be {_words(ITEMS_SCHEMA)}, got {columns}")
     return table
 
 
@@ -191,10 +207,13 @@ def _read_trends(path: Path, manifest: Manifest, item_ids: tuple[str, ...]) -> T
 
 def _read_rows(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
+        with file.open("rb") as stream:  # of zip files numpy would make archives, and of others pickles
+            if stream.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+                raise ValueError("it does not begin as one")
         # An empty file cannot be mapped; a catalogue without items is legal.
         with _HEADERS:
             array = np.load(file, mmap_mode="r" if shape[0] else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (*_NO_ARRAY, OSError) as error:
         raise ArtifactError(f"{file}: must be an array of numbers: {error}") from error
     if array.dtype != dtype:
         raise ArtifactError(f"{file}: dtype must be {dtype.name}, got {array.dtype.name}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.datasets import records
-from shared.datasets.fields import TimeUnit
+from shared.datasets.fields import TimeUnit, is_code
 from shared.datasets.records import EventRules
 from shared.datasets.rows import BadRow, Dataset, Reject, Row, parse
 from shared.datasets.sources import DelimitedText
@@ -81,6 +81,6 @@ def ciaodvd(now_ms: int, folder: Path) -> Dataset:
 
 def _genre(cell: object) -> str:
     code = str(cell).strip()
-    if not code.isdigit() or not 1 <= int(code) <= len(_GENRES):
+    if not is_code(code) or not 1 <= int(code) <= len(_GENRES):
         raise BadRow(f"genre must be 1..{len(_GENRES)}, got {cell!r}")
     return _GENRES[int(code) - 1]

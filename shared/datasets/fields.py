@@ -13,6 +13,7 @@ from shared.domain import Action
 from shared.errors import violation
 from shared.limits import MAX_FUTURE_MS, MAX_TIME_MS, id_rule
 
+_CODE_DIGITS = 6
 _ACTIONS = {a.name.lower(): a for a in Action}
 
 
@@ -40,6 +41,11 @@ _UNIT_BELOW = (
     (1e14, TimeUnit.MILLISECONDS),
     (1e17, TimeUnit.MICROSECONDS),
 )
+
+
+def is_code(text: str) -> bool:
+    """Whether it is a small number in plain digits: `isdigit` also takes `²`, which no `int` does."""
+    return text.isascii() and text.isdigit() and len(text) <= _CODE_DIGITS
 
 
 def bad(field: str, rule: str, value: object) -> BadRow:

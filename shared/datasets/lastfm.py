@@ -72,7 +72,7 @@ def lastfm(now_ms: int, folder: Path) -> Dataset:
 
 def synthetic_time_ms(user_id: str, item_id: str) -> int:
     """Milliseconds since the epoch: the same for the same pair, for ever."""
-    digest = blake2b(f"{user_id}\x1f{item_id}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{user_id}\x1f{item_id}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return _FROM_MS + int.from_bytes(digest, "big") % _YEAR_MS
 
 
@@ -91,7 +91,8 @@ def _median_plays(rows: Iterator[RawRow | Reject]) -> Mapping[str, float]:
             continue
         user, plays = row.cells
         try:
-            counts[str(user)].append(_play_count(plays))
+            count = _play_count(plays)
         except BadRow:
             continue
+        counts[str(user)].append(count)
     return {user: float(median(values)) for user, values in counts.items()}

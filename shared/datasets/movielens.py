@@ -170,7 +170,7 @@ def _item(
     # map finds the year in the embeddings with R² .83, without it not at all), and taste goes by era.
     return records.item(
         item_id,
-        title=f"{named} ({released})" if named and released.isdigit() else named,
+        title=f"{named} ({released})" if named and fields.is_code(released) else named,
         description=plot,
         categories=genres,
         attributes={"year": released},
@@ -181,7 +181,7 @@ def _item(
 
 def _year_start_ms(year: str) -> int:
     """Films from before the epoch, or of an unknown year, get its first millisecond: 0 would mean now."""
-    if not year.isdigit() or not 1970 <= int(year) <= 9999:
+    if not fields.is_code(year) or not 1970 <= int(year) <= 9999:
         return 1
     return max(1, round(datetime(int(year), 1, 1, tzinfo=UTC).timestamp() * 1000))
 
@@ -203,6 +203,6 @@ def _user(user_id: object, gender: object, age: object, occupation: object, zip_
 
 def _occupation_1m(cell: object) -> str:
     code = fields.text("occupation", cell)
-    if not code.isdigit() or int(code) >= len(_OCCUPATIONS_1M):
+    if not fields.is_code(code) or int(code) >= len(_OCCUPATIONS_1M):
         raise BadRow(f"occupation must be 0..{len(_OCCUPATIONS_1M) - 1}, got {code!r}")
     return _OCCUPATIONS_1M[int(code)]

@@ -237,10 +237,14 @@ class Parquet:
             for batch in file.iter_batches(
                 batch_size=_PARQUET_BATCH_ROWS, columns=list(dict.fromkeys(columns))
             ):
-                cells = [batch.column(c).to_pylist() for c in columns]
+                cells = [_values(batch.column(c)) for c in columns]
                 for row in zip(*cells, strict=True):
                     number += 1
-                    yield RawRow(self.path.name, number, row, row)
+                    raw = RawRow(self.path.name, number, row, row)
+                    bad = next(
+                        (c for c, v in zip(columns, row, strict=True) if isinstance(v, _Unreadable)), ""
+                    )
+                    yield raw.reject(f"column {bad!r} must hold what can be read, got {row}") if bad else raw
 
     def count(self) -> int:
         with self._open() as file:
@@ -258,10 +262,34 @@ class Parquet:
         try:
             with pq.ParquetFile(self.path) as file:
                 yield file
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DatasetError(
                 f"{self.path} is not a Parquet file, or not a whole one ({error}); write or fetch it again"
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A cell that Python has no value for: a day beyond its calendar, text that is no UTF-8."""
+
+    why: str
+
+
+def _values(column: pa.Array) -> list[object]:
+    """One by one only where that is needed: a bad cell costs its row alone."""
+    try:
+        values: list[object] = column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        values = [_value(cell) for cell in column]
+    return values
+
+
+def _value(cell: pa.Scalar) -> object:
+    try:
+        value: object = cell.as_py()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        return _Unreadable(str(error))
+    return value
 
 
 def source_of(path: Path) -> Source:
@@ -284,7 +312,7 @@ def _json_object(line: str) -> dict[str, object] | str:
     """The object, or the broken rule."""
     try:
         parsed = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"row must be JSON: {error}"
     return parsed if isinstance(parsed, dict) else f"row must be a JSON object, got {type(parsed).__name__}"
 

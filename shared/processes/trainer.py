@@ -34,7 +34,7 @@ def parse_line(text: str) -> Line:
     """Raises ValueError where it is not one of the process's lines."""
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         line = None
     if not isinstance(line, dict):
         raise ValueError(f"the training process wrote a line that is not JSON: {text[:200]!r}")

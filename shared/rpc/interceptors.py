@@ -66,7 +66,7 @@ class _Call:
 
 
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of ours; health and reflection pass untouched.
+    """Wraps every method of ours; health and reflection pass, but for requests that cannot be parsed.
 
     Unary-unary handlers must be coroutine functions, unary-stream handlers async generators.
     guard: of a door; None takes every call.
@@ -99,13 +99,35 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_PLUMBING):
-            return handler
+        if handler is None:
+            return None
         known, wrapped = self._wrapped.get(method, (None, handler))
         if known is not handler:
-            wrapped = self._wrap(method, handler)
+            wrap = self._plumbing if method.startswith(_PLUMBING) else self._wrap
+            wrapped = wrap(method, handler)
             self._wrapped[method] = handler, wrapped
         return wrapped
+
+    def _plumbing(self, method: str, handler: Handler) -> Handler:
+        """As it is, but that what is no request is refused as everywhere, and not logged as our failure."""
+        behaviour: Any = handler.unary_unary or handler.unary_stream
+        if behaviour is None:  # reflection takes a stream of requests
+            return handler
+        parse = self._parser(method, handler.request_deserializer)
+
+        async def parsed(data: bytes, context: Context) -> Any:
+            try:
+                request = parse(data)
+            except WarmstartError as error:
+                await self._fail(_arrive(method, context), error)
+            return await behaviour(request, context)
+
+        make = (
+            grpc.unary_unary_rpc_method_handler
+            if handler.unary_unary
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(parsed, None, handler.response_serializer)
 
     def refusal(self, method: str, context: Context) -> WarmstartError | None:
         """Why a unary call that has just come may not go on to be read; None where it may."""

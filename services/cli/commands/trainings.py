@@ -139,7 +139,7 @@ def wanted_training(
         wanted.dataset.name, wanted.dataset.path = dataset, path
     try:
         settings = json.loads(adapter_settings)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(
             f"--adapter-settings must be JSON ({error}), got {adapter_settings!r}"
         ) from error

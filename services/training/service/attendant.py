@@ -11,7 +11,16 @@ import psutil
 
 from services.training.service.process import TrainingProcess, end_left_over, left_over
 from services.training.service.store import TrainingStore
-from services.training.service.training import LogLine, Stage, State, Training, Update, told, update_of
+from services.training.service.training import (
+    LogLine,
+    Stage,
+    State,
+    Training,
+    Update,
+    text_of,
+    told,
+    update_of,
+)
 from services.training.service.watching import Watchers
 from shared.errors import Unavailable
 from shared.processes.trainer import ERROR
@@ -103,7 +112,7 @@ class Attendant:
         try:
             async for line in process.lines():
                 if line.get("event") == ERROR:
-                    problem, settings_refused = str(line.get("message")), line.get("settings") is True
+                    problem, settings_refused = text_of(line.get("message")), line.get("settings") is True
                 elif (update := update_of(line)) is not None:
                     await self._tell(update)
         except (ValueError, KeyError, TypeError) as error:

@@ -18,6 +18,7 @@ from shared.limits import id_rule, text_rule
 
 MAX_KEY_BYTES = 128
 MAX_PAGE = 500
+MAX_PATH_BYTES = 4096
 MAX_ADAPTER_SETTINGS_BYTES = 16 << 10
 _PROMOTE = {
     pb.PROMOTE_POLICY_UNSPECIFIED: "auto",
@@ -147,6 +148,9 @@ def _source(options: pb.TrainingOptions, places: Places) -> SourceSettings:
     known = DATASETS.get(name)
     if known is None:
         raise InvalidInput.of("options.dataset.name", f"must be one of {', '.join(DATASETS)}", name)
+    rule = text_rule(path, MAX_PATH_BYTES)
+    if rule:
+        raise InvalidInput.of("options.dataset.path", rule, path)
     if known.needs and not path:
         raise InvalidInput.of("options.dataset.path", f"must be a folder with {known.needs}", path)
     return places.source(name, path)
@@ -157,7 +161,11 @@ def _adapter_settings(message: Struct) -> dict[str, Any]:
     if message.ByteSize() > MAX_ADAPTER_SETTINGS_BYTES:
         rule = f"must be at most {MAX_ADAPTER_SETTINGS_BYTES} bytes"
         raise InvalidInput.of("options.adapter_settings", rule, message.ByteSize())
-    settings: dict[str, Any] = _whole(json_format.MessageToDict(message))
+    try:
+        settings: dict[str, Any] = _whole(json_format.MessageToDict(message))
+    except (json_format.SerializeToJsonError, ValueError) as error:  # JSON has no NaN and no infinities
+        rule = f"must hold finite numbers ({error})"
+        raise InvalidInput.of("options.adapter_settings", rule, str(message)) from error
     return settings
 
 

@@ -103,7 +103,7 @@ class TrainingStore:
                 record = json.loads(path.read_bytes())
                 more = {"settings": settings, "run_directory": str(path.parent)}
                 yield self._records.validate_python({**record, **more})
-            except (OSError, ValueError, KeyError, TypeError, WarmstartError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, WarmstartError) as error:
                 _LOG.warning("training_unreadable", path=str(path), error=str(error))
 
     def result(self, training_id: str) -> Result | None:
@@ -114,7 +114,7 @@ class TrainingStore:
         try:
             line = noted_result(run)
             return Result.of(line, _text_of(Path(line["report"]["markdown"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             _LOG.error("result_unreadable", id=training_id, error=f"{type(error).__name__}: {error}")
             return None
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
 
 from services.training.settings import SourceSettings, TrainSettings
 from shared.processes.trainer import Line
 
 LOG_LINES = 50
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+Int64 = Annotated[int, Field(ge=_LEAST, le=_MOST)]
 _MAX_LINE_CHARS = 2000
 
 
@@ -33,9 +38,9 @@ class Stage:
     """How far a stage is; total 0 = unknown."""
 
     name: str
-    step: int = 0
-    total: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: Int64 = 0
+    total: Int64 = 0
+    metrics: Mapping[str, FiniteFloat] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +65,24 @@ class Result:
     version: str
     promoted: bool = False
     reasons: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    people: int = 0
-    seconds: float = 0.0
+    metrics: Mapping[str, FiniteFloat] = field(default_factory=dict)
+    people: Int64 = 0
+    seconds: FiniteFloat = 0.0
     report_files: Mapping[str, str] = field(default_factory=dict)
     report: str = ""
 
     @classmethod
     def of(cls, line: Mapping[str, Any], report: str = "") -> Result:
-        """From the process's result line, or the run's own note of it."""
+        """From the process's result line, or the run's own note of it. Raises KeyError, TypeError or
+        ValueError."""
         return cls(
-            version=str(line["version"]),
+            version=text_of(line["version"]),
             promoted=bool(line["promoted"]),
-            reasons=tuple(map(str, line["reasons"])),
+            reasons=tuple(map(text_of, line["reasons"])),
             metrics=_numbers(line["metrics"]),
-            people=int(line["people"]),
-            seconds=float(line["seconds"]),
-            report_files={str(kind): str(path) for kind, path in line["report"].items()},
+            people=_whole(line["people"]),
+            seconds=_number(line["seconds"]),
+            report_files={text_of(kind): text_of(path) for kind, path in dict(line["report"]).items()},
             report=report,
         )
 
@@ -93,9 +99,9 @@ class Training:
     run_directory: str
     settings: TrainSettings
     state: State
-    created_ms: int
-    started_ms: int
-    ended_ms: int = 0
+    created_ms: Int64
+    started_ms: Int64
+    ended_ms: Int64 = 0
     stages: tuple[Stage, ...] = ()
     log: tuple[str, ...] = ()
     result: Result | None = None
@@ -140,15 +146,16 @@ class Places:
 
 
 def update_of(line: Line) -> Stage | LogLine | None:
-    """A line of the process as an update; None where it is of no kind that watchers know."""
+    """A line of the process as an update; None where it is of no kind that watchers know. Raises KeyError,
+    TypeError, ValueError."""
     match line.get("event"):
         case "stage":
-            return Stage(str(line["name"]))
+            return Stage(text_of(line["name"]))
         case "progress":
             metrics = _numbers(line.get("metrics") or {})
-            return Stage(str(line["stage"]), int(line["step"]), int(line["total"]), metrics)
+            return Stage(text_of(line["stage"]), _whole(line["step"]), _whole(line["total"]), metrics)
         case "log":
-            return LogLine(str(line["message"])[:_MAX_LINE_CHARS])
+            return LogLine(text_of(line["message"])[:_MAX_LINE_CHARS])
     return None
 
 
@@ -164,6 +171,28 @@ def told(training: Training, update: Stage | LogLine) -> Training:
     return replace(training, stages=(*stages, update))
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(values: Any) -> dict[str, float]:
     """Those that are: the process writes null for what is not a number."""
-    return {str(name): float(value) for name, value in values.items() if value is not None}
+    return {text_of(name): _number(value) for name, value in dict(values).items() if value is not None}
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"must be a finite number, got {value!r:.80}")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = int(_number(value)) if isinstance(value, float) else int(value)
+    if not _LEAST <= number <= _MOST:
+        raise ValueError(f"must be a whole number of 64 bits, got {value!r:.80}")
+    return number
+
+
+def text_of(value: Any) -> str:
+    """JSON can write halves of characters, which no message can hold."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")

@@ -7,6 +7,7 @@ from warmstart.common.v1 import event_pb2, model_pb2, user_pb2
 
 from shared.domain import (
     NUM_ACTIONS,
+    Action,
     CategoryShare,
     FloatArray,
     History,
@@ -14,7 +15,15 @@ from shared.domain import (
     UserContext,
 )
 from shared.errors import InvalidInput, Violation, violation
-from shared.limits import MAX_CONTEXT_BYTES, MAX_ID_BYTES, MAX_TIME_MS, id_rule
+from shared.limits import (
+    MAX_CONTEXT_BYTES,
+    MAX_DWELL_S,
+    MAX_ID_BYTES,
+    MAX_RATING,
+    MAX_TIME_MS,
+    MIN_RATING,
+    id_rule,
+)
 from shared.rpc.codec.checks import (
     note_attributes,
     note_id,
@@ -24,6 +33,11 @@ from shared.rpc.codec.checks import (
     raise_broken,
 )
 from shared.rpc.codec.tensors import decode_floats, encode_tensor
+
+# Of profiles, which are means of vectors of length 1: what is much larger gives no numbers in a model.
+_MAX_PROFILE_ENTRY = 1000.0
+# What a model reads the value of: (action, lowest, highest).
+_VALUES = ((Action.RATING, MIN_RATING, MAX_RATING), (Action.DWELL, 0.0, MAX_DWELL_S))
 
 
 def decode_history(message: event_pb2.History, *, field: str) -> History:
@@ -111,7 +125,7 @@ def _profile(message: model_pb2.UserContext, name: str, field: str, content_dim:
     if not message.HasField("content_profile" if name == "content_profile" else "social_profile"):
         return np.zeros(content_dim or 0, np.float32)
     tensor = message.content_profile if name == "content_profile" else message.social_profile
-    return decode_floats(tensor, field=path(field, name), shape=(content_dim,))
+    return decode_floats(tensor, field=path(field, name), shape=(content_dim,), largest=_MAX_PROFILE_ENTRY)
 
 
 def _check_columns(history: History, field: str) -> None:
@@ -124,6 +138,12 @@ def _check_columns(history: History, field: str) -> None:
     if not np.isfinite(values).all():
         place = int(np.flatnonzero(~np.isfinite(values))[0])
         raise InvalidInput.of(path(field, f"values[{place}]"), "must be finite", float(values[place]))
+    for action, low, high in _VALUES:
+        bad = np.flatnonzero((actions == action) & ((values < low) | (values > high)))
+        if len(bad):
+            place = int(bad[0])
+            rule = f"must be {low:g}..{high:g} for a {action.name.lower()}"
+            raise InvalidInput.of(path(field, f"values[{place}]"), rule, float(values[place]))
     if times[0] < 0 or times[-1] > MAX_TIME_MS:
         place = 0 if times[0] < 0 else len(times) - 1
         rule = f"must be milliseconds since 1970, 0..{MAX_TIME_MS}"

@@ -28,6 +28,9 @@ from shared.rpc.codec.tensors import decode_floats, encode_tensor
 
 MAX_TASKS = 64
 MAX_TRAIL = 1000
+# In size, of an entry of a query or a weight of a trail: products and sums of them stay numbers. Those of
+# models are below 1,000, and what lists are mixed by multiplies them by a million at the most.
+MAX_QUERY_ENTRY = 1e12
 
 
 def decode_model_ref(message: pb.ModelRef, *, field: str) -> ModelRef:
@@ -58,9 +61,10 @@ def decode_queries(messages: Sequence[pb.TaskQuery], *, field: str) -> tuple[tup
         rule = rule or ("must be named once" if task in tasks[:i] else "")
         if rule:
             raise InvalidInput.of(f"{field}[{i}].task", rule, task)
-    first = decode_floats(messages[0].vector, field=f"{field}[0].vector", shape=(None,))
+    largest = MAX_QUERY_ENTRY
+    first = decode_floats(messages[0].vector, field=f"{field}[0].vector", shape=(None,), largest=largest)
     rest = [
-        decode_floats(m.vector, field=f"{field}[{i}].vector", shape=first.shape)
+        decode_floats(m.vector, field=f"{field}[{i}].vector", shape=first.shape, largest=largest)
         for i, m in enumerate(messages[1:], 1)
     ]
     return tasks, np.stack([first, *rest])
@@ -106,10 +110,10 @@ def decode_trail(message: pb.Trail, *, field: str) -> Trail:
     if len(weights) != len(item_ids):
         rule = f"must have the length of item_ids, {len(item_ids)}"
         raise InvalidInput.of(path(field, "weights"), rule, len(weights))
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0.0)))
+    bad = np.flatnonzero(~((weights >= 0.0) & (weights <= MAX_QUERY_ENTRY)))  # NaN is neither
     if len(bad):
         place = int(bad[0])
-        rule = "must be finite and at least 0"
+        rule = f"must be 0..{MAX_QUERY_ENTRY:g}"
         raise InvalidInput.of(path(field, f"weights[{place}]"), rule, float(weights[place]))
     return Trail(item_ids, weights)
 

@@ -56,8 +56,10 @@ def decode_tensor(message: pb.Tensor, *, field: str, shape: Shape | None = None)
     return np.frombuffer(message.data, dtype).reshape(got)
 
 
-def decode_floats(message: pb.Tensor, *, field: str, shape: Shape | None = None) -> FloatArray:
-    """A tensor of finite float32 (float16 is widened)."""
+def decode_floats(
+    message: pb.Tensor, *, field: str, shape: Shape | None = None, largest: float = math.inf
+) -> FloatArray:
+    """A tensor of finite float32 (float16 is widened), none larger in size than `largest`."""
     array = decode_tensor(message, field=field, shape=shape)
     if array.dtype.kind != "f":
         raise InvalidInput.of(f"{field}.dtype", "must be float32 or float16", message.dtype)
@@ -68,6 +70,10 @@ def decode_floats(message: pb.Tensor, *, field: str, shape: Shape | None = None)
     if suspicious and not np.isfinite(floats).all():
         place = int(np.flatnonzero(~np.isfinite(floats))[0])
         raise InvalidInput.of(f"{field}.data", f"must be finite at {place}", float(floats.flat[place]))
+    if largest < math.inf and floats.size and max(float(floats.max()), -float(floats.min())) > largest:
+        place = int(np.flatnonzero(np.abs(floats) > largest)[0])
+        rule = f"must be -{largest:g}..{largest:g} at {place}"
+        raise InvalidInput.of(f"{field}.data", rule, float(floats.flat[place]))
     return floats
 
 

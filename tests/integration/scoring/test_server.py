@@ -471,7 +471,7 @@ BAD_RETRIEVALS: tuple[tuple[pb.RetrieveItemsRequest, type[Exception], str], ...]
     (
         pb.RetrieveItemsRequest(queries=[items_query("a", weights=[float("inf")])]),
         InvalidInput,
-        r"queries\[0\]\.items\.weights\[0\] must be finite, got inf",
+        r"queries\[0\]\.items\.weights\[0\] must be -1e\+06\.\.1e\+06, got inf",
     ),
     (
         pb.RetrieveItemsRequest(queries=[items_query("a")], exclude_item_ids=["x"] * 20_001),

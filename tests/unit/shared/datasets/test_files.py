@@ -174,6 +174,25 @@ def test_a_wrong_type_in_parquet_is_a_reject(tmp_path):
     ]
 
 
+def test_a_parquet_cell_that_python_has_no_value_for_costs_its_row_only(tmp_path):
+    days = pa.array([18519, 2**31 - 1], pa.int32()).view(pa.date32())
+    path = tmp_path / "log.parquet"
+    pq.write_table(
+        pa.table({"user": ["u", "v"], "item": ["i", "j"], "value": [5.0, 4.0], "time": days}), path
+    )
+    good, bad = load_files({"events": path}).events()
+    assert good.value.time_ms == 18519 * 24 * 3600 * 1000
+    assert bad.number == 2
+    assert bad.reason.startswith("column 'time' must hold what can be read")
+
+
+def test_a_line_nested_too_deeply_costs_itself_only(tmp_path):
+    line = '{"user": "u", "item": "i", "value": 5, "time": 1600000000}\n'
+    good, bad = events_of(write(tmp_path / "log.jsonl", line + "[" * 5000))
+    assert good.value.user_id == "u"
+    assert bad.reason.startswith("row must be JSON: maximum recursion depth")
+
+
 def test_a_rating_scale_is_mapped_to_one_to_five(tmp_path):
     path = write(
         tmp_path / "log.csv", "user,item,rating,time\nu,i,0,1600000000\nu,j,10,1600000000\nu,k,5,1600000000\n"

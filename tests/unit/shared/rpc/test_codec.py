@@ -65,7 +65,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 def vectors(dim: int) -> st.SearchStrategy[Any]:
-    return npst.arrays(np.float32, dim, elements=FLOATS)
+    return npst.arrays(np.float32, dim, elements=st.floats(-1000.0, 1000.0, width=32))
 
 
 CONTEXTS = st.builds(
@@ -305,6 +305,8 @@ def history(**changes: Any) -> event_pb2.History:
         ({"actions": [2, 0, 4]}, "h.actions[1] must be a known action, 1..9, got 0"),
         ({"actions": [2, 3, 10]}, "h.actions[2] must be a known action, 1..9, got 10"),
         ({"values": [0.0, math.inf, 0.0]}, "h.values[1] must be finite, got inf"),
+        ({"actions": [2, 7, 4], "values": [0, 5.5, 0]}, "h.values[1] must be 1..5 for a rating, got 5.5"),
+        ({"actions": [9, 3, 4], "values": [3e38, 0, 0]}, "h.values[0] must be 0..604800 for a dwell, got 3"),
         ({"time_ms": [1, 3, 2]}, "h.time_ms[2] must be at least the one before, 3, got 2"),
         ({"time_ms": [-1, 3, 4]}, "h.time_ms[0] must be milliseconds since 1970"),
         ({"item_ids": ["a", "", "c"]}, "h.item_ids[1] must be 1..256 bytes, got ''"),
@@ -319,6 +321,19 @@ def test_a_profile_must_have_the_models_content_dimension() -> None:
     context.content_profile.CopyFrom(codec.encode_tensor(np.zeros(3, np.float32)))
     said = refusal(InvalidInput, codec.decode_context, context, field="context", content_dim=4)
     assert said == "context.content_profile.shape must be (4), got (3,)"
+
+
+def test_a_profile_of_which_no_model_makes_numbers_is_refused() -> None:
+    context = model_pb2.UserContext(user_id="ada")
+    context.social_profile.CopyFrom(codec.encode_tensor(np.array([0, 0, -3e38, 0], np.float32)))
+    said = refusal(InvalidInput, codec.decode_context, context, field="context", content_dim=4)
+    assert said.startswith("context.social_profile.data must be -1000..1000 at 2, got -3")
+
+
+def test_a_query_whose_products_would_be_no_numbers_is_refused() -> None:
+    query = model_pb2.TaskQuery(task="next", vector=codec.encode_tensor(np.array([1, 1e13], np.float32)))
+    said = refusal(InvalidInput, codec.decode_queries, [query], field="queries")
+    assert said.startswith("queries[0].vector.data must be -1e+12..1e+12 at 1, got 99999")
 
 
 def test_an_unset_profile_is_zeros() -> None:
@@ -373,8 +388,8 @@ def test_the_fast_weights_must_fit_into_the_query() -> None:
     ("ids", "weights", "message"),
     [
         (["a"], [0.5, 0.5], "trail.weights must have the length of item_ids, 1, got 2"),
-        (["a", "b"], [0.5, -0.5], "trail.weights[1] must be finite and at least 0, got -0.5"),
-        (["a"], [math.nan], "trail.weights[0] must be finite and at least 0, got nan"),
+        (["a", "b"], [0.5, -0.5], "trail.weights[1] must be 0..1e+12, got -0.5"),
+        (["a"], [math.nan], "trail.weights[0] must be 0..1e+12, got nan"),
         (["a", ""], [0.5, 0.5], "trail.item_ids[1] must be 1..256 bytes, got ''"),
     ],
 )

@@ -24,6 +24,13 @@ def decoded(**options: Any) -> TrainSettings:
     return codec.decode_start(start(**options), "shop", HERE)
 
 
+def test_settings_of_an_adapter_that_are_no_numbers_are_refused() -> None:
+    request = pb.StartTrainingRequest()
+    request.options.adapter_settings.update({"noise": float("nan")})
+    with pytest.raises(InvalidInput, match=r"^options.adapter_settings must hold finite numbers"):
+        codec.decode_start(request, "shop", HERE)
+
+
 def test_a_bare_request_trains_as_the_command_line_does_by_default_on_the_feature_service() -> None:
     source = SourceSettings(features_target="127.0.0.1:1")
     assert decoded() == TrainSettings(source, domain="shop", registry="/registry")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.training.service.training import (
     LOG_LINES,
     LogLine,
@@ -36,6 +38,26 @@ def test_a_line_becomes_an_update_without_what_is_no_number() -> None:
     assert update_of({"event": "stage", "name": "publish"}) == Stage("publish")
     assert update_of({"event": "log", "message": "hello"}) == LogLine("hello")
     assert update_of({"event": "something later versions say"}) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": float("inf")},
+        {"total": 10**30},
+        {"metrics": [1]},
+        {"metrics": {"a": 10**400}},
+        {"step": None},
+    ],
+)
+def test_a_line_that_no_message_can_hold_is_refused(changes: dict[str, object]) -> None:
+    line = {"event": "progress", "stage": "pretrain", "step": 3, "total": 10, "metrics": {}}
+    with pytest.raises((TypeError, ValueError)):
+        update_of({**line, **changes})
+
+
+def test_half_a_character_becomes_a_question_mark() -> None:
+    assert update_of({"event": "log", "message": "\ud800!"}) == LogLine("?!")
 
 
 def test_a_stage_is_as_far_as_it_was_last_told_and_keeps_its_place() -> None:
