@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client.registry import Collector
 
 from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.processes.listeners import listener_on
 from shared.rpc.admission import Admission
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
@@ -213,6 +214,8 @@ def _bind(
     except (OSError, RuntimeError) as error:
         prefix = str(settings.model_config.get("env_prefix", ""))
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        holder = listener_on(settings.port)
+        cause += f" by {holder}" if holder else ""
         raise SettingsError(
             f"{admission.name} cannot listen on {host}:{settings.port}: {cause}"
             f" (set {prefix}HOST and {prefix}PORT)"

@@ -127,7 +127,7 @@ def test_a_dead_holders_process_id_names_nobody(tmp_path):
     assert lock_holder(tmp_path) is None
     with data_dir_lock(tmp_path):
         assert lock_holder(tmp_path) == psutil.Process()
-    assert (tmp_path / "up.lock").read_text() == str(os.getpid())
+    assert (tmp_path / "up.lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
     assert lock_holder(tmp_path) is None
 
 
