@@ -90,7 +90,7 @@ class DomainFeatures:
         people = People(store, keys, schema)
         relations = Relations(store, keys, schema, max_relations=settings.max_relations)
         items = ItemStore(store, keys, max_changes=settings.item_changes)
-        mirror = ItemMirror(store, items, keys, content_dim=CONTENT_DIM)
+        mirror = ItemMirror(store, items, keys, schema, content_dim=CONTENT_DIM)
         trending = Trending(
             store,
             keys,
@@ -105,9 +105,7 @@ class DomainFeatures:
             people=people,
             relations=relations,
             lifecycle=Lifecycle(store, keys, schema, writer, relations, max_seen=settings.seen_items),
-            catalogue=Catalogue(
-                items, mirror, trending, tools.encoder, tools.threads, epoch=schema.epoch, clock=tools.clock
-            ),
+            catalogue=Catalogue(items, mirror, trending, tools.encoder, tools.threads, clock=tools.clock),
             exporter=Exporter(store, keys, schema),
             trending=trending,
             mirror=mirror,
