@@ -16,6 +16,7 @@ from services.cli.commands import (
     items,
     lists,
     models,
+    store,
     story,
     training,
     trainings,
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     app.add_typer(_users(), name="users")
     app.add_typer(_trainings(), name="trainings")
     app.add_typer(_models(), name="models")
+    app.add_typer(_store(), name="store")
     app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
     app.command("story", epilog=story.EXAMPLES)(story.story)
     app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
@@ -82,6 +84,15 @@ def _models() -> typer.Typer:
     app.command("show", epilog=models.SHOW_EXAMPLES)(models.show)
     app.command("promote", epilog=models.PROMOTE_EXAMPLES)(models.promote)
     app.command("rollback", epilog=models.ROLLBACK_EXAMPLES)(models.rollback)
+    return app
+
+
+def _store() -> typer.Typer:
+    app = OnceTyper(help="Backup and restore of the local cluster's store.", no_args_is_help=True)
+    app.command("backup", epilog=store.BACKUP_EXAMPLES)(store.backup)
+    app.command("restore", epilog=store.RESTORE_EXAMPLES)(store.restore)
+    app.command("erasures", epilog=store.ERASURES_EXAMPLES)(store.erasures)
+    app.command("show", epilog=store.SHOW_EXAMPLES)(store.show)
     return app
 
 
