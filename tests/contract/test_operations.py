@@ -117,8 +117,8 @@ def test_every_scenario_and_test_is_there() -> None:
     assert set(re.findall(r"tests\.chaos (\S+)`", TEXT)) <= set(SCENARIOS)
 
 
-def test_every_scenario_is_named_beside_a_failure() -> None:
-    assert set(SCENARIOS) - {*column("shown by"), "rolling-restart"} == set()
+def test_every_scenario_is_named() -> None:
+    assert [name for name in SCENARIOS if f"`{name}`" not in TEXT] == []
 
 
 def test_every_command_is_one_of_the_command_line() -> None:
