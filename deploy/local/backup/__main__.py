@@ -55,8 +55,10 @@ async def _erasures(given: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _restore(given: argparse.Namespace) -> dict[str, Any]:
-    lists = read_erasures(given.erasures).domains if given.erasures else ()
-    known = Known(lists, given.nobody_erased)
+    known = Known(nobody=given.nobody_erased)
+    if given.erasures:
+        listed = read_erasures(given.erasures)
+        known = Known(listed.domains, listed.made_ms, given.nobody_erased)
     done = await restore(given.file, given.data_dir, load(FeatureSettings), known, replace=given.replace)
     return {
         "backup": described(done.about),

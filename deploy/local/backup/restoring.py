@@ -30,11 +30,16 @@ _TELL = "give their list with --erasures FILE, or say --nobody-erased, else eras
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Erasures to replay beside those of the present store. nobody: the operator says that there were no
-    others since the backup."""
+    """Erasures to replay beside those of the present store. made_ms: when they were listed, since the Unix
+    epoch; nobody: the operator says that there were no others since the backup."""
 
     lists: Sequence[ErasureList] = ()
+    made_ms: int = 0
     nobody: bool = False
+
+    def tells_since(self, backup_ms: int) -> bool:
+        """Whether the lists say who was erased after a moment: older ones cannot."""
+        return bool(self.lists) and self.made_ms >= backup_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ async def restore(
     fresh.mkdir(parents=True)
     try:
         about = unpack(file, fresh / _DUMP)
+        if known.lists and not (known.nobody or known.tells_since(about.made_ms)):
+            raise BackupError(f"the list of erasures must be from after the backup: {_TELL}")
         there = await _present(present, settings, known, replace=replace)
         replayed = await _prepare(fresh, about, [*known.lists, *there.erasures], settings, known)
         return Restored(about, replayed, _put_in_place(fresh, present, keep=there.keys > 0))

@@ -173,11 +173,16 @@ async def test_who_was_erased_stays_erased_by_the_list_where_the_store_is_lost(
 
     await erased_since(data_dir, tmp_path / "b.tar", then=listed)
     assert "u0" not in erasures.read_text()  # hashes, no ids
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps({**json.loads(erasures.read_text()), "made_ms": 1}))
     fresh = DataDir(tmp_path / "elsewhere")
     try:
         refused = fresh.restore(tmp_path / "b.tar")
         assert refused.code == 1
         assert f"nothing tells who of domain '{DOMAIN}' was erased since the backup" in refused.err
+        stale = fresh.restore(tmp_path / "b.tar", "--erasures", older)
+        assert stale.code == 1
+        assert "the list of erasures must be from after the backup" in stale.err
         done = fresh.restore(tmp_path / "b.tar", "--erasures", erasures)
         assert done.code == 0, done.err
         async with features_on(fresh) as features:
