@@ -63,6 +63,7 @@ def test_the_commands_are_those_of_the_readme():
         "users export", "users delete", "users merge", "users relate",
         "trainings list", "trainings watch", "trainings stop",
         "models list", "models show", "models promote", "models rollback",
+        "store backup", "store restore", "store erasures", "store show",
     }  # fmt: skip
 
 
