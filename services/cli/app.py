@@ -17,6 +17,7 @@ from services.cli.commands import (
     keys,
     lists,
     models,
+    store,
     story,
     training,
     trainings,
@@ -46,6 +47,7 @@ def build() -> typer.Typer:
     app.add_typer(_trainings(), name="trainings")
     app.add_typer(_models(), name="models")
     app.add_typer(_keys(), name="keys")
+    app.add_typer(_store(), name="store")
     app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
     app.command("story", epilog=story.EXAMPLES)(story.story)
     app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
@@ -94,6 +96,15 @@ def _keys() -> typer.Typer:
     app.command("create", epilog=keys.CREATE_EXAMPLES)(keys.create)
     app.command("list", epilog=keys.LIST_EXAMPLES)(keys.list_)
     app.command("revoke", epilog=keys.REVOKE_EXAMPLES)(keys.revoke)
+    return app
+
+
+def _store() -> typer.Typer:
+    app = OnceTyper(help="Backup and restore of the local cluster's store.", no_args_is_help=True)
+    app.command("backup", epilog=store.BACKUP_EXAMPLES)(store.backup)
+    app.command("restore", epilog=store.RESTORE_EXAMPLES)(store.restore)
+    app.command("erasures", epilog=store.ERASURES_EXAMPLES)(store.erasures)
+    app.command("show", epilog=store.SHOW_EXAMPLES)(store.show)
     return app
 
 

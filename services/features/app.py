@@ -23,6 +23,7 @@ from services.features.store.watermark import trimmed_counter
 from shared.content import TextEncoder
 from shared.errors import SettingsError, Unavailable
 from shared.rpc.server import Server
+from shared.rpc.waiting import Dependency, Wait
 from shared.telemetry.logs import logger
 
 _LOG = logger("features")
@@ -68,7 +69,11 @@ class FeatureComponent:
         store = self._store = Store(_address(self._settings), _acknowledgement(self._settings))
         # Load the encoder's weights while the store comes up.
         warm = asyncio.get_running_loop().run_in_executor(self._threads, self._encoder.encode, ["warm"])
-        await self._until_there(self._check)
+        address = safe_url(self._settings.store_url)
+        wait = Wait(
+            Dependency.of(self._settings, "the store", "store_url", address), self._settings.start_timeout_s
+        )
+        await self._until_there(self._check, wait)
         tools = Tools(
             store,
             self._encoder,
@@ -83,7 +88,7 @@ class FeatureComponent:
             async def open_one(name: str = name) -> None:
                 self._domains[name] = await DomainFeatures.open(name, self._settings, tools)
 
-            await self._until_there(open_one)
+            await self._until_there(open_one, wait)
         await warm
         self._upkeep.start(self._again_and_again(DomainFeatures.maintain))
         # Apart, as it waits for the store, minutes where that is large.
@@ -109,22 +114,17 @@ class FeatureComponent:
         if settings.verify_durability:
             await check_durability(store, settings.durability, replicas=settings.replicas)
 
-    async def _until_there(self, step: Callable[[], Awaitable[None]]) -> None:
-        deadline = time.monotonic() + self._settings.start_timeout_s
-        said = False
+    async def _until_there(self, step: Callable[[], Awaitable[None]], wait: Wait) -> None:
         while True:
             try:
                 await step()
             except Unavailable as error:
-                if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        f"waited start_timeout_s={self._settings.start_timeout_s:g} s for the store: {error}"
-                    ) from error
-                if not said:
-                    _LOG.info("waiting_for_store", reason=str(error))
-                said = True
+                if wait.is_over:
+                    raise wait.given_up(str(error)) from error
+                wait.note(str(error))
                 await asyncio.sleep(_RETRY_START_S)
             else:
+                wait.found()
                 return
 
     async def _again_and_again(self, work: Callable[[DomainFeatures], Awaitable[None]]) -> None:

@@ -15,6 +15,7 @@ from services.features.store.items import (
     HalfArray,
     ItemStore,
     ItemWrite,
+    Position,
     StoredItem,
     pack_vector,
 )
@@ -67,12 +68,11 @@ class Catalogue:
         encoder: TextEncoder,
         threads: Executor,
         *,
-        epoch: str,
         clock: Callable[[], int],
     ) -> None:
         self._items, self._mirror, self._trending = items, mirror, trending
         self._encoder, self._threads = encoder, threads
-        self._epoch, self._clock = epoch, clock
+        self._clock = clock
 
     async def upsert(self, items: Sequence[Item]) -> list[ItemOutcome]:
         """Stores what is new or different, in order; equal items change and announce nothing."""
@@ -121,28 +121,28 @@ class Catalogue:
         slower than the stream is long gets StaleCursor.
         """
         if cursor:
-            revision = self._revision_of(cursor)
+            at = _position_of(cursor)
         else:
-            revision = await self._items.revision()
+            at = await self._items.position()
             async for changes in self._snapshot(vectors):
                 yield WatchBatch(changes, "")
-            yield WatchBatch((), self._cursor(revision), snapshot_complete=True)
+            yield WatchBatch((), _cursor(at), snapshot_complete=True)
         while True:
-            changed = await self._items.changes_after(revision, count=_ITEMS_A_MESSAGE)
+            changed = await self._items.changes_after(at, count=_ITEMS_A_MESSAGE)
             if changed is None:
                 raise StaleCursor(
-                    f"cursor must be within the kept changes, got {cursor or self._cursor(revision)!r}: "
+                    f"cursor must be within the kept changes of this store, got {cursor or _cursor(at)!r}: "
                     "watch again without it"
                 )
             if not changed.item_ids:
-                await self._mirror.wait_past(revision, timeout_s=_POLL_S)
+                await self._mirror.wait_past(at.revision, timeout_s=_POLL_S)
                 continue
             found = await self._items.read(changed.item_ids, vectors=vectors)
             batches = _batches([_watched(i, found.get(i)) for i in changed.item_ids])
             for batch in batches[:-1]:
-                yield WatchBatch(batch, self._cursor(revision))
-            revision = changed.revision
-            yield WatchBatch(batches[-1], self._cursor(revision))
+                yield WatchBatch(batch, _cursor(at))
+            at = replace(at, revision=changed.revision)
+            yield WatchBatch(batches[-1], _cursor(at))
 
     async def _snapshot(self, vectors: bool) -> AsyncGenerator[tuple[WatchedItem, ...], None]:
         after = ""
@@ -160,15 +160,17 @@ class Catalogue:
         vectors = await loop.run_in_executor(self._threads, self._encoder.encode_items, items)
         return [pack_vector(v) if item_text(item) else b"" for v, item in zip(vectors, items, strict=True)]
 
-    def _cursor(self, revision: int) -> str:
-        return f"{self._epoch}:{revision}"
 
-    def _revision_of(self, cursor: str) -> int:
-        epoch, _, revision = cursor.partition(":")
-        plain = revision.isascii() and revision.isdigit() and len(revision) <= _REVISION_DIGITS
-        if epoch != self._epoch or not plain:
-            raise StaleCursor(f"cursor must be of this store, got {cursor!r}: watch again without it")
-        return int(revision)
+def _cursor(at: Position) -> str:
+    return f"{at.epoch}:{at.revision}"
+
+
+def _position_of(cursor: str) -> Position:
+    epoch, _, revision = cursor.partition(":")
+    plain = revision.isascii() and revision.isdigit() and len(revision) <= _REVISION_DIGITS
+    if not epoch or not plain:
+        raise StaleCursor(f"cursor must be one that this stream gave, got {cursor!r}: watch again without it")
+    return Position(epoch, int(revision))
 
 
 def _created(stored: StoredItem | None) -> int:

@@ -106,7 +106,7 @@ class DomainFeatures:
         people = People(store, keys, schema)
         relations = Relations(store, keys, schema, max_relations=settings.max_relations)
         items = ItemStore(store, keys, max_changes=settings.item_changes)
-        mirror = ItemMirror(store, items, keys, content_dim=CONTENT_DIM)
+        mirror = ItemMirror(store, items, keys, schema, content_dim=CONTENT_DIM)
         trending = Trending(
             store,
             keys,
@@ -139,9 +139,7 @@ class DomainFeatures:
                 store, keys, lifecycle, erased, _retention_days(settings, name), tools.expired
             ),
             person_exporter=PersonExporter(store, keys, held),
-            catalogue=Catalogue(
-                items, mirror, trending, tools.encoder, tools.threads, epoch=schema.epoch, clock=tools.clock
-            ),
+            catalogue=Catalogue(items, mirror, trending, tools.encoder, tools.threads, clock=tools.clock),
             exporter=Exporter(store, keys, schema),
             trending=trending,
             mirror=mirror,

@@ -14,8 +14,9 @@ import numpy as np
 
 from services.features.background import Background
 from services.features.store.connection import Store
-from services.features.store.items import HalfArray, ItemStore, StoredItem, changes_of
+from services.features.store.items import HalfArray, ItemStore, Position, StoredItem, changes_of
 from services.features.store.keys import DomainKeys
+from services.features.store.schema import Schema
 from shared.domain import FloatArray
 from shared.errors import Unavailable
 from shared.telemetry.logs import logger
@@ -111,11 +112,14 @@ class ItemTable:
 class ItemMirror:
     """One domain's table and the task that keeps it current."""
 
-    def __init__(self, store: Store, items: ItemStore, keys: DomainKeys, *, content_dim: int) -> None:
-        self._store, self._items, self._keys = store, items, keys
+    def __init__(
+        self, store: Store, items: ItemStore, keys: DomainKeys, schema: Schema, *, content_dim: int
+    ) -> None:
+        self._store, self._items, self._keys, self._schema = store, items, keys, schema
         self._content_dim = content_dim
         self._follower = Background()
         self._moved = asyncio.Condition()
+        self._epoch = schema.epoch
         self.table = ItemTable(content_dim)
         self.revision = 0
 
@@ -135,15 +139,18 @@ class ItemMirror:
 
     async def _load(self) -> None:
         """The catalogue as it is now. Changes made meanwhile come again when following."""
-        revision = await self._items.revision()
+        position = await self._items.position()
+        if not position.epoch:
+            await self._schema.write_again(self._store)
+            position = await self._items.position()
         table = ItemTable(self._content_dim)
         after = ""
         while ids := await self._items.page(after, _ITEMS_A_PAGE):
             for stored in (await self._items.read(ids, vectors=True)).values():
                 table.put(stored)
             after = ids[-1]
-        self.table = table
-        await self._move_to(revision)
+        self.table, self._epoch = table, position.epoch
+        await self._move_to(position.revision)
 
     async def _follow_for_ever(self) -> None:
         pause_s = _RETRY_S[0]
@@ -172,11 +179,17 @@ class ItemMirror:
             while True:
                 entries = await stream.after(f"{self.revision}-0", count=_CHANGES_A_READ)
                 changes = changes_of(entries, self.revision)
-                if changes is None:
+                if changes is None or (not entries and await self._is_elsewhere()):
                     await self._load()
                 elif changes.item_ids:
                     await self._apply(changes.item_ids)
                     await self._move_to(changes.revision)
+
+    async def _is_elsewhere(self) -> bool:
+        """Whether the store is another one than was followed, as after a restore: nothing would come for as
+        long as its changes are fewer."""
+        now: Position = await self._items.position()
+        return now.epoch != self._epoch or now.revision < self.revision
 
     async def _apply(self, item_ids: Iterable[str]) -> None:
         ids = list(item_ids)

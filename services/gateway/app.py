@@ -50,8 +50,11 @@ from services.gateway.sources.request import RequestSource
 from services.gateway.sources.trending import TrendingSource
 from services.gateway.tokens import PageTokens
 from services.gateway.trending import TrendingSnapshot
-from shared.errors import Unavailable
 from shared.rpc.server import Server
+from shared.rpc.waiting import Dependency, Wait
+from shared.telemetry.logs import logger
+
+_LOG = logger("gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +200,25 @@ class Gateway:
         rooms = self.rooms
         for room in (rooms.catalogue, rooms.models, rooms.trending, rooms.impressions):
             room.start()
+        wait = Wait(self._dependency("features"), self._settings.start_timeout_s)
         try:
-            async with asyncio.timeout(self._settings.start_timeout_s):
+            async with asyncio.timeout(wait.timeout_s), wait.noted(self._missing):
                 await rooms.catalogue.wait_complete()
         except TimeoutError:
-            missing = "; ".join(f"{domain!r} ({why})" for domain, why in rooms.catalogue.incomplete.items())
-            raise Unavailable(
-                f"waited start_timeout_s={self._settings.start_timeout_s:g} s for features at"
-                f" {self._settings.features_target} to send the catalogue of {missing}"
-            ) from None
+            raise wait.given_up(self._missing()) from None
         # A first look at the rest, so that the first request has it; their absence holds nothing up.
         await asyncio.gather(rooms.models.look(), rooms.trending.look())
+        for name in rooms.models.never_heard:
+            one = self._dependency(name)
+            _LOG.warning("starting_without", dependency=name, address=one.address, setting=one.setting)
+
+    def _dependency(self, name: str) -> Dependency:
+        field = f"{name}_target"
+        return Dependency.of(self._settings, name, field, getattr(self._settings, field))
+
+    def _missing(self) -> str:
+        missing = (f"{domain!r} ({why})" for domain, why in self.rooms.catalogue.incomplete.items())
+        return f"has not sent the catalogue of {'; '.join(missing)}"
 
     async def stop(self) -> None:
         rooms = self.rooms

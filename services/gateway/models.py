@@ -15,6 +15,7 @@ from shared.telemetry.logs import logger
 _LOG = logger("gateway.models")
 # Each look reaches one replica, in turn: what all of the last few report, all hold.
 _REPORTS = 3
+_SERVICES = ("adaptation", "scoring")
 
 Report = tuple[HeldModel, ...]
 
@@ -74,6 +75,15 @@ class ServingModels:
                         return model.tasks
         return None
 
+    @property
+    def never_heard(self) -> list[str]:
+        """Of adaptation and scoring, those that have not answered for any domain yet."""
+        return [
+            name
+            for at, name in enumerate(_SERVICES)
+            if not any(reports[at] for reports in self._reports.values())
+        ]
+
     async def look(self) -> None:
         """Asks both services about every domain, once."""
         await asyncio.gather(
@@ -93,7 +103,7 @@ class ServingModels:
             _LOG.info(
                 "models held",
                 domain=domain,
-                by=("adaptation", "scoring")[at],
+                by=_SERVICES[at],
                 versions=[m.ref.version for m in report],
             )
         reports.append(report)

@@ -18,10 +18,12 @@ from services.training.options import TRAIN, Command, Submission, parse, submiss
 from services.training.runs import Run, note_result
 from services.training.settings import TrainSettings
 from shared.errors import InvalidInput, NotFound, Unavailable, WarmstartError
+from shared.processes.lock import FileLock
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 _STOPPED_BY = 128
 LOG = "training.log"
+_LOCK = ".lock"
 
 
 class Interrupted(BaseException):
@@ -70,7 +72,7 @@ def _submitted(remote: Submission, lines: Lines) -> int:
 def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
     run = command.run
     lines.log(f"run {run.directory}")
-    with noise_to(run.logs / LOG):
+    with _held(run), noise_to(run.logs / LOG):
         try:
             with _no_trace_where_refused(command):
                 result = _do(command, lines, stop)
@@ -86,6 +88,21 @@ def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
             traceback.print_exc()
             lines.error(_unexpected(error, run))
         return FAILED
+
+
+@contextmanager
+def _held(run: Run) -> Iterator[None]:
+    """Two processes in one run would spoil each other's checkpoints. Raises InvalidInput where another one,
+    of any machine that sees the directory, works in it."""
+    lock = FileLock(run.directory / _LOCK)
+    holder = lock.take()
+    if holder:
+        rule = f"must be a run that nobody works in ({holder} does): wait for its end, or stop it"
+        raise InvalidInput.of("run", rule, str(run.directory))
+    try:
+        yield
+    finally:
+        lock.let_go()
 
 
 def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,11 @@ from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
 from shared.trends import HALF_LIFE_S
 
+# Raised where older servers could not serve what is written now; OLDEST_SCHEMA_VERSION by a release later, so
+# that servers always read what the release before theirs published. Fields that older servers may pass over
+# raise neither.
 SCHEMA_VERSION = 1
+OLDEST_SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -138,6 +143,7 @@ class Manifest(ManifestDraft):
         except OSError as error:
             raise ArtifactError(f"{path}: must be readable: {error.strerror}") from error
         try:
+            _refuse_newer(path, raw)
             manifest = _ADAPTER.validate_json(raw)
         except ValidationError as error:
             broken = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
@@ -157,6 +163,17 @@ def version_rule(version: str) -> str:
     )
 
 
+def _refuse_newer(path: Path, raw: bytes) -> None:
+    """Before anything else of it is judged, by rules that it was not written by."""
+    try:
+        stated = json.loads(raw)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return  # said by the rules for what is no manifest
+    if isinstance(stated, int) and stated > SCHEMA_VERSION:
+        broken = violation("schema_version", f"must be at most {SCHEMA_VERSION}", stated).description
+        raise ArtifactError(f"{path}: {broken}: a newer version of this server reads it")
+
+
 def _refuse(where: str | Path, broken: Iterator[str]) -> None:
     sentences = list(broken)
     if sentences:
@@ -172,7 +189,12 @@ def _broken_rules(m: Manifest) -> Iterator[str]:
 def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     """(field, rule, value, whether it holds)."""
     d = m.dims
-    yield "schema_version", f"must be {SCHEMA_VERSION}", m.schema_version, m.schema_version == SCHEMA_VERSION
+    yield (
+        "schema_version",
+        f"must be {OLDEST_SCHEMA_VERSION}..{SCHEMA_VERSION}",
+        m.schema_version,
+        OLDEST_SCHEMA_VERSION <= m.schema_version <= SCHEMA_VERSION,
+    )
     yield "version", version_rule(m.version), m.version, not version_rule(m.version)
     for name in ("id", "content", "input", "support", "output", "adapt_offset"):
         yield f"dims.{name}", "must be at least 1", getattr(d, name), getattr(d, name) >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from shared.inference.runtime import tensorflow
 from shared.inference.settings import ModelServerSettings
 from shared.rpc.server import Server
 from shared.rpc.serving import served_call
+from shared.rpc.waiting import Dependency, Wait
 
 V = TypeVar("V", bound=Version)
 J = TypeVar("J")
@@ -30,6 +32,7 @@ R = TypeVar("R")
 # Loading a model is busy Python for part of a second; a call that needs the interpreter meanwhile waits at
 # most this long for each turn, instead of Python's 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
+_SAY_EVERY_S = 60.0
 _log = structlog.get_logger(part="models")
 
 
@@ -55,6 +58,7 @@ class ModelHost(Generic[V, J, R]):
         self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._importing: asyncio.Task[object] | None = None
+        self._saying: asyncio.Task[None] | None = None
         self._sizes = batch_sizes()
         self._batcher = MicroBatcher(
             run,
@@ -99,6 +103,7 @@ class ModelHost(Generic[V, J, R]):
         self._batcher.start()
         for holder in self._holders.values():
             holder.start()
+        self._saying = asyncio.create_task(self._say_what_is_missing(), name="say what is missing")
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 await asyncio.gather(*(holder.settled() for holder in self._holders.values()))
@@ -120,7 +125,20 @@ class ModelHost(Generic[V, J, R]):
             for wait in waits:
                 wait.cancel()
 
+    async def _say_what_is_missing(self) -> None:
+        """Until every domain has a model. A server without one is alive, so it waits without a limit."""
+        registry = Dependency.of(self._settings, "a first model", "registry", self._settings.registry)
+        async with Wait(registry, math.inf, every_s=_SAY_EVERY_S).noted(self._without_model):
+            await asyncio.gather(*(holder.ready.wait() for holder in self._holders.values()))
+
+    def _without_model(self) -> str:
+        domains = (repr(domain) for domain, holder in self._holders.items() if not holder.held())
+        return f"none is loaded of domain {', '.join(domains)}"
+
     async def stop(self) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
+            await asyncio.gather(self._saying, return_exceptions=True)
         await self._batcher.stop()
         await asyncio.gather(*(holder.stop() for holder in self._holders.values()))
         if self._importing is not None:

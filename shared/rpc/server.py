@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from shared.auth.guard import Guard
 from shared.auth.settings import DoorSettings, is_loopback
 from shared.errors import SettingsError, Unavailable, WarmstartError
+from shared.processes.listeners import listener_on
 from shared.rpc import accepting
 from shared.rpc.admission import Admission
 from shared.rpc.heap import settle_heap
@@ -232,6 +233,8 @@ def _bind(
     except (OSError, RuntimeError) as error:
         prefix = str(settings.model_config.get("env_prefix", ""))
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        holder = listener_on(settings.port)
+        cause += f" by {holder}" if holder else ""
         raise SettingsError(
             f"{admission.name} cannot listen on {host}:{settings.port}: {cause}"
             f" (set {prefix}HOST and {prefix}PORT)"

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +19,11 @@ from rich.console import Console
 from services.cli import output
 from services.cli.options import examples
 from shared.rpc.loop import EventLoop
+from tests.chaos.earlier import ROOT, earlier_commit
 from tests.chaos.open import open_world
 from tests.chaos.printing import print_outcome, print_summary
 from tests.chaos.scenarios import SCENARIOS
-from tests.chaos.world import SHORT, Effort
+from tests.chaos.world import SHORT, Effort, Skipped
 
 _EPILOG = examples("python -m tests.chaos", "python -m tests.chaos kill-store hang-scoring --json out.json")
 
@@ -34,6 +35,13 @@ def main(
     keep: Annotated[
         Path | None, typer.Option(help="Directory for logs; else they go with a temporary one.")
     ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            help="Commit that `rollout` comes from; by default where this branch left main, or the last tag.",
+            show_default=False,
+        ),
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
 ) -> None:
     """Fail on purpose, and look at what callers see."""
@@ -46,12 +54,19 @@ def main(
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         raise typer.BadParameter(f"must be of {', '.join(SCENARIOS)}, got {', '.join(unknown)}")
+    if against:
+        try:
+            earlier_commit(against, ROOT)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             found = runner.run(run(chosen, keep or Path(directory), SHORT if short else Effort(), console))
+        effort = replace(SHORT if short else Effort(), against=against)
+        found = asyncio.run(run(chosen, keep or Path(directory), effort, console))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")
     raise typer.Exit(0 if all(c["holds"] for one in found for c in one["claims"]) else 1)
@@ -68,7 +83,11 @@ async def run(
         for name in names:
             began = time.monotonic()
             with console.status(f"{name}: {SCENARIOS[name].about}"):
-                outcome, claims = await SCENARIOS[name].run(world, name)
+                try:
+                    outcome, claims = await SCENARIOS[name].run(world, name)
+                except Skipped as why:
+                    console.print(f"{name}: skipped: {why}")
+                    continue
             print_outcome(console, SCENARIOS[name].about, outcome, claims)
             found.append(
                 {**asdict(outcome), "claims": [asdict(c) for c in claims], "took_s": time.monotonic() - began}

@@ -100,9 +100,10 @@ def outcome(scenario: str, answers: Sequence[Answered], phases: Phases, kept: Ke
     return Outcome(
         scenario,
         _summed((a.kind, a.seen.calls) for a in answers),
-        Counter(a.kind for a in failed),
-        Counter(f"{a.kind}: {a.code}" for a in failed),
-        Counter(a.seen.rung.removeprefix("RUNG_").lower() for a in during),
+        # Plain ones: `asdict` would count a Counter's pairs.
+        dict(Counter(a.kind for a in failed)),
+        dict(Counter(f"{a.kind}: {a.code}" for a in failed)),
+        dict(Counter(a.seen.rung.removeprefix("RUNG_").lower() for a in during)),
         sorted({a.seen.broken for a in answers if a.seen.broken}),
         Latency.of([a for a in answered if phases.began <= a.due < phases.fault]),
         Latency.of(during),
@@ -110,15 +111,15 @@ def outcome(scenario: str, answers: Sequence[Answered], phases: Phases, kept: Ke
         max((a.due - phases.fault for a in failed if a.kind != FEEDBACK), default=0.0),
         _recovery_s([a for a in lists if a.due >= phases.over], phases),
         kept,
-        Counter(a.reason for a in failed),
+        dict(Counter(a.reason for a in failed)),
     )
 
 
-def _summed(counts: Iterable[tuple[str, int]]) -> Counter[str]:
+def _summed(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for name, count in counts:
         total[name] += count
-    return total
+    return dict(total)
 
 
 def _recovery_s(lists: Sequence[Answered], phases: Phases) -> float:

@@ -23,6 +23,7 @@ from valkey.exceptions import ValkeyError
 from deploy.local.valkey import LocalValkey
 from shared.processes import leash
 from shared.rpc.health import wait_until_serving
+from tests.chaos.earlier import Earlier
 from tests.cluster import clean_environment
 from tests.ports import free_port
 
@@ -40,7 +41,8 @@ _NICE_OF_MODELS = 8
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One process and how to start it. environment: beside the caller's own without its WARMSTART_*."""
+    """One process and how to start it. environment: beside the caller's own without its WARMSTART_*; earlier:
+    the version to start, None = this one."""
 
     name: str
     command: Sequence[str]
@@ -48,6 +50,7 @@ class Server:
     target: str
     log: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
+    earlier: Earlier | None = field(default=None)
 
     @property
     def pid(self) -> int:
@@ -60,7 +63,10 @@ class Server:
             # On a leash: killed with the one that runs the scenario, however that ends.
             self.process = subprocess.Popen(
                 [sys.executable, str(leash.__file__), *self.command],
-                env=clean_environment() | dict(self.environment),
+                env=clean_environment()
+                | dict(self.environment)
+                | (self.earlier.environment if self.earlier else {}),
+                cwd=self.earlier.home if self.earlier else None,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

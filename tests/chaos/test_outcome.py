@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytest
 
@@ -43,6 +45,11 @@ def test_latency_is_that_of_answered_lists_before_and_during_the_fault() -> None
     assert found.during.p50_ms == pytest.approx(1000.0)
     assert found.codes == {"list: UNAVAILABLE": 1}
     assert found.reasons == {"why": 1}
+
+
+def test_figures_can_be_written_as_json() -> None:
+    found = json.loads(json.dumps(asdict(of([a_list(1.0), a_list(11.0), a_list(12.0, code="UNAVAILABLE")]))))
+    assert (found["requests"], found["failed"]) == ({"list": 3}, {"list": 1})
 
 
 def test_rungs_are_those_of_the_fault() -> None:

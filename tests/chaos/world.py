@@ -23,7 +23,8 @@ class Effort:
     """How long and how hard.
 
     steady_s: of load before a fault, and after it; away_s: how long what was killed stays away; calls: at
-    least so many in scenarios that count them; kills: of random ones; rates: of the load.
+    least so many in scenarios that count them; kills: of random ones; rates: of the load; against: the commit
+    that a rollout comes from, "" = see `earlier.py`.
     """
 
     steady_s: float = 5.0
@@ -32,6 +33,11 @@ class Effort:
     rolling_calls: int = 50_000
     kills: int = 50
     rates: Rates = field(default_factory=Rates)
+    against: str = ""
+
+
+class Skipped(Exception):
+    """A scenario cannot be played here; the message says why."""
 
 
 # What `make test` has time for: the same faults, a handful of times.

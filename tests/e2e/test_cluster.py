@@ -42,6 +42,18 @@ def test_taken_ports_are_named(cluster: UpProcess, tmp_path: Path):
     assert f"port {state.ports.features} for features is taken" in refused.err
 
 
+def test_a_running_cluster_is_backed_up_while_it_serves(cluster: UpProcess):
+    assert cluster.run("items", "add", "backed-up", "A title", "--json").code == 0
+    done = cluster.run("store", "backup", "backup.tar", "--json")
+    assert done.code == 0, done.err
+    assert done.json()["domains"][0]["items"] >= 1
+    listed = cluster.run("store", "erasures", "erasures.json", "--json")
+    assert listed.code == 0, listed.err
+    refused = cluster.run("store", "restore", "backup.tar", "--replace")
+    assert refused.code == 1
+    assert "is in use by another `warmstart up`" in refused.err
+
+
 @pytest.mark.parametrize("name", ["features", "gateway", "valkey", "training"])
 def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
     before = cluster.program(name)

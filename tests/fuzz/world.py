@@ -170,7 +170,7 @@ class Canary:
         """Deterministic answers, serialised."""
         person = users.ExportUserRequest(user_id=self.person)
         exported = await self._ask("users", "ExportUser", person)
-        # The impressions of its lists come and go with the log, and are marked and counted; what it did stays.
+        # The impressions of its lists come and go with the log, and are counted; what it did stays.
         kept = [e for e in exported.events if e.action != event_pb2.ACTION_IMPRESSION]
         del exported.events[:]
         exported.events.extend(kept)

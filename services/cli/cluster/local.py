@@ -90,6 +90,7 @@ def local_cluster(
     """
     data_dir = data_dir.resolve()
     with interrupted_by(signal.SIGTERM, signal.SIGHUP), data_dir_lock(data_dir):
+        _refuse_half_restored(data_dir)
         remove_state(data_dir)  # a killed cluster's
         ports = choose_ports()
         for folder in ("logs", "valkey", "registry"):
@@ -114,6 +115,16 @@ def local_cluster(
             except KeyboardInterrupt:
                 supervisor.kill()
                 raise
+
+
+def _refuse_half_restored(data_dir: Path) -> None:
+    """Between the old store and the new one there is a moment with neither: a cluster would begin anew."""
+    fresh = data_dir / "valkey.restoring"
+    if fresh.exists() and not (data_dir / "valkey").exists():
+        raise CommandError(
+            f"a restore into {data_dir} was interrupted at its end: run it again, or move the store of "
+            f"before (valkey.before-…) back to {data_dir / 'valkey'}"
+        )
 
 
 def _check_settings(variables: Mapping[str, str]) -> None:

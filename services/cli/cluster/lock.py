@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from services.cli.failures import CommandError
+from shared.processes.lock import FileLock, Holder
 
 _NAME = "up.lock"
 
@@ -29,33 +28,45 @@ def data_dir_lock(data_dir: Path) -> Iterator[None]:
     Raises CommandError where another process holds it.
     """
     make_data_dir(data_dir)
-    path = data_dir / _NAME
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise CommandError(
-                f"{data_dir} is in use by another `warmstart up` (process {holder}); stop it with "
-                f"`warmstart down --data-dir {data_dir}`, or take another directory with --data-dir"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    lock = FileLock(data_dir / _NAME)
+    holder = lock.take()
+    if holder:
+        raise CommandError(
+            f"{data_dir} is in use by another `warmstart up` ({holder}); stop it there with "
+            f"`warmstart down --data-dir {data_dir}`, or take another directory with --data-dir"
+        )
+    try:
         yield
+    finally:
+        lock.let_go()
 
 
 def lock_holder(data_dir: Path) -> psutil.Process | None:
-    """The process that holds the data directory, also while its cluster is still starting; None where there
-    is none.
+    """The process of this machine that holds the data directory, also while its cluster is still starting;
+    None where there is none.
 
     A process id that is left over from a dead holder names nobody: the one it now belongs to has not opened
     the lock.
     """
     path = (data_dir / _NAME).resolve()
     try:
-        process = psutil.Process(int(path.read_text()))
+        holder = Holder.read(path.read_text())
+        if holder is None or not holder.is_here:
+            return None
+        process = psutil.Process(holder.pid)
         return process if any(file.path == str(path) for file in process.open_files()) else None
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+    except (FileNotFoundError, psutil.NoSuchProcess, psutil.AccessDenied):
         return None
+
+
+def holder_elsewhere(data_dir: Path) -> str:
+    """The process of another machine (or container) that holds the directory, in words; "" for none."""
+    path = data_dir / _NAME
+    holder = Holder.read(path.read_text()) if path.is_file() else None
+    if holder is None or holder.is_here:
+        return ""
+    lock = FileLock(path)
+    try:
+        return lock.take()
+    finally:
+        lock.let_go()

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
-import psutil
-
 from services.cli.failures import CommandError
+from shared.processes.listeners import listener_on
 
 HOST = "127.0.0.1"
 # Below the ports that kernels give to outgoing connections (Linux: from 32768 on) and to whoever binds port
@@ -48,7 +47,7 @@ def base_ports(base: int) -> Ports:
         raise CommandError(f"--base-port must be 1..{_MAX_PORT - _VALKEY_OFFSET}, got {base}")
     ports = Ports.from_base(base)
     taken = [
-        f"port {port} for {name} is taken{_holder(port)}"
+        f"port {port} for {name} is taken{_by(port)}"
         for name, port in ports.by_name().items()
         if not _is_free(port)
     ]
@@ -96,17 +95,6 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
-    """Which process listens there, where we may know it."""
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:
-        return ""
-    for connection in connections:
-        local = connection.laddr
-        if local and local.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
-            try:
-                return f" by process {connection.pid} ({psutil.Process(connection.pid).name()})"
-            except psutil.NoSuchProcess:
-                return ""
-    return ""
+def _by(port: int) -> str:
+    holder = listener_on(port)
+    return f" by {holder}" if holder else ""

@@ -17,7 +17,7 @@ import typer
 
 from services.cli import options, output
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
-from services.cli.cluster.lock import lock_holder, make_data_dir
+from services.cli.cluster.lock import holder_elsewhere, lock_holder, make_data_dir
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
@@ -83,6 +83,9 @@ def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
     """Stop the cluster that runs, or is still starting, on this data directory."""
     process = lock_holder(data_dir)
     if process is None:
+        elsewhere = holder_elsewhere(data_dir)
+        if elsewhere:
+            raise CommandError(f"{data_dir} is in use by {elsewhere}: stop it there")
         raise CommandError(f"no cluster runs on {data_dir}; `warmstart up` starts one")
     with suppress(psutil.NoSuchProcess):  # it may end by itself just now
         process.terminate()

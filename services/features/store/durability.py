@@ -4,6 +4,9 @@ local       `appendonly yes`, `appendfsync always`: acknowledged = on the primar
 replicated  `appendonly yes` and WAITAOF: acknowledged = on the primary's disk and on that of
             `replicas` replicas
 relaxed     `appendonly yes`: acknowledged = in memory; a crash may lose about a second
+
+None of them may throw keys away where memory is short: `maxmemory-policy` must be `noeviction`, or one that
+takes only keys that expire, which no person's and no item's do.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ async def check_durability(store: Store, level: Durability, *, replicas: int) ->
     """
     try:
         configs = await store.on_each_primary("CONFIG", "GET", "append*")
+        memory = await store.on_each_primary("CONFIG", "GET", "maxmemory-policy")
     except ResponseError as error:
         raise SettingsError(
             f"durability {level} cannot be verified: the store refuses CONFIG GET ({error}); set "
@@ -40,6 +44,7 @@ async def check_durability(store: Store, level: Durability, *, replicas: int) ->
         _expect(config, "appendonly", "yes", level, name)
         if level is Durability.LOCAL:
             _expect(config, "appendfsync", "always", level, name)
+        _expect_no_eviction(_pairs(memory[name]), level, name)
     if level is Durability.REPLICATED:
         await _expect_replicas(store, replicas)
 
@@ -60,6 +65,15 @@ def _expect(config: dict[str, str], name: str, wanted: str, level: Durability, s
         raise SettingsError(
             f"durability {level} needs {name} {wanted} at the store, got {config.get(name)!r} "
             f"({server.rpartition('@')[2]}); configure the server, or choose another durability"
+        )
+
+
+def _expect_no_eviction(config: dict[str, str], level: Durability, server: str) -> None:
+    policy = config.get("maxmemory-policy", "")
+    if policy.startswith("allkeys-"):
+        raise SettingsError(
+            f"durability {level} needs maxmemory-policy noeviction at the store, got {policy!r} "
+            f"({server.rpartition('@')[2]}): it would throw away what was acknowledged"
         )
 
 

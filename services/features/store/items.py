@@ -43,6 +43,15 @@ class ItemWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the stream of changes. epoch: of the store's incarnation, "" where it has no schema (it has
+    lost everything); revision: the number of changes ever made in it."""
+
+    epoch: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """Changed item ids after a revision, oldest first, each once; `revision` is the last one's."""
 
@@ -106,21 +115,30 @@ class ItemStore:
     async def count(self) -> int:
         return int(await self._store.one("ZCARD", self._keys.item_ids))
 
-    async def revision(self) -> int:
-        """The number of changes ever made."""
-        return int(await self._store.one("HGET", self._keys.item_state, "revision") or 0)
+    async def position(self) -> Position:
+        """The last change's."""
+        return _position(*await self._store.run(self._where()))
 
-    async def changes_after(self, revision: int, *, count: int) -> Changes | None:
-        """The next changes, None where the stream no longer reaches back so far (or never got there)."""
-        entries, now = await self._store.run(
+    async def changes_after(self, at: Position, *, count: int) -> Changes | None:
+        """The next changes, None where the stream no longer reaches back so far, or never got there: a store
+        that was restored from a backup has another epoch, and its revisions count anew what came since."""
+        entries, *where = await self._store.run(
             [
-                ("XRANGE", self._keys.item_changes, f"({revision}-0", "+", "COUNT", count),
-                ("HGET", self._keys.item_state, "revision"),
+                ("XRANGE", self._keys.item_changes, f"({at.revision}-0", "+", "COUNT", count),
+                *self._where(),
             ]
         )
-        if revision > int(now or 0):
+        now = _position(*where)
+        if at.epoch != now.epoch or at.revision > now.revision:
             return None
-        return changes_of(entries, revision)
+        return changes_of(entries, at.revision)
+
+    def _where(self) -> list[tuple[str, str, str]]:
+        return [("HGET", self._keys.schema, "epoch"), ("HGET", self._keys.item_state, "revision")]
+
+
+def _position(epoch: bytes | None, revision: bytes | None) -> Position:
+    return Position((epoch or b"").decode(), int(revision or 0))
 
 
 def changes_of(entries: Sequence[tuple[bytes, Sequence[bytes]]], revision: int) -> Changes | None:

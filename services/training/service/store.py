@@ -5,13 +5,11 @@ The options stand in the run's own `run.json`, so `warmstart train --resume RUN`
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -29,6 +27,7 @@ from services.training.runs import (
 from services.training.service.training import Result, Training
 from services.training.settings import TrainSettings
 from shared.errors import SettingsError, WarmstartError
+from shared.processes.lock import FileLock
 from shared.telemetry.logs import logger
 
 _RECORD = "training.json"
@@ -43,33 +42,28 @@ class TrainingStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(self._root / _LOCK)
         self._records: TypeAdapter[Training] = TypeAdapter(Training)
 
-    def try_hold(self) -> str:
-        """Takes the directory, made where it is missing. Returns "", or the id of the process that holds it.
+    @property
+    def root(self) -> Path:
+        return self._root
 
-        Raises SettingsError where it cannot be made or written.
+    def try_hold(self) -> str:
+        """Takes the directory, made where it is missing. Returns "", or the process that holds it, in words.
+
+        Raises SettingsError where it cannot be made, written or locked.
         """
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            self._lock = self._lock or (self._root / _LOCK).open("a+")
+            return self._lock.take()
         except OSError as error:
-            raise SettingsError(f"runs must be a directory that can be written, got {error}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            return self._lock.read().strip() or "unknown"
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
-        return ""
+            raise SettingsError(
+                f"runs must be a directory that can be written and locked, got {error}"
+            ) from error
 
     def let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.let_go()
 
     def run(self, training_id: str) -> Run:
         return Run(self._root / training_id)

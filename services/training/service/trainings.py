@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from services.training.service.training import Places, State, Training, Update
 from services.training.settings import TrainSettings
 from shared.errors import InvalidInput, NotFound, Overloaded, SettingsError, Unavailable, WrongState
 from shared.processes.trainer import PROGRAM
+from shared.rpc.waiting import Dependency, Wait
 
 _TRY_AGAIN_S = 0.1
 
@@ -191,12 +191,17 @@ class Trainings:
         return await asyncio.shield(task)
 
     async def _hold(self) -> None:
-        deadline = time.monotonic() + self._limits.hold_s
+        runs = Dependency("the directory of the runs", str(self._store.root), "WARMSTART_TRAINING_RUNS")
+        wait = Wait(runs, self._limits.hold_s)
         while holder := await asyncio.to_thread(self._store.try_hold):
-            if time.monotonic() >= deadline:
-                self._store.let_go()
-                raise SettingsError(f"runs must be this server's alone, got one that process {holder} holds")
+            if wait.is_over:
+                raise SettingsError(
+                    f"runs must be this server's alone, got {self._store.root}, which {holder} holds: stop "
+                    f"that one, or set {runs.setting} to another directory"
+                )
+            wait.note(f"{holder} holds it")
             await asyncio.sleep(_TRY_AGAIN_S)
+        wait.found()
 
 
 def _same_request(known: Training, key: str, same: bool) -> Training:

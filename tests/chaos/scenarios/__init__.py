@@ -3,6 +3,7 @@
 killed.py     processes that die: a replica, all of a service, the store, any at random
 stopped.py    processes that are told to stop: a rolling restart
 stalled.py    processes that hang or are slow
+rolled.py     two versions side by side
 published.py  models that must not serve
 asked.py      requests that are late, skewed, or many
 """
@@ -15,7 +16,7 @@ from functools import partial
 
 from tests.chaos.claims import Claim
 from tests.chaos.outcome import Outcome
-from tests.chaos.scenarios import asked, killed, published, stalled, stopped
+from tests.chaos.scenarios import asked, killed, published, rolled, stalled, stopped
 from tests.chaos.servers import SERVICES
 from tests.chaos.world import World
 
@@ -64,6 +65,11 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "rolling-restart", "every server is stopped by SIGTERM and started again", stopped.one_by_one
+        ),
+        Scenario(
+            "rollout",
+            "every server goes to an earlier commit (--against) and back, one by one",
+            rolled.two_versions,
         ),
         *_each("hang", "one of two replicas of {service} hangs (SIGSTOP)", stalled.a_replica, SERVICES),
         *_each("slow", "{service} runs a fifth of the time", stalled.all_of, BEHIND),

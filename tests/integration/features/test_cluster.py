@@ -31,7 +31,8 @@ async def _walk(features: Features) -> None:
     assert len((await features.ask("ExportUser", user_id="u2")).events) == 2
     assert len(await features.exported()) == 39
     assert len((await features.exported_users())[0]) == 38
-    assert [i.item_id for i in (await features.ask("ListTrendingItems")).items] == ["b", "a"]
+    # In which order depends on whether the erased person has left it already, a second later.
+    assert {i.item_id for i in (await features.ask("ListTrendingItems")).items} == {"a", "b"}
     assert len((await features.ask("GetItems", item_ids=["a", "b"])).items) == 2
     assert (await features.ask("ListItems")).total_items == 2
     async with aclosing(features.watch()) as stream:

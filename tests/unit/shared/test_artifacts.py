@@ -211,7 +211,11 @@ def test_a_damaged_file_is_refused_by_its_name(registry: Registry, name: str, da
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema_version must be 1, got 2"),
+        (
+            lambda m: (m.clear(), m.update(schema_version=2, layout="of a later release")),
+            "schema_version must be at most 1, got 2: a newer version of this server reads it",
+        ),
+        (lambda m: m.update(schema_version=0), r"schema_version must be 1\.\.1, got 0"),
         (lambda m: m.pop("tasks"), "tasks: Field required"),
         (lambda m: m.update(domain="news"), "domain must be 'default', got 'news'"),
         (lambda m: m.update(version="v2"), "version must be '.*', got 'v2'"),
@@ -242,6 +246,31 @@ def test_a_manifest_that_breaks_a_rule_is_refused(
     rewrite_manifest(registry, ref, change)
     with pytest.raises(ArtifactError, match=message):
         registry.open(ref)
+
+
+# What the first release did not write yet.
+_SINCE = {
+    "dims": ("rating", "trail", "successors", "trends"),
+    "": ("trends", "uncertainty_rank", "model", "data", "metrics", "libraries"),
+}
+
+
+def test_what_the_first_release_published_is_read_and_what_a_later_one_adds_is_passed_over(
+    registry: Registry,
+) -> None:
+    ref = publish_plain(registry)
+
+    def as_of_then(manifest: dict[str, Any]) -> None:
+        for part, names in _SINCE.items():
+            for name in names:
+                (manifest[part] if part else manifest).pop(name)
+        for task in manifest["tasks"]:
+            task.pop("bounds")
+        manifest["dims"]["of a later release"] = 7
+        manifest["of a later release"] = {"any": "thing"}
+
+    rewrite_manifest(registry, ref, as_of_then)
+    assert registry.open(ref).item_ids == tuple(item_ids(5))
 
 
 def test_a_manifest_that_is_no_json_is_refused(registry: Registry) -> None:

@@ -127,7 +127,7 @@ def test_a_dead_holders_process_id_names_nobody(tmp_path):
     assert lock_holder(tmp_path) is None
     with data_dir_lock(tmp_path):
         assert lock_holder(tmp_path) == psutil.Process()
-    assert (tmp_path / "up.lock").read_text() == str(os.getpid())
+    assert (tmp_path / "up.lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
     assert lock_holder(tmp_path) is None
 
 
@@ -147,6 +147,14 @@ def test_down_ends_a_cluster_that_has_not_said_yet_where_it_is(tmp_path, capsys)
             assert process.wait(10) == -signal.SIGTERM
         finally:
             process.kill()
+
+
+def test_a_restore_that_was_killed_between_two_stores_does_not_end_in_an_empty_one(tmp_path, capsys):
+    (tmp_path / "valkey.restoring").mkdir()
+    (tmp_path / "valkey.before-20260101T000000Z").mkdir()
+    assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
+    assert "was interrupted at its end: run it again" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "valkey").exists()
 
 
 def test_the_state_file_says_where_the_gateway_is(tmp_path):

@@ -64,6 +64,7 @@ def test_the_commands_are_those_of_the_readme():
         "trainings list", "trainings watch", "trainings stop",
         "models list", "models show", "models promote", "models rollback",
         "keys create", "keys list", "keys revoke",
+        "store backup", "store restore", "store erasures", "store show",
     }  # fmt: skip
 
 

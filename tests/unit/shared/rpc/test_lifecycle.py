@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -173,6 +174,35 @@ async def test_a_second_signal_cuts_the_drain_short() -> None:
             while await check(server.address) != "NOT_SERVING":
                 await asyncio.sleep(0.01)
         assert await server.end() == 0
+
+
+@pytest.mark.parametrize(("work_s", "ends_well"), [(1.0, True), (60.0, False)], ids=["short", "long"])
+async def test_a_call_in_work_is_finished_within_the_grace_and_a_longer_one_ended(
+    work_s: float, ends_well: bool
+) -> None:
+    """Also where a second signal comes meanwhile: it cuts the drain short, not the calls."""
+    metrics = free_port()
+    told = {"DRAIN_S": 0.0, "GRACE_S": 2.0, "WORK_S": work_s, "METRICS_PORT": metrics}
+    async with replica(**told) as server, connect(server.address) as channel:
+        await wait_until_serving(server.address, 20)
+        asking = asyncio.create_task(call(stub(channel).GetUserContext, REQUEST, timeout_s=20.0))
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(_in_work, metrics) < 1:
+                await asyncio.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.end() == 0
+        if ends_well:
+            assert (await asking).seen_item_ids == [str(server.process.pid)]
+        else:
+            with pytest.raises(Unavailable):
+                await asking
+
+
+def _in_work(port: int) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        found = re.search(r"^warmstart_rpc_in_work (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found
+    return float(found[1])
 
 
 async def test_a_taken_port_is_named_and_so_are_the_settings() -> None:
