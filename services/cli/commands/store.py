@@ -24,7 +24,7 @@ from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 from shared.processes import leash
 
-BACKUP_EXAMPLES = options.examples("warmstart store backup /backups/$(date +%F).tar")
+BACKUP_EXAMPLES = options.examples("warmstart store backup /backups/2026-01-31.tar")
 RESTORE_EXAMPLES = options.examples(
     "warmstart store restore /backups/2026-01-31.tar --replace",
     "warmstart store restore /backups/2026-01-31.tar --data-dir shop --erasures /backups/erasures.json",
