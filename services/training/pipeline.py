@@ -341,7 +341,7 @@ def write_few_shot_report(
     job: Job,
     table: FewShot,
     evaluation_s: float,
-    privacy: PrivacyInfo | None,
+    privacy: PrivacyInfo | None = None,
 ) -> dict[str, str]:
     """evaluation_s: seconds that the table took."""
     from services.training.evaluation.few_shot_report import few_shot_dict

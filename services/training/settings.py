@@ -41,8 +41,8 @@ PRIVATE_PRESETS = ("tiny", "small", "base")
 PRIVATE_ADAPTERS = ("ridge", "gradient", "none")
 # Fit for a million people: it must be below one over how many there are.
 PRIVATE_DELTA = 1e-6
-# A person could multiply what is likely by e^ε: beyond this nothing is promised.
-_MOST_EPSILON = 100.0
+# Less leaves nothing to learn from; with more, a person could multiply what is likely by e^100.
+_EPSILONS = (0.01, 100.0)
 PROTOCOLS = (
     "few-shot",
     "adaptation",
@@ -249,10 +249,9 @@ class TrainSettings:
         """What cannot be, or what it cannot be together with."""
         epsilon, delta = self.private_epsilon, self.private_delta
         found = []
-        if epsilon is not None and not 0.0 < epsilon <= _MOST_EPSILON:
-            found.append(
-                violation("--private-epsilon", f"must be above 0 and at most {_MOST_EPSILON:g}", epsilon)
-            )
+        least, most = _EPSILONS
+        if epsilon is not None and not least <= epsilon <= most:
+            found.append(violation("--private-epsilon", f"must be {least:g}..{most:g}", epsilon))
         if not 0.0 < delta < 1.0:
             found.append(violation("--private-delta", "must be above 0 and below 1", delta))
         private = self.protocol == PRIVATE

@@ -59,9 +59,9 @@ def private_markdown(result: Mapping[str, Any]) -> list[str]:
     lines += [
         f"{result['trained_on']:,} people are trained on, each promised (ε, δ = {result['delta']:g}): the "
         f"version as a whole, towards adding or removing one of them. {result['people']} others are asked: "
-        f"support = the last k of their first {first} events, query = the next {query}; whole catalogue, what they had "
-        f"before masked; ranked by {ranked_by(result['task'])}; {seeds(result['seeds'])}. `ε = ∞` is the "
-        "private training without noise. NDCG@10:",
+        f"support = the last k of their first {first} events, query = the next {query}; whole catalogue, "
+        f"what they had before masked; ranked by {ranked_by(result['task'])}; {seeds(result['seeds'])}. "
+        "`ε = ∞` is the private training without noise. NDCG@10:",
         "",
         "| arm | " + " | ".join(f"k = {k}" for k in shots) + " | − popularity, mean over k ≥ 1 |",
         "|---|" + "---|" * (len(shots) + 1),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from math import inf
 
@@ -21,13 +22,13 @@ from shared.artifacts import Mechanism, PrivacyInfo
 # How much more noise than is needed may be found: of the share, which is about 1 to 20.
 _TOLERANCE = 5e-3
 _LEAST, _GUESS = 0.05, 4.0
-# Privacy losses are rounded up to multiples of it, so that more noise is found, never less: ten times the
-# library's own, at a hundredth of its time.
-_INTERVAL = 1e-3
+# Privacy losses are rounded up to multiples of such a part of ε, so that more noise is found, never less; at
+# most of so much, which is ten times the library's own at a hundredth of its time.
+_PART, _INTERVAL = 1e-4, 1e-3
 # Whole orders of Rényi divergence: quick, and near enough to begin from.
-_ORDERS = (*range(2, 64), 128, 256)
+_ORDERS = (*range(2, 64), *(2**n for n in range(6, 13)))
 # Rényi accounting asks for more noise than is needed, but not for this much more.
-_LEAST_SHARE = 0.5
+_LEAST_SHARE = 0.3
 _RELATION = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 
 
@@ -44,9 +45,9 @@ class Promise:
         return self.epsilon == inf
 
 
-def spent_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
-    """The ε of all mechanisms together at this δ."""
-    return float(_accountant().compose(_event(mechanisms)).get_epsilon(delta))
+def spent_epsilon(mechanisms: Sequence[Mechanism], promise: Promise) -> float:
+    """The ε of all mechanisms together, at the promise's δ and as exactly as it asks for."""
+    return float(_accountant(promise).compose(_event(mechanisms)).get_epsilon(promise.delta))
 
 
 def scaled_to(promise: Promise, mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
@@ -72,7 +73,10 @@ def scaled_to(promise: Promise, mechanisms: Sequence[Mechanism]) -> tuple[Mechan
 
     enough = calibrated(_rough_accountant, dp_accounting.LowerEndpointAndGuess(_LEAST, _GUESS))
     return scaled(
-        calibrated(_accountant, dp_accounting.ExplicitBracketInterval(_LEAST_SHARE * enough, enough))
+        calibrated(
+            partial(_accountant, promise),
+            dp_accounting.ExplicitBracketInterval(_LEAST_SHARE * enough, enough),
+        )
     )
 
 
@@ -81,12 +85,13 @@ def ledger(promise: Promise, mechanisms: Sequence[Mechanism]) -> PrivacyInfo | N
     if promise.silent:
         return None
     accountant = f"dp-accounting {version('dp-accounting')}, privacy loss distributions"
-    epsilon = spent_epsilon(mechanisms, promise.delta)
+    epsilon = spent_epsilon(mechanisms, promise)
     return PrivacyInfo(epsilon, promise.delta, tuple(mechanisms), accountant)
 
 
-def _accountant() -> PLDAccountant:
-    return PLDAccountant(_RELATION, value_discretization_interval=_INTERVAL)
+def _accountant(promise: Promise) -> PLDAccountant:
+    interval = min(_PART * promise.epsilon, _INTERVAL)
+    return PLDAccountant(_RELATION, value_discretization_interval=interval)
 
 
 def _rough_accountant() -> RdpAccountant:
