@@ -41,8 +41,8 @@ PRIVATE_PRESETS = ("tiny", "small", "base")
 PRIVATE_ADAPTERS = ("ridge", "gradient", "none")
 # Fit for a million people: it must be below one over how many there are.
 PRIVATE_DELTA = 1e-6
-# Less leaves nothing to learn from; with more, a person could multiply what is likely by e^100.
-_EPSILONS = (0.01, 100.0)
+# Less leaves nothing to learn from; with more, a person could multiply what is likely by e^20: no promise.
+_EPSILONS = (0.01, 20.0)
 PROTOCOLS = (
     "few-shot",
     "adaptation",

@@ -33,12 +33,12 @@ def arm_name(epsilon: float) -> str:
 
 def rows_alone(epsilon: float) -> str:
     """The arm without training by gradients, whose releases have all of the privacy to spend."""
-    return f"{arm_name(epsilon)}, rows alone"
+    return f"rows alone, {arm_name(epsilon)}"
 
 
 def popularity_told(epsilon: float) -> str:
     """The arm of popularity, told with all of the privacy."""
-    return f"{arm_name(epsilon)}, popularity"
+    return f"popularity, {arm_name(epsilon)}"
 
 
 def private_popularity(

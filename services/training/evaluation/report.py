@@ -143,7 +143,12 @@ def _mean_over(count: int) -> str:
 
 def _cost(cost: Mapping[str, float], adapter: str) -> str:
     """By stage, without those that there was nothing to do in."""
-    names = {"pretrain": "pre-training", "meta-train": "meta-training", "adapt": adapter}
+    names = {
+        "pretrain": "pre-training",
+        "meta-train": "meta-training",
+        "adapt": adapter,
+        "private": "private training",
+    }
     stages = {
         name.removesuffix("_seconds"): seconds for name, seconds in cost.items() if name != PEAK_MEMORY_MB
     }

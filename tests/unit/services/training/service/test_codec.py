@@ -66,7 +66,7 @@ def test_a_private_training_is_asked_for_and_told_as_it_was() -> None:
         ({"people_in_memory": -1}, "options.people_in_memory must be at least 1, got -1"),
         ({"restarts": -1}, "options.restarts must be at least 0, got -1"),
         ({"held_out_share": 0.0}, "options.held_out_share must be between 0 and 1, got 0.0"),
-        ({"private_epsilon": 0.0}, "options.private_epsilon must be 0.01..100, got 0.0"),
+        ({"private_epsilon": 0.0}, "options.private_epsilon must be 0.01..20, got 0.0"),
         ({"private_delta": 1e-5}, "options.private_delta must come with --private-epsilon"),
         (
             {"private_epsilon": 4.0, "preset": "large"},
