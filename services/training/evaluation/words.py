@@ -106,8 +106,8 @@ _GLOSSARY = (
     ("not private", "the ordinary training of the preset, with adaptation"),
     (
         "ε",
-        "a private training: with one person more or less, any version it may come to is at most e^ε times as "
-        "likely, but for a chance of δ; ∞ = without noise",
+        "a private training: with one person more or less, any version it may come to is at most e^ε times "
+        "as likely, but for a chance of δ; ∞ = without noise",
     ),
     (
         "rows alone, ε",

@@ -31,7 +31,6 @@ from services.training.private.secret import Secret
 from services.training.windows import Batch
 from shared.adapters.evidence import before_softplus
 from shared.artifacts import Mechanism
-from shared.domain import IntArray
 from shared.modeling.config import CHOICES, LIKE_TASK
 from shared.modeling.losses import exclude, set_loss
 from shared.modeling.model import WarmstartModel
@@ -101,9 +100,17 @@ def train_body(
         average.load(unmarked(hooks.resume.arrays, AVERAGE))
 
     def make(step: int) -> list[Batch]:
-        everybody = sampled(data, mechanism.sampling, secret, step)
-        mine: IntArray = everybody[worker.number :: worker.count]
-        return list(contributions(data, mine, config.contribution, secret, step))
+        people = sampled(data, mechanism.sampling, secret, step)
+        mine = contributions(
+            data,
+            people,
+            config.contribution,
+            secret,
+            step,
+            worker=worker.number,
+            num_workers=worker.count,
+        )
+        return list(mine)
 
     def follow(done: int) -> None:
         if done % FOLLOW_EVERY == 0 or done == mechanism.steps:
@@ -174,8 +181,8 @@ def _added(
     def replica(mine: Tensor) -> Tensor:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
-    found = strategy.run(replica, args=(tf.constant(values, tf.float32),))
-    total = strategy.experimental_local_results(found)[0].numpy().astype(np.float64)
+    found = strategy.run(replica, args=(tf.constant(values),))
+    total = strategy.experimental_local_results(found)[0].numpy()
     return total[:-1], float(total[-1])
 
 

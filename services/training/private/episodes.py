@@ -40,17 +40,26 @@ def sampled(data: TrainingData, sampling: float, secret: Secret, step: int) -> I
 
 
 def contributions(
-    data: TrainingData, people: IntArray, contribution: Contribution, secret: Secret, step: int
+    data: TrainingData,
+    people: IntArray,
+    contribution: Contribution,
+    secret: Secret,
+    step: int,
+    *,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> Iterator[Batch]:
     """Batches of `together` people each, [P, E, …]; `present` [P] is 0 of those that fill up the last one.
 
-    Of each person nothing but their own events is in it. Who has too few gives nothing.
+    Of each person nothing but their own events is in it. Who has too few gives nothing. Workers take turns:
+    together they have the batches that one alone would have.
     """
-    rng = secret.generator(_WHICH, step)
     able = people[data.lengths[people] > 1]
     size = contribution.together
-    for first in range(0, len(able), size):
-        some = able[first : first + size]
+    starts = range(0, len(able), size)
+    for number in range(worker, len(starts), num_workers):
+        rng = secret.generator(f"{_WHICH} {number}", step)
+        some = able[starts[number] : starts[number] + size]
         filled = np.concatenate([some, np.repeat(some[:1], size - len(some))])
         batch = _of_people(data, filled, contribution, rng)
         batch["present"] = (np.arange(size) < len(some)).astype(np.float32)

@@ -53,6 +53,16 @@ def test_the_last_batch_is_filled_with_people_who_are_not_present(data: Training
         assert batch["excluded"].shape == (8, 2, 30)
 
 
+def test_two_workers_have_the_batches_that_one_has(data: TrainingData) -> None:
+    people = np.arange(29, dtype=np.int32)
+    alone = list(contributions(data, people, FEW, SECRET, 5))
+    shared = [list(contributions(data, people, FEW, SECRET, 5, worker=w, num_workers=2)) for w in range(2)]
+    assert [len(part) for part in shared] == [2, 2]
+    for number, batch in enumerate(alone):
+        for name, column in shared[number % 2][number // 2].items():
+            np.testing.assert_array_equal(column, batch[name], err_msg=name)
+
+
 def test_a_person_contributes_their_own_events_and_nothing_else(data: TrainingData) -> None:
     (batch,) = contributions(data, np.array([3], np.int32), FEW, SECRET, 0)
     own = set(data.items[data.offsets[3] : data.offsets[4]].tolist())
