@@ -33,10 +33,10 @@ def data() -> TrainingData:
     )
 
 
-def run(directory: Path, data: TrainingData, epsilon: float = 10.0, stop_after: int = 0) -> Job:
+def run(directory: Path, data: TrainingData, stop_after: int = 0, arm: Arm = ON) -> Job:
     """Does a private job in this process; where asked, is told to stop after a step."""
-    job = Job("model", directory / "job", 0, "tiny", (ON,), pretrain_steps=STEPS)
-    job = private_job(job, epsilon, 1e-6)
+    job = Job("model", directory / "job", 0, "tiny", (arm,), pretrain_steps=STEPS)
+    job = private_job(job, 10.0, 1e-6)
     plan = Plan((job,), directory / "progress.jsonl", directory / "stop", directory / "board", 1)
     plan.stop.unlink(missing_ok=True)
 
@@ -150,6 +150,17 @@ def test_a_secret_is_forgotten_and_without_it_nothing_goes_on(
     with pytest.raises(SecretLost, match="secret must hold the 32 bytes"):
         run(tmp_path, data)
     assert not is_exported(job, ON)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["gradient", "none"])
+def test_other_adapters_are_trained_privately_too(adapter: str, tmp_path: Path, data: TrainingData) -> None:
+    arm = Arm("on", adapter)
+    job = run(tmp_path, data, arm=arm)
+    registry = Registry(tmp_path / "registry")
+    manifest = registry.open(publish(registry, "shop", job.export(arm))).manifest
+    assert manifest.adapter.name == adapter
+    assert manifest.privacy is not None
 
 
 def test_a_preset_without_a_private_training_is_refused(data: TrainingData, tmp_path: Path) -> None:
