@@ -22,6 +22,9 @@ Float64Array = NDArray[np.float64]
 _TEXT, _TASTE = 0.7, 0.5
 # Counts below so much of the noise tell nothing.
 _FLOOR = 0.5
+# How far beyond the edge of what noise alone gives an eigenvalue must lie: the edge is where the largest of
+# many lies in the mean, and one that is but noise would be scaled up like any other.
+_MARGIN = 1.1
 # Ridge of the maps from text, in items.
 _RIDGE = 10.0
 
@@ -71,7 +74,7 @@ def taste_factors(popularity: Popularity, together: Together, most: int) -> Floa
     order = np.argsort(-values)[:most]
     values, vectors = values[order], vectors[:, order]
     edge = 2.0 * together.noise * np.sqrt(size)
-    kept = values > max(edge, 1e-9)
+    kept = values > max(_MARGIN * edge, 1e-9)
     within = np.sqrt(np.maximum(values**2 - edge**2, 0.0))
     free, turned = (values + within) / 2.0, within / np.maximum(np.abs(values), 1e-12)
     strength = np.where(kept, free * turned, 0.0)
