@@ -120,13 +120,14 @@ def plot_private(result: Mapping[str, Any], path: Path) -> None:
     left.set_xlabel("k, events known of the person")
     left.set_ylabel("NDCG@10")
     left.legend()
-    kinds = (("all", arm_name), ("rows alone", rows_alone), ("popularity", popularity_told))
+    kinds = (("all", arm_name), ("rows alone", rows_alone), ("popularity, private", popularity_told))
     shown = [e for e in EPSILONS if not math.isinf(e)][::-1]
     for number, (label, name_of) in enumerate(kinds):
         means = [_mean(result["ndcg10"][name_of(e)], shots) for e in shown]
         right.plot(range(len(shown)), means, label=label, **style(number))
-    for number, name in enumerate((arm_name(math.inf), POPULARITY), start=len(kinds)):
-        right.axhline(_mean(result["ndcg10"][name], shots), color=f"C{number}", linestyle=":", label=name)
+    levels = (("all, ε = ∞", arm_name(math.inf)), ("popularity, not private", POPULARITY))
+    for number, (label, name) in enumerate(levels, start=len(kinds)):
+        right.axhline(_mean(result["ndcg10"][name], shots), color=f"C{number}", linestyle=":", label=label)
     right.set_xticks(range(len(shown)), [format(e, "g") for e in shown])
     right.set_xlabel("ε")
     right.set_ylabel("NDCG@10, mean over k ≥ 1")
