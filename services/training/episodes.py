@@ -54,7 +54,12 @@ def draw_episodes(
     users: who may be drawn, equally likely. k is log-uniform over 1..max_shots.
     """
     able = users[data.lengths[users] > 1]
-    drawn = able[rng.integers(len(able), size=size)]
+    return cut_episodes(data, able[rng.integers(len(able), size=size)], shape, rng)
+
+
+def cut_episodes(data: TrainingData, drawn: IntArray, shape: EpisodeShape, rng: np.random.Generator) -> Cuts:
+    """The same of given people, who have more than one event each."""
+    size = len(drawn)
     shots = np.floor(np.exp(rng.random(size) * np.log(shape.max_shots + 1))).astype(np.int64)
     shots[rng.random(size) < shape.none_share] = 0
     # Where the query begins: anywhere that leaves a whole query set, if there is such a place.

@@ -29,6 +29,7 @@ from services.training.pipeline import (
     candidate,
     cluster_of,
     data_name,
+    data_run,
     everybody,
     fit_jobs,
     job_of,
@@ -38,13 +39,15 @@ from services.training.pipeline import (
     snapshot,
     telling,
 )
+from services.training.private.people import private_people
+from services.training.private.run import forget_secret, known_items, private_job
 from services.training.runs import Run
 from services.training.settings import TrainSettings
 from shared.holdout import Role
 from shared.modeling.config import NEXT_TASK
 
 FEW_SHOT, ADAPTATION, NEW_ITEMS, FEEDBACK, ALL = "few-shot", "adaptation", "new-items", "feedback", "all"
-LEAVE_ONE_OUT, RATING, ADAPTERS = "leave-one-out", "rating", "adapters"
+LEAVE_ONE_OUT, RATING, ADAPTERS, PRIVATE = "leave-one-out", "rating", "adapters", "private"
 # What `adapters` compares: each that can be served, and the variants of `gradient` (ANIL; first order;
 # Meta-SGD).
 COMPARED = (
@@ -68,7 +71,12 @@ def evaluate(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Ev
     began_s = time.monotonic()
     cluster = cluster_of(settings)
     snapshot(settings, run, cluster, lines)
-    by_protocol = {LEAVE_ONE_OUT: sequence_report, RATING: rating_report, ADAPTERS: adapters_report}
+    by_protocol = {
+        LEAVE_ONE_OUT: sequence_report,
+        RATING: rating_report,
+        ADAPTERS: adapters_report,
+        PRIVATE: private_report,
+    }
     measure = by_protocol.get(settings.protocol, stranger_report)
     report = {
         "data": data_name(settings),
@@ -192,6 +200,61 @@ def adapters_report(
         "seeds": len(jobs),
         "cost": cost(jobs),
         "adapters": adapters_dict(table, costs, NEXT_TASK),
+        "evaluation_seconds": seconds_since(began_s),
+    }
+
+
+def private_report(
+    settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines, stop: threading.Event
+) -> dict[str, Any]:
+    """What privacy costs strangers: private trainings by ε, with and without training by gradients, beside
+    the ordinary one and popularity."""
+    from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.private import EPSILONS, arm_name, private_popularity, rows_alone
+    from services.training.evaluation.private_report import NOT_PRIVATE, private_dict
+    from services.training.evaluation.protocol import ask, fitting_protocol
+    from shared.artifacts import Registry
+
+    on, delta = Arm("on", settings.adapter, settings.adapter_settings), settings.private_delta
+    with session(cluster, run):
+        data = known_items(prepared_data(settings, run, lines), data_run(settings, run))
+        ordinary = seed_jobs(settings, run, (on,))
+        private: dict[str, list[Job]] = {}
+        for epsilon in EPSILONS:
+            for name, body in ((arm_name(epsilon), True), (rows_alone(epsilon), False)):
+                kind = f"{epsilon:g}{'' if body else '-rows'}"
+                private[name] = [
+                    private_job(
+                        replace(
+                            job, name=f"{job.name}-{kind}", directory=run.jobs / f"{job.name}-{kind}", data=1
+                        ),
+                        epsilon,
+                        delta,
+                        body=body,
+                    )
+                    for job in ordinary
+                ]
+        jobs = [job for several in private.values() for job in several]
+        trained_on = private_people(data, delta)
+        fit_jobs([*ordinary, *jobs], [data.without_held_out(), trained_on], run, cluster, lines, stop)
+        for job in jobs:
+            forget_secret(job)
+        began_s = asking(lines)
+        models = {NOT_PRIVATE: [sealed(run, job, on) for job in ordinary]}
+        models |= {name: [sealed(run, job, on) for job in several] for name, several in private.items()}
+        people = data.users_of(Role.HELD_OUT)
+        questions = ask(data, people, fitting_protocol(data, people))
+        table = few_shot(data, questions, models, task=NEXT_TASK, spread=over_ray, progress=telling(lines))
+    popular = {e: private_popularity(data, questions, e, delta, settings.seeds) for e in EPSILONS}
+    own = Registry(run.registry)
+    manifests = {e: own.manifest(models[arm_name(e)][0].ref).privacy for e in EPSILONS}
+    ledgers = {e: privacy for e, privacy in manifests.items() if privacy is not None}
+    found = private_dict(table, popular, ledgers, task=NEXT_TASK, delta=delta, people=trained_on.num_users)
+    return {
+        "seeds": len(ordinary),
+        "cost": cost(ordinary),
+        "cost_of_others": {"trained privately": cost(private[arm_name(EPSILONS[-1])])},
+        "private": found,
         "evaluation_seconds": seconds_since(began_s),
     }
 

@@ -44,12 +44,27 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateTraining:
+    """What a private job keeps to; see `services.training.private`.
+
+    epsilon: inf = without noise, for comparison alone; secret: file of the run's secret; body: False for rows
+    alone, without training by gradients.
+    """
+
+    epsilon: float
+    delta: float
+    secret: Path
+    body: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One body, pre-trained and meta-trained, and the arms on it.
 
     data: which of the plan's data sets it reads; steps of 0 keep the preset's; meta_trained: False for a
     sequence model of people whom it knows, which is pre-trained alone (see `Preset.sequence_model`);
-    streamed: whom pre-training reads in place of the people of `data`, where these are only some.
+    streamed: whom pre-training reads in place of the people of `data`, where these are only some; private:
+    where it is trained with differential privacy, in stages of its own, of one arm.
     """
 
     name: str
@@ -62,6 +77,7 @@ class Job:
     meta_steps: int = 0
     meta_trained: bool = True
     streamed: Streamed | None = None
+    private: PrivateTraining | None = None
 
     def done(self, stage: str) -> Path:
         """The body's weights after a stage."""

@@ -28,6 +28,7 @@ from shared.modeling.model import WarmstartModel
 from shared.modeling.random import Noise
 
 B = TypeVar("B")
+B_in = TypeVar("B_in", contravariant=True)
 
 Tensor = Any
 
@@ -366,9 +367,17 @@ def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
+class Steps(Protocol[B_in]):
+    """What makes a step of what was prepared for it."""
+
+    def step(self, batch: B_in, seed: int, number: int) -> Mapping[str, Tensor]:
+        """Metrics, as tensors or numbers."""
+        ...
+
+
 def run_stage(
-    trainer: Trainer,
-    make: Callable[[int], Batch],
+    trainer: Steps[B],
+    make: Callable[[int], B],
     steps: int,
     *,
     seed: int,

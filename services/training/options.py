@@ -17,6 +17,7 @@ from services.training.runs import Run, fresh_name, is_finished, new_run
 from services.training.settings import (
     MIX,
     PEOPLE_IN_MEMORY,
+    PRIVATE_DELTA,
     PROMOTE,
     PROTOCOLS,
     SourceSettings,
@@ -188,6 +189,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--promote", default="auto", metavar="|".join(PROMOTE), help="whether to make it champion"
     )
+    train.add_argument(
+        "--private-epsilon",
+        type=float,
+        default=None,
+        metavar="E",
+        help="train with differential privacy of this ε for each person trained on",
+    )
     evaluate = commands.add_parser(EVALUATE, help="measure how well models of the settings serve strangers")
     _common(evaluate)
     evaluate.add_argument(
@@ -233,6 +241,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--pretrain-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--meta-steps", type=int, default=0, help="0 = the preset's")
     model.add_argument("--seed", type=int, default=0)
+    model.add_argument(
+        "--private-delta", type=float, default=PRIVATE_DELTA, metavar="D", help="δ of a private training"
+    )
     model.add_argument(
         "--task", default=MIX, help="what lists are ranked by: next, like, or the mix that is served"
     )

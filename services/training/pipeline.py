@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,22 @@ from services.training.cluster import ClusterSettings, ray_session
 from services.training.costs import cost, seconds_since
 from services.training.data import TrainingData
 from services.training.erasures import leave_out_erased
-from services.training.evaluation.few_shot import ON, FewShot
+from services.training.evaluation.few_shot import ON, OWN_POPULARITY, POPULARITY, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
 from services.training.lines import Lines
 from services.training.noted import noted_source
 from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
+from services.training.private.people import private_people
+from services.training.private.run import forget_secret, known_items, private_job
 from services.training.publish import Verdict
 from services.training.runs import Run
 from services.training.settings import SourceSettings, TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
 from services.training.sources import take_snapshot
-from shared.artifacts import Registry
+from shared.artifacts import PrivacyInfo, Registry
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, InvalidInput, WarmstartError
 from shared.holdout import Role
@@ -55,15 +57,20 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
     snapshot(settings, run, cluster, lines)
     with session(cluster, run):
         data = prepared_data(settings, run, lines, settings.people_in_memory)
-        job = replace(job, streamed=streamed(settings, run, data))
-        fit_jobs([job], [data.without_held_out()], run, cluster, lines, stop)
+        if settings.private_epsilon is None:
+            job, read = replace(job, streamed=streamed(settings, run, data)), data.without_held_out()
+        else:
+            job, data, read = privately(settings, run, job, data, settings.private_epsilon)
+        fit_jobs([job], [read], run, cluster, lines, stop)
+        forget_secret(job)
     judged_from_s = time.monotonic()
     table = judge(settings, run, job, arm, data, lines)
     evaluation_s = seconds_since(judged_from_s)
     ref = publish_candidate(settings, job, arm, table, lines)
     verdict = promote(settings, ref, table, lines)
 
-    report = write_few_shot_report(settings, run, job, table, evaluation_s)
+    privacy = Registry(settings.registry).manifest(ref).privacy
+    report = write_few_shot_report(settings, run, job, table, evaluation_s, privacy)
     return {
         "run": str(run.directory),
         "version": ref.version,
@@ -75,7 +82,20 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
         "people": len(table.questions),
         "report": report,
         "seconds": seconds_since(began_s),
+        **({"privacy": asdict(privacy)} if privacy else {}),
     }
+
+
+def privately(
+    settings: TrainSettings, run: Run, job: Job, data: TrainingData, epsilon: float
+) -> tuple[Job, TrainingData, TrainingData]:
+    """The job as a private one; the data on the catalogue alone; and what of it is trained on."""
+    data = known_items(data, data_run(settings, run))
+    return (
+        private_job(job, epsilon, settings.private_delta),
+        data,
+        private_people(data, settings.private_delta),
+    )
 
 
 def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines) -> None:
@@ -187,12 +207,15 @@ def fit_jobs(
 def judge(settings: TrainSettings, run: Run, job: Job, arm: Arm, data: TrainingData, lines: Lines) -> FewShot:
     """The k-shot table of the candidate, the baselines and the champion, on held-out people."""
     from services.training.evaluation.few_shot import few_shot
+    from services.training.evaluation.private import OwnPopularity
     from services.training.evaluation.protocol import ask, fitting_protocol
 
     lines.stage("evaluate")
     people = data.users_of(Role.HELD_OUT)
     questions = ask(data, people, fitting_protocol(data, people))
-    models = {CANDIDATE: [candidate(run, job, arm, settings)]}
+    models: dict[str, list[Any]] = {CANDIDATE: [candidate(run, job, arm, settings)]}
+    if job.private is not None:
+        models[OWN_POPULARITY] = [OwnPopularity(sealed(run, job, arm))]
     champion = serving_champion(settings, data, lines)
     if champion is not None:
         models[CHAMPION] = [champion]
@@ -212,7 +235,8 @@ def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines
     """Makes the version champion where the gate lets it through, and says why or why not."""
     from services.training.publish import gate
 
-    verdict = gate(table, CANDIDATE, CHAMPION if CHAMPION in table.arms else None)
+    popular = OWN_POPULARITY if OWN_POPULARITY in table.arms else POPULARITY
+    verdict = gate(table, CANDIDATE, CHAMPION if CHAMPION in table.arms else None, popular)
     passed = {"auto": verdict.passed, "always": True, "never": False}[settings.promote]
     if settings.promote != "auto":
         verdict = Verdict(passed, (*verdict.reasons, f"--promote {settings.promote}"))
@@ -324,7 +348,12 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
 
 
 def write_few_shot_report(
-    settings: TrainSettings, run: Run, job: Job, table: FewShot, evaluation_s: float
+    settings: TrainSettings,
+    run: Run,
+    job: Job,
+    table: FewShot,
+    evaluation_s: float,
+    privacy: PrivacyInfo | None = None,
 ) -> dict[str, str]:
     """evaluation_s: seconds that the table took."""
     from services.training.evaluation.few_shot_report import few_shot_dict
@@ -339,5 +368,6 @@ def write_few_shot_report(
         "cost": cost([job]),
         "few_shot": few_shot_dict(table, settings.task),
         "evaluation_seconds": evaluation_s,
+        **({"privacy": asdict(privacy)} if privacy else {}),
     }
     return write_report(run.evaluation, report)

@@ -11,6 +11,8 @@ from services.training.episodes import EpisodeShape
 from services.training.loop import Rates
 from services.training.metatrain import MetaConfig
 from services.training.pretrain_batch import PretrainConfig
+from services.training.private.config import PrivateConfig
+from services.training.private.episodes import Contribution
 from shared.errors import InvalidInput
 from shared.modeling.config import ModelConfig
 
@@ -18,7 +20,8 @@ from shared.modeling.config import ModelConfig
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A model's sizes and the settings of the stages; `body` takes the place of `adapt` where the
-    adapter is of the whole body. sequence: in place of `pretrain` for the sequence model of people whom it
+    adapter is of the whole body; `private` that of all of them where the training is private, None where it
+    cannot be. sequence: in place of `pretrain` for the sequence model of people whom it
     knows, whose histories are long.
 
     A model reads no longer histories than its episodes have, but for the ratings in them: of people with 64
@@ -33,6 +36,7 @@ class Preset:
     adapt: AdaptConfig
     body: BodyConfig = field(default_factory=BodyConfig)
     sequence: PretrainConfig | None = None
+    private: PrivateConfig | None = None
 
     def __post_init__(self) -> None:
         shots = self.meta.shape.max_shots
@@ -76,9 +80,20 @@ PRESETS = MappingProxyType(
             MetaConfig(steps=40, batch_episodes=16, validate_every=20),
             AdaptConfig(steps=20, batch_episodes=16, own_episodes=8, validate_every=10),
             BodyConfig(steps=8, batch_episodes=4, validate_every=4),
+            private=PrivateConfig(
+                dim=16,
+                adapt_dim=32,
+                feed_forward=16,
+                steps=10,
+                sampling=0.3,
+                items=40,
+                contribution=Contribution(episodes=2, together=8, shape=EpisodeShape(thin_share=0.0)),
+            ),
         ),
         # Two minutes on two cores with MovieLens-100K; the default.
-        "small": Preset(ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig()),
+        "small": Preset(
+            ModelConfig(), PretrainConfig(), MetaConfig(), AdaptConfig(), private=PrivateConfig()
+        ),
         # Half an hour on two cores with MovieLens-1M.
         "base": Preset(
             ModelConfig(feed_forward=256, dropout=0.2),
@@ -100,6 +115,7 @@ PRESETS = MappingProxyType(
                 ),
             ),
             AdaptConfig(steps=1800, validate_every=300),
+            private=PrivateConfig(),
             # Half an hour on two cores with MovieLens-1M.
             sequence=PretrainConfig(
                 steps=2200,

@@ -22,9 +22,12 @@ _DRAFTS: TypeAdapter[ManifestDraft] = TypeAdapter(ManifestDraft)
 def publish(
     registry: Registry, domain: str, export: Path, metrics: Mapping[str, float] | None = None
 ) -> ModelRef:
-    """Copies an export into the registry as a new version; metrics join those of training."""
+    """Copies an export into the registry as a new version; metrics join those of training, but a version
+    that promises privacy has none."""
     draft = _DRAFTS.validate_json((export / DRAFT_FILE).read_bytes())
-    draft = replace(draft, metrics={**draft.metrics, **(metrics or {})})
+    # Figures of a private training are of people's own events: the promise is of all that is published.
+    told = {} if draft.privacy else {**draft.metrics, **(metrics or {})}
+    draft = replace(draft, metrics=told)
 
     def build(directory: Path) -> None:
         shutil.copytree(export, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DRAFT_FILE))
@@ -40,8 +43,8 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def gate(table: FewShot, candidate: str, champion: str | None) -> Verdict:
-    """The candidate must beat popularity, and must not be worse than the champion.
+def gate(table: FewShot, candidate: str, champion: str | None, popular: str = POPULARITY) -> Verdict:
+    """The candidate must beat popularity (the arm `popular`), and must not be worse than the champion.
 
     "Not worse": the paired 95% interval of candidate − champion, over held-out people, is not wholly
     below 0. table: with the arm `candidate` and, where there is a champion that still loads, `champion`.
@@ -49,13 +52,13 @@ def gate(table: FewShot, candidate: str, champion: str | None) -> Verdict:
     people = len(table.questions)
     if not people:
         return Verdict(False, ("no held-out person has enough events to judge by",))
-    own, popular = table.mean_ndcg(candidate), table.mean_ndcg(POPULARITY)
+    own, least = table.mean_ndcg(candidate), table.mean_ndcg(popular)
     others = ", ".join(f"{arm} has {table.mean_ndcg(arm):.4f}" for arm in (KNN, LATE) if arm in table.arms)
     reasons = [
-        f"NDCG@10 {own:.4f} {'beats' if own > popular else 'does not beat'} popularity's {popular:.4f}"
+        f"NDCG@10 {own:.4f} {'beats' if own > least else 'does not beat'} {popular}'s {least:.4f}"
         f" ({people} held-out people, mean over k ≥ 1; {others})"
     ]
-    passed = own > popular
+    passed = own > least
     if champion is None:
         reasons.append("there is no champion to compare with")
     else:

@@ -35,6 +35,14 @@ _COUNTS = (
 PEOPLE_IN_MEMORY = 200_000
 # Names of `presets.PRESETS`, which cannot be asked without TensorFlow; a test compares them.
 PRESET_NAMES = ("tiny", "small", "base", "large")
+# Those with a private training, likewise.
+PRIVATE_PRESETS = ("tiny", "small", "base")
+# Of whose adapters all numbers are few enough to be learnt under noise.
+PRIVATE_ADAPTERS = ("ridge", "gradient", "none")
+# Fit for a million people: it must be below one over how many there are.
+PRIVATE_DELTA = 1e-6
+# Less leaves nothing to learn from; with more, a person could multiply what is likely by e^20: no promise.
+_EPSILONS = (0.01, 20.0)
 PROTOCOLS = (
     "few-shot",
     "adaptation",
@@ -43,8 +51,10 @@ PROTOCOLS = (
     "feedback",
     "leave-one-out",
     "rating",
+    "private",
     "all",
 )
+PRIVATE = "private"
 # Those that ask for the next liked items too.
 _LIKED = ("few-shot", "all")
 # What a protocol would pass over, and why.
@@ -63,6 +73,7 @@ _NO_USE = {
     ),
     "adapters": (("adapter", "adapter_settings", "task"), "which compares all that can be served"),
     "rating": (("task",), "which asks for stars"),
+    PRIVATE: (("task",), "which ranks by the task that is asked for"),
     "new-items": (("seeds",), "which trains one model"),
     "feedback": (("seeds",), "which trains one model"),
 }
@@ -136,7 +147,8 @@ class TrainSettings:
 
     workers: data-parallel workers; cpus: cores of this machine to use (0 = all); address: of a Ray
     cluster, "" = a local one; restarts: see `cluster.ClusterSettings`; people_in_memory: of more people,
-    pre-training reads all from disk and what follows reads so many; side_by_side: trainings of an evaluation
+    pre-training reads all from disk and what follows reads so many; private_epsilon, private_delta: what the
+    version promises people who are trained on, None = nothing; side_by_side: trainings of an evaluation
     at a time (0 = one a core of this machine, on a cluster one); blind: whether an evaluation also trains
     models that are blind to labels; data_dir: as the command line was given it, for reports alone. Steps of
     0 keep the preset's.
@@ -161,6 +173,8 @@ class TrainSettings:
     held_out_share: float = HELD_OUT_SHARE
     validation_share: float = VALIDATION_SHARE
     held_out_users: str = ""
+    private_epsilon: float | None = None
+    private_delta: float = PRIVATE_DELTA
     task: str = MIX
     promote: str = "auto"
     protocol: str = "few-shot"
@@ -221,6 +235,7 @@ class TrainSettings:
         if self.data_run and not _is_run(Path(self.data_run)):
             rule = f"must be a run's directory (with {OPTIONS_FILE})"
             found.append(violation("--data-run", rule, self.data_run))
+        found += self._private_violations()
         if self.held_out_users:
             try:
                 self.held_out_ids()
@@ -229,6 +244,34 @@ class TrainSettings:
                 found.append(violation("--held-out-users", rule, self.held_out_users))
         if found:
             raise InvalidInput(found)
+
+    def _private_violations(self) -> list[Violation]:
+        """What cannot be, or what it cannot be together with."""
+        epsilon, delta = self.private_epsilon, self.private_delta
+        found = []
+        least, most = _EPSILONS
+        if epsilon is not None and not least <= epsilon <= most:
+            found.append(violation("--private-epsilon", f"must be {least:g}..{most:g}", epsilon))
+        if not 0.0 < delta < 1.0:
+            found.append(violation("--private-delta", "must be above 0 and below 1", delta))
+        private = self.protocol == PRIVATE
+        if epsilon is None and not private:
+            if delta != PRIVATE_DELTA:
+                rule = f"must come with --private-epsilon or --protocol {PRIVATE}"
+                found.append(violation("--private-delta", rule, delta))
+            return found
+        asked = f"--protocol {PRIVATE}" if private else "--private-epsilon"
+        for name, known in (("preset", PRIVATE_PRESETS), ("adapter", PRIVATE_ADAPTERS)):
+            value = getattr(self, name)
+            if value not in known and value in _CHOICES[name]:
+                found.append(violation(_flag(name), f"must be one of {', '.join(known)} with {asked}", value))
+        if self.meta_steps and not private:
+            rule = f"must be 0 with {asked}: a private training has one stage, of --pretrain-steps"
+            found.append(violation("--meta-steps", rule, self.meta_steps))
+        if self.source.events and not self.source.items:
+            rule = f"must come with --events and {asked}: items that events alone name tell of people"
+            found.append(violation("--items", rule, self.source.items))
+        return found
 
     @property
     def adapts_body(self) -> bool:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,8 @@ from services.training.cost import Cost, together
 from services.training.data import TrainingData
 from services.training.jobs import BODY_FILE, NO_ADAPTER, Arm, Job, Plan
 from services.training.runs import write_atomically
+from shared.artifacts import PrivacyInfo
+from shared.domain import Calibration
 from shared.trends import HALF_LIFE_S
 
 DRAFT_FILE = "draft.json"
@@ -122,6 +124,13 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
     missing = _missing(job, reporter)
     if not missing:
         return
+    if job.private is not None:
+        from services.training.private.job import do_private_job
+
+        (arm,) = job.arms
+        (job.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+        do_private_job(job, job.private, arm, data, strategy, reporter)
+        return
     chosen = preset(job.preset)
     sizes, pretraining = (chosen.model, chosen.pretrain) if job.meta_trained else chosen.sequence_model()
     rating_dim = sizes.rating_dim if has_ratings(data) else 0
@@ -133,16 +142,16 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
 
     def trained(stage: str, train: Callable[..., dict[str, float]], config: Any) -> Mapping[str, float]:
         """One stage of the body, unless it is done already. Returns its figures."""
-        done = _state_at(job.done(stage), reporter)
+        done = state_at(job.done(stage), reporter)
         if done is not None:
             body.load_arrays(done.arrays)
             figures: Mapping[str, float] = done.figures
             return figures
-        hooks, cost = _hooks(job, stage, config.steps, reporter)
+        hooks, cost = hooks_of(job, stage, config.steps, reporter)
         last = train(body, data, config, seed=job.seed, strategy=strategy, hooks=hooks)
-        done = TrainState(stage, config.steps, body.state_arrays(), _figures(hooks, last, cost))
-        _save(done, job.done(stage), writes=reporter.writes)
-        _drop_checkpoint(job, stage, reporter)
+        done = TrainState(stage, config.steps, body.state_arrays(), figures_of(hooks, last, cost))
+        save_state(done, job.done(stage), writes=reporter.writes)
+        drop_checkpoint(job, stage, reporter)
         return done.figures
 
     def copy_of_body(arm: Arm) -> Any:
@@ -167,17 +176,17 @@ def do_job(job: Job, data: TrainingData, strategy: Any, reporter: Reporter) -> N
         model = copy_of_body(arm)
         if _adapts_body(arm):
             _do_body_arm(job, arm, model, data, strategy, reporter)
-            _drop_checkpoint(job, f"adapt-{arm.name}", reporter)
+            drop_checkpoint(job, f"adapt-{arm.name}", reporter)
             continue
-        hooks, cost = _hooks(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
+        hooks, cost = hooks_of(job, f"adapt-{arm.name}", chosen.adapt.steps, reporter)
         fitted = fit_adapter(model, data, chosen.adapt, seed=job.seed, strategy=strategy, hooks=hooks)
         fitted |= fit_ratings(model, data, seed=job.seed)
         share_stars(model, data, chosen.adapt.validation_shots)
         follow_trends(model, data, (0, *chosen.adapt.validation_shots), seed=job.seed)
         if reporter.writes:
-            figures = together({**stages, "adapt": _figures(hooks, fitted, cost)})
+            figures = together({**stages, "adapt": figures_of(hooks, fitted, cost)})
             export(job, arm, model, data, figures)
-        _drop_checkpoint(job, f"adapt-{arm.name}", reporter)
+        drop_checkpoint(job, f"adapt-{arm.name}", reporter)
 
 
 def _stored(job: Job, data: TrainingData) -> Any:
@@ -194,8 +203,28 @@ def is_exported(job: Job, arm: Arm) -> bool:
     return any((job.export(arm) / name).is_file() for name in (DRAFT_FILE, BODY_FILE))
 
 
-def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[str, float]) -> None:
-    """Writes the files of a version and the draft of its manifest; the directory appears whole."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What a private training tells of its people, in place of what they did: calibrations by task, how many
+    they are, and what telling it all cost (None where there was no noise)."""
+
+    calibrations: Mapping[str, tuple[Calibration, ...]]
+    people: int
+    privacy: PrivacyInfo | None
+
+
+def export(
+    job: Job,
+    arm: Arm,
+    model: Any,
+    data: TrainingData,
+    metrics: Mapping[str, float],
+    told: Told | None = None,
+) -> None:
+    """Writes the files of a version and the draft of its manifest; the directory appears whole.
+
+    told: of a private training; nothing else of the people is written then.
+    """
     from services.training.calibrate import calibrate
     from shared.artifacts import VocabularyItem, write_items, write_rows
     from shared.modeling.config import task_infos
@@ -209,10 +238,11 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
     items = [VocabularyItem(*row) for row in zip(data.item_ids, data.titles, data.categories, strict=True)]
     write_items(fresh, items)
     config = model.config
+    calibrations = told.calibrations if told else calibrate(model, data)
     draft = {
         "dims": manifest_dims(config),
         "buckets": list(config.buckets),
-        "tasks": [asdict(task) for task in task_infos(calibrate(model, data), model.offsets())],
+        "tasks": [asdict(task) for task in task_infos(calibrations, model.offsets())],
         "adapter": {"name": config.adapter, "settings": dict(config.adapter_settings)},
         "uncertainty_rank": config.uncertainty_rank,
         "trends": {"prior": model.trends.prior, "half_life_s": HALF_LIFE_S},
@@ -222,19 +252,25 @@ def export(job: Job, arm: Arm, model: Any, data: TrainingData, metrics: Mapping[
             "seed": job.seed,
             "scales": manifest_scales(model),
         },
-        "data": {
-            "events": data.num_events,
-            "users": data.num_users,
-            "items": data.num_items,
-            "from_ms": int(data.time_ms.min()),
-            "until_ms": int(data.time_ms.max()),
-        },
+        "data": _people_of(data) if told is None else {"users": told.people, "items": data.num_items},
         "metrics": {k: float(v) for k, v in metrics.items()},
         "libraries": {name: version(name) for name in _LIBRARIES},
+        "privacy": asdict(told.privacy) if told and told.privacy else None,
     }
     (fresh / DRAFT_FILE).write_text(json.dumps(draft, indent=2))
     shutil.rmtree(job.export(arm), ignore_errors=True)
     fresh.rename(job.export(arm))
+
+
+def _people_of(data: TrainingData) -> dict[str, int]:
+    """What is told of the data."""
+    return {
+        "events": data.num_events,
+        "users": data.num_users,
+        "items": data.num_items,
+        "from_ms": int(data.time_ms.min()),
+        "until_ms": int(data.time_ms.max()),
+    }
 
 
 def _hosts() -> list[str]:
@@ -266,7 +302,7 @@ def _do_body_arm(
     from services.training.presets import preset
 
     config = preset(job.preset).body
-    hooks, _ = _hooks(job, f"adapt-{arm.name}", config.steps, reporter)
+    hooks, _ = hooks_of(job, f"adapt-{arm.name}", config.steps, reporter)
     do_body_arm(job, arm, model, data, config, strategy=strategy, hooks=hooks, writes=reporter.writes)
 
 
@@ -281,12 +317,12 @@ def _unadapted(sizes: Any) -> Any:
     return replace(sizes, adapter=NO_ADAPTER, successors=0)
 
 
-def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, Cost]:
+def hooks_of(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, Cost]:
     """Progress and checkpoints of a stage, where to go on from if it was interrupted, and what it costs."""
     from services.training.loop import Hooks, TrainState
 
     path = job.checkpoint(stage)
-    resume = _state_at(path, reporter)
+    resume = state_at(path, reporter)
     cost = Cost(resume.figures if resume else {})
 
     newest: dict[str, float] = {}
@@ -296,7 +332,7 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, C
         reporter.progress(job, stage, step, total, metrics)
 
     def on_checkpoint(state: TrainState) -> None:
-        _save(replace(state, figures={**newest, **cost.figures()}), path, writes=reporter.writes)
+        save_state(replace(state, figures={**newest, **cost.figures()}), path, writes=reporter.writes)
 
     hooks = Hooks(
         on_step=on_step,
@@ -309,13 +345,13 @@ def _hooks(job: Job, stage: str, steps: int, reporter: Reporter) -> tuple[Any, C
     return hooks, cost
 
 
-def _figures(hooks: Any, last: Mapping[str, float], cost: Cost) -> dict[str, float]:
+def figures_of(hooks: Any, last: Mapping[str, float], cost: Cost) -> dict[str, float]:
     """What is told of a finished stage; metrics of a checkpoint after which no step was left are its own."""
     before = hooks.resume.figures if hooks.resume else {}
     return {**before, **last, **cost.figures()}
 
 
-def _drop_checkpoint(job: Job, stage: str, reporter: Reporter) -> None:
+def drop_checkpoint(job: Job, stage: str, reporter: Reporter) -> None:
     """What is finished is not gone on with: done anew, it begins anew."""
     if reporter.writes:
         job.checkpoint(stage).unlink(missing_ok=True)
@@ -330,7 +366,7 @@ def _missing(job: Job, reporter: Reporter) -> list[Arm]:
     )
 
 
-def _state_at(path: Path, reporter: Reporter) -> Any:
+def state_at(path: Path, reporter: Reporter) -> Any:
     """The state that a file holds, the same on all workers; None where there is none."""
     from services.training.loop import TrainState
 
@@ -341,7 +377,7 @@ def _state_at(path: Path, reporter: Reporter) -> Any:
     )
 
 
-def _save(state: Any, path: Path, *, writes: bool) -> None:
+def save_state(state: Any, path: Path, *, writes: bool) -> None:
     if not writes:
         return
     fresh = path.with_name(f".{path.name}")

@@ -1,6 +1,7 @@
 """The registry of published models: `<root>/<domain>/<version>/`, immutable, verified, never pickled.
 
 manifest.py   what a version says of itself
+privacy.py    what a privately trained version promises
 layout.py     the files of a version, and how they are written
 artifact.py   opening and verifying a version
 aliases.py    `champion` and `challenger`: small files replaced atomically, with history
@@ -11,6 +12,7 @@ from shared.artifacts.aliases import CHALLENGER, CHAMPION
 from shared.artifacts.artifact import Artifact, ArtifactRows
 from shared.artifacts.layout import VocabularyItem, write_items, write_rows
 from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft, TrendInfo
+from shared.artifacts.privacy import Mechanism, PrivacyInfo
 from shared.artifacts.registry import Registry
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Dims",
     "Manifest",
     "ManifestDraft",
+    "Mechanism",
+    "PrivacyInfo",
     "Registry",
     "TrendInfo",
     "VocabularyItem",

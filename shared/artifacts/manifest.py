@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from shared.artifacts.privacy import PrivacyInfo, privacy_rules
 from shared.calibration import broken_rule
 from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
@@ -99,7 +100,8 @@ class DataInfo:
 class ManifestDraft:
     """What the publisher states; the registry adds name, time and checksums.
 
-    buckets: ascending history lengths that `encode_adapt` was exported for.
+    buckets: ascending history lengths that `encode_adapt` was exported for; privacy: where it was trained
+    with differential privacy.
     """
 
     dims: Dims
@@ -112,6 +114,7 @@ class ManifestDraft:
     data: DataInfo = DataInfo()
     metrics: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    privacy: PrivacyInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +234,8 @@ def _rules(m: Manifest) -> Iterator[tuple[str, str, object, bool]]:
     yield "trends.prior", "must be a number of at least 0", prior, at_least_0
     yield "trends.prior", "must be 0 without the place of trends", prior, bool(d.trends) or not prior
     yield "trends.half_life_s", "must be above 0", half_life_s, half_life_s > 0 and isfinite(half_life_s)
+    if m.privacy is not None:
+        yield from privacy_rules(m.privacy)
     yield "uncertainty_rank", "must be at least 0", m.uncertainty_rank, m.uncertainty_rank >= 0
     for path, digest in m.files.items():
         yield "files", "must have paths inside the version", path, _inside(path)

@@ -52,6 +52,11 @@ def value_features(actions: Tensor, values: Tensor, labels: Tensor) -> Tensor:
     return tf.stack([labels, tf.abs(labels), rating, dwell / 5.0], axis=-1)
 
 
+def _tensor(variable: Any) -> Tensor:
+    """Of a variable itself, TensorFlow cannot gather for many people's gradients side by side (`pfor`)."""
+    return tf.convert_to_tensor(variable.value)
+
+
 def distance_buckets() -> np.ndarray[Any, np.dtype[np.int32]]:
     """[_FARTHEST + 1] int32: bucket of each distance; near ones have their own, far ones share (log)."""
     distance = np.arange(_FARTHEST + 1)
@@ -92,7 +97,7 @@ class Attention(keras.layers.Layer):  # type: ignore[misc]
         batch, length = tf.shape(x)[0], tf.shape(x)[1]
         qkv = tf.reshape(self.qkv(x), [batch, length, 3, heads, size])
         q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        bias = tf.transpose(tf.gather(self.bias.value, buckets), [2, 0, 1])
+        bias = tf.transpose(tf.gather(_tensor(self.bias), buckets), [2, 0, 1])
         weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * size**-0.5 + bias + hidden)
         mixed = tf.matmul(noise.dropout(weights, self.config.dropout), v)
         return self.out(tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, self.config.dim]))
@@ -198,7 +203,7 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
         features = value_features(inputs["actions"], inputs["values"], inputs["labels"])
         return (
             inputs["input_rows"] * tf.gather(_DIRECTIONS, inputs["actions"])[..., None]
-            + tf.gather(self.actions.value, inputs["actions"])
+            + tf.gather(_tensor(self.actions), inputs["actions"])
             + self.values(features)
             + self.gaps(gaps)
             + self.counts(counts)

@@ -54,6 +54,33 @@ def test_two_workers_train_as_one_does(tmp_path: Path) -> None:
         registry.promote("default", version)  # verifies every file
 
 
+def test_a_private_training_publishes_what_it_promises(tmp_path: Path) -> None:
+    """From the options to the manifest and the report; the secret is gone, and what was learnt serves."""
+    where = ["--registry", str(tmp_path / "registry"), "--run-dir", str(tmp_path / "run")]
+    options = ["--preset", "tiny", "--private-epsilon", "10", "--promote", "always"]
+    result = run("train", *data_options(tmp_path), *options, *where)[-1]
+    registry = Registry(tmp_path / "registry")
+    manifest = registry.open(registry.promote("default", result["version"])).manifest
+    assert manifest.privacy is not None
+    assert 9.7 < manifest.privacy.epsilon <= 10.0
+    assert manifest.metrics == {}
+    assert result["privacy"]["epsilon"] == manifest.privacy.epsilon
+    assert not (tmp_path / "run" / "jobs" / "model" / "secret").exists()
+    assert "In all ε = " in Path(result["report"]["markdown"]).read_text()
+    assert result["metrics"]["adaptation on"] > result["metrics"]["its own popularity"]
+
+
+def test_an_evaluation_says_what_privacy_costs(tmp_path: Path) -> None:
+    where = ["--run-dir", str(tmp_path / "run"), "--protocol", "private", "--seeds", "1"]
+    result = run("evaluate", *data_options(tmp_path), *_STEPS, *where)[-1]
+    found = result["private"]["ndcg10"]
+    assert {"popularity", "not private", "ε = ∞", "rows alone, ε = 1", "popularity, ε = 4"} <= set(found)
+    assert found["ε = ∞"]["5"] > found["popularity"]["5"] + 0.1
+    assert list(result["private"]["ledgers"]) == ["ε = 10", "ε = 4", "ε = 1"]
+    assert Path(result["report"]["private"]).stat().st_size > 10_000
+    assert not list((tmp_path / "run" / "jobs").glob("*/secret"))
+
+
 def test_people_beyond_memory_are_streamed(tmp_path: Path) -> None:
     """Thirty of a hundred people in memory: pre-training reads all, and an interrupted-and-resumed run would
     read the same (`tests/unit/services/training/test_stream.py`)."""

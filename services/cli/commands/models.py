@@ -93,7 +93,7 @@ def show(
         print(manifest.to_json().decode())
         return
     rows = [(name, str(value)) for name, value in _summary(manifest).items() if name != "metrics"]
-    rows += [("tasks", ", ".join(t.name for t in manifest.tasks)), *_scales(manifest)]
+    rows += [("tasks", ", ".join(t.name for t in manifest.tasks)), *_scales(manifest), *_privacy(manifest)]
     rows += [(f"metric {name}", f"{value:.4f}") for name, value in sorted(manifest.metrics.items())]
     output.stdout().print(output.table("", ("what", "value"), rows))
 
@@ -276,6 +276,19 @@ def _scales(manifest: Manifest) -> list[tuple[str, str]]:
             told = ", ".join(f"{shots}: {number:g}" for shots, number in by_shots)
             rows.append((f"{name}: weight for {task}, by events of the person", told))
     return rows
+
+
+def _privacy(manifest: Manifest) -> list[tuple[str, str]]:
+    """What the version promises people who were trained on, and what it was spent on."""
+    if manifest.privacy is None:
+        return []
+    privacy = manifest.privacy
+    rows = [("privacy: promised each person", f"ε = {privacy.epsilon:.3f}, δ = {privacy.delta:g}")]
+    for m in privacy.mechanisms:
+        told = f"noise {m.noise_multiplier:.3f} × sensitivity {m.sensitivity:g}"
+        asked = f", {m.steps} steps, each of {m.sampling:g} of the people" if m.steps > 1 else ""
+        rows.append((f"privacy: {m.name}", told + asked))
+    return [*rows, ("privacy: composed by", privacy.accountant)]
 
 
 def _metric(row: Row, name: str) -> str:

@@ -19,6 +19,7 @@ from services.cli.training.arguments import (
     held_out_arguments,
     model_arguments,
     place_arguments,
+    private_arguments,
     resource_arguments,
     source_arguments,
 )
@@ -38,6 +39,8 @@ from services.cli.training.options import (
     ItemsFile,
     PeopleInMemory,
     Preset,
+    PrivateDelta,
+    PrivateEpsilon,
     RelationsFile,
     Restarts,
     Resume,
@@ -60,6 +63,7 @@ TRAIN_EXAMPLES = options.examples(
     "warmstart train --address http://head:8265 --data-dir /shared/shop --features-target features:20052",
     "warmstart train --resume var/runs/20260101T120000.000Z",
     "warmstart train --service local --preset base",
+    "warmstart train --private-epsilon 4",
 )
 EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate",
@@ -70,6 +74,7 @@ EVALUATE_EXAMPLES = options.examples(
     "warmstart evaluate --events log.csv --rating-scale 0:10 --seeds 1",
     "warmstart evaluate --protocol adaptation --seeds 1",
     "warmstart evaluate --protocol adapters --seeds 1",
+    "warmstart evaluate --dataset movielens-100k --protocol private",
     "warmstart evaluate --adapter reptile --seeds 1",
 )
 
@@ -81,6 +86,8 @@ def train(
     seed: Seed = 0,
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
+    private_epsilon: PrivateEpsilon = None,
+    private_delta: PrivateDelta = 1e-6,
     promote: Annotated[
         Literal["auto", "always", "never"],
         typer.Option(help="Make it champion; auto: if the gate passes."),
@@ -125,6 +132,7 @@ def train(
             adapter_settings=adapter_settings, seed=seed, pretrain_steps=pretrain_steps,
             meta_steps=meta_steps, workers=workers, cpus=cpus, promote=promote, held_out_share=held_out_share,
             people_in_memory=people_in_memory, restarts=restarts,
+            private_epsilon=private_epsilon, private_delta=private_delta,
         )  # fmt: skip
         target = service_target(service, data_dir)
         train_in_service(target, domain, resume.name if resume else wanted, as_json)
@@ -140,6 +148,7 @@ def train(
         told += model_arguments(
             preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out
         )
+        told += private_arguments(private_epsilon, private_delta)
         told += [*place_arguments(data_dir, domain, address), *resource_arguments(workers, cpus, restarts)]
         told += ["--people-in-memory", str(people_in_memory)]
     told += cluster_arguments(address)
@@ -161,11 +170,13 @@ def evaluate(
             "feedback",
             "leave-one-out",
             "rating",
+            "private",
             "all",
         ],
         typer.Option(
             help="What to measure; adaptation: as served against fine-tuning the whole body; adapters: which "
-            "wins on validation people; rating: stars; all: all but adapters, leave-one-out and rating."
+            "wins on validation people; rating: stars; private: what differential privacy costs; all: all "
+            "but adapters, leave-one-out, rating and private."
         ),
     ] = "few-shot",
     seeds: Annotated[int, typer.Option(help="Trainings of each arm.", min=1)] = 3,
@@ -175,6 +186,7 @@ def evaluate(
     seed: Seed = 0,
     pretrain_steps: Steps = 0,
     meta_steps: Steps = 0,
+    private_delta: PrivateDelta = 1e-6,
     query_last: Annotated[
         int,
         typer.Option(
@@ -239,6 +251,7 @@ def evaluate(
         told += model_arguments(
             preset, (adapter, adapter_settings), seed, pretrain_steps, meta_steps, held_out
         )
+        told += private_arguments(None, private_delta)
         told += [*place_arguments(data_dir, domain, address), *resource_arguments(workers, cpus, restarts)]
         told += ["--side-by-side", str(side_by_side), *(["--blind"] if blind else [])]
     told += cluster_arguments(address)

@@ -76,6 +76,11 @@ def model_arguments(
     return [*given, *held_out]
 
 
+def private_arguments(epsilon: float | None, delta: float) -> list[str]:
+    """δ has no meaning without ε, so what is said of it is passed on and refused there."""
+    return [*([f"--private-epsilon={epsilon}"] if epsilon is not None else []), f"--private-delta={delta}"]
+
+
 def held_out_arguments(share: float, users: Path | None) -> list[str]:
     return ["--held-out-share", str(share), *(["--held-out-users", str(users)] if users else [])]
 

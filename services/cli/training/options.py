@@ -71,6 +71,22 @@ AdapterSettings = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Makes a run repeatable.", rich_help_panel=_MODEL)]
+PrivateEpsilon = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        help="Train with differential privacy: ε of each person trained on, for example 4.",
+        rich_help_panel=_MODEL,
+    ),
+]
+PrivateDelta = Annotated[
+    float,
+    typer.Option(
+        metavar="D",
+        help="δ of a private training: below one over the people trained on.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Steps = Annotated[int, typer.Option(help="0 = the preset's.", min=0, rich_help_panel=_MODEL)]
 Workers = Annotated[
     int, typer.Option(help="Data-parallel training workers.", min=1, rich_help_panel=_RESOURCES)

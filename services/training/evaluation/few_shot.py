@@ -35,6 +35,8 @@ LATE, TIMELESS = "popular of late", "on, without trends"
 RE_ENCODING, MIXED = "re-encoding", "re-encoding + 0.3 kNN"
 # Trained as "off" is, but never told what people said of what they chose.
 BLIND = "blind to labels"
+# What a private version itself says of popularity.
+OWN_POPULARITY = "its own popularity"
 _KNN_SHARE = 0.3
 _PLACES = 10
 # The first ten items of the questions' people by number of shots, [B, 10] each.

@@ -16,7 +16,12 @@ from services.training.evaluation.words import seeds
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (10, 3)), (0, (1, 2)))
 # What `jobs` and `worker` call the stages, and reports.
-_STAGES = {"pretrain": "pre-training", "meta-train": "meta-training", "adapt-on": "adapter"}
+_STAGES = {
+    "pretrain": "pre-training",
+    "meta-train": "meta-training",
+    "adapt-on": "adapter",
+    "private": "private training",
+}
 _SMOOTHED = 20
 
 

@@ -21,6 +21,8 @@ from services.training.evaluation.leave_one_out_report import leave_one_out_mark
 from services.training.evaluation.liked_report import liked_markdown
 from services.training.evaluation.new_items import NewItems
 from services.training.evaluation.plots import plot_shots, plot_training
+from services.training.evaluation.private_report import PLOT as PRIVATE_PLOT
+from services.training.evaluation.private_report import ledger_markdown, plot_private, private_markdown
 from services.training.evaluation.rating_report import PLOT as RATING_PLOT
 from services.training.evaluation.rating_report import plot_rating, rating_markdown
 from services.training.evaluation.reliability_report import PLOT as RELIABILITY_PLOT
@@ -41,6 +43,7 @@ _PLOTS: tuple[tuple[str, str, str, Callable[[Any, Path], None]], ...] = (
     ("rating", "rating", RATING_PLOT, plot_rating),
     ("adaptation", "adaptation", ADAPTATION_PLOT, plot_adaptation),
     ("adapters", "adapters", ADAPTERS_PLOT, plot_adapters),
+    ("private", "private", PRIVATE_PLOT, plot_private),
 )
 
 
@@ -78,6 +81,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += adaptation_markdown(report["adaptation"])
     if "adapters" in report:
         parts += adapters_markdown(report["adapters"])
+    if "private" in report:
+        parts += private_markdown(report["private"])
+    if "privacy" in report:
+        parts += ledger_markdown(report["privacy"])
     if "new_items" in report:
         parts += _new_items_markdown(report["new_items"])
     if "feedback" in report:
@@ -136,7 +143,12 @@ def _mean_over(count: int) -> str:
 
 def _cost(cost: Mapping[str, float], adapter: str) -> str:
     """By stage, without those that there was nothing to do in."""
-    names = {"pretrain": "pre-training", "meta-train": "meta-training", "adapt": adapter}
+    names = {
+        "pretrain": "pre-training",
+        "meta-train": "meta-training",
+        "adapt": adapter,
+        "private": "private training",
+    }
     stages = {
         name.removesuffix("_seconds"): seconds for name, seconds in cost.items() if name != PEAK_MEMORY_MB
     }

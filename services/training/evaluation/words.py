@@ -103,6 +103,22 @@ _GLOSSARY = (
     ("finetune", "plain fine-tuning of all weights, nothing meta-learned (after Howard and Ruder, 2018)"),
     ("reptile", "a start from which a few steps lead far (Reptile, Nichol, Achiam and Schulman, 2018)"),
     ("maml", "a start from which a few steps foretell what comes (MAML, Finn, Abbeel and Levine, 2017)"),
+    ("not private", "the ordinary training of the preset, with adaptation"),
+    (
+        "ε",
+        "a private training: with one person more or less, any version it may come to is at most e^ε times "
+        "as likely, but for a chance of δ; ∞ = without noise",
+    ),
+    (
+        "rows alone, ε",
+        "the same without training by gradients: item rows from text and noisy sums, which spend all of ε",
+    ),
+    ("popularity, ε", "what people chose most, told with noise that spends all of ε"),
+    ("mechanism", "what looked at people's events: a sum of vectors of bounded length, with noise"),
+    ("sensitivity", "the most by which one person moves the sum (its L2 norm)"),
+    ("noise multiplier", "standard deviation of the noise, in sensitivities"),
+    ("sampling", "probability with which a person takes part in a step, each by themselves"),
+    ("its own popularity", "what a private version itself says of how often items are chosen"),
     ("γ", "how much fast weights count, chosen for each task"),
     ("κ", "how much counts what people chose next after the person's latest events (transitions)"),
     ("the best", "the adapter on the first line"),
@@ -159,7 +175,7 @@ def table_names(text: str) -> list[str]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         head = place + 1 < len(lines) and lines[place + 1].startswith("|---")
         for cell in cells if head else cells[:1]:
-            plain = re.sub(r" = \d+$| \([^)]*\)$", "", cell.replace("`", "")).removeprefix("− ")
+            plain = re.sub(r" = (\d+|∞)$| \([^)]*\)$", "", cell.replace("`", "")).removeprefix("− ")
             names += [plain] if plain == "(validation)" else _JOINED.split(plain)
     return [name for name in dict.fromkeys(names) if name and not name.isdigit()]
 

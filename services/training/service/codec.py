@@ -27,7 +27,12 @@ _PROMOTE = {
     pb.PROMOTE_POLICY_NEVER: "never",
 }
 _ZERO_IS_DEFAULT = ("preset", "adapter", "workers", "people_in_memory")
-_MAY_BE_UNSET: tuple[Literal["held_out_share", "restarts"], ...] = ("held_out_share", "restarts")
+_MAY_BE_UNSET: tuple[Literal["held_out_share", "restarts", "private_epsilon", "private_delta"], ...] = (
+    "held_out_share",
+    "restarts",
+    "private_epsilon",
+    "private_delta",
+)
 _POLICIES = {name: number for number, name in _PROMOTE.items()}
 # Where a rule of the training's own names an option of its command line, callers know it by another name.
 _OPTION_OF_FLAG = {"--dataset": "options.dataset.name", "--path": "options.dataset.path"}
@@ -136,6 +141,8 @@ def encode_model(model: Model) -> pb.PublishedModel:
         events=manifest.data.events,
         users=manifest.data.users,
         items=manifest.data.items,
+        private_epsilon=manifest.privacy.epsilon if manifest.privacy else 0.0,
+        private_delta=manifest.privacy.delta if manifest.privacy else 0.0,
     )
 
 
@@ -200,6 +207,8 @@ def _encode_options(settings: TrainSettings) -> pb.TrainingOptions:
         people_in_memory=settings.people_in_memory,
         restarts=settings.restarts,
     )
+    if settings.private_epsilon is not None:
+        message.private_epsilon, message.private_delta = settings.private_epsilon, settings.private_delta
     if settings.source.dataset:
         message.dataset.name, message.dataset.path = settings.source.dataset, settings.source.dataset_path
     if settings.adapter_settings:

@@ -25,6 +25,9 @@ from services.training.fit import Stopped, TrainingFailed, fit
 from services.training.jobs import NO_ADAPTER, Arm, Job, Plan
 from services.training.lines import Lines
 from services.training.loop import TrainState
+from services.training.private.people import private_people
+from services.training.private.run import SECRET_FILE, private_job
+from services.training.private.secret import SECRET_BYTES
 from services.training.roles import RoleSettings
 from services.training.runs import Run
 from services.training.worker import is_exported
@@ -157,6 +160,24 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_sa
         expected = undisturbed.weights(stage)
         for name, found in work.weights(stage).items():
             np.testing.assert_array_equal(found, expected[name], err_msg=f"{stage} {name}")
+
+
+def test_two_workers_of_a_private_training_add_the_noise_once(tmp_path: Path, data: TrainingData) -> None:
+    """Of one secret, two workers come to the weights that one comes to."""
+    people, arm = private_people(data, 1e-6), Arm("on", "ridge")
+    ends = []
+    for workers in (1, 2):
+        run = Run(tmp_path / str(workers))
+        job = Job("model", run.jobs / "model", 0, "tiny", (arm,), pretrain_steps=6)
+        job = private_job(job, 8.0, 1e-6)
+        (job.directory / SECRET_FILE).write_bytes(b"w" * SECRET_BYTES)
+        work = Training(run, job, [])
+        run.directory.mkdir(parents=True, exist_ok=True)
+        do(work, people, cluster=replace(_TWO, workers=workers))
+        assert is_exported(job, arm)
+        ends.append(work.weights("private"))
+    for name, expected in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def pretrain_alone(config: dict[str, Any]) -> None:

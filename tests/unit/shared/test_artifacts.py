@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.artifacts import CHALLENGER, CHAMPION, Dims, Registry, TrendInfo
+from shared.artifacts import CHALLENGER, CHAMPION, Dims, Mechanism, PrivacyInfo, Registry, TrendInfo
 from shared.artifacts.artifact import sha256_of
 from shared.domain import Calibration, Link, ModelRef, TaskInfo
 from shared.errors import ArtifactError, NotFound
@@ -208,6 +208,22 @@ def test_a_damaged_file_is_refused_by_its_name(registry: Registry, name: str, da
         registry.open(ref)
 
 
+MECHANISM = {"name": "sums", "sensitivity": 1.0, "noise_multiplier": 2.0, "sampling": 1.0, "steps": 1}
+
+
+def privacy(**changed: Any) -> dict[str, Any]:
+    """As a manifest states it."""
+    return {"epsilon": 4.0, "delta": 1e-6, "mechanisms": [MECHANISM], "accountant": "", **changed}
+
+
+def test_a_version_says_what_it_promises_and_one_that_promises_nothing_says_so(registry: Registry) -> None:
+    ref = publish_plain(registry)
+    assert registry.open(ref).manifest.privacy is None
+    rewrite_manifest(registry, ref, lambda m: m.update(privacy=privacy()))
+    told = registry.open(ref).manifest.privacy
+    assert told == PrivacyInfo(4.0, 1e-6, (Mechanism("sums", 1.0, 2.0),))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -233,6 +249,23 @@ def test_a_damaged_file_is_refused_by_its_name(registry: Registry, name: str, da
         (lambda m: m["dims"].update(rating=1), "dims.output must be adapt_offset .* = 18, got 17"),
         (lambda m: m["dims"].update(adapt=7), "dims.output must be adapt_offset .* = 18, got 17"),
         (lambda m: m["dims"].update(content=0), "dims.content must be at least 1, got 0"),
+        (
+            lambda m: m.update(privacy=privacy(epsilon=0.0)),
+            "privacy.epsilon must be a number above 0, got 0.0",
+        ),
+        (
+            lambda m: m.update(privacy=privacy(delta=1.0)),
+            "privacy.delta must be above 0 and below 1, got 1.0",
+        ),
+        (lambda m: m.update(privacy=privacy(mechanisms=[])), "privacy.mechanisms must have at least one"),
+        (
+            lambda m: m.update(privacy=privacy(mechanisms=[{**MECHANISM, "noise_multiplier": 0.0}])),
+            r"privacy.mechanisms\[sums\].noise_multiplier must be a number above 0, got 0.0",
+        ),
+        (
+            lambda m: m.update(privacy=privacy(mechanisms=[{**MECHANISM, "sampling": 1.5}])),
+            r"privacy.mechanisms\[sums\].sampling must be above 0 and at most 1, got 1.5",
+        ),
         (lambda m: m["files"].pop("rows/id.npy"), "files must name 'rows/id.npy'"),
         (lambda m: m["files"].update({"../../x": "0" * 64}), "files must have paths inside the version"),
         (lambda m: m["files"].update({"/etc/passwd": "0" * 64}), "files must have paths inside the version"),

@@ -481,6 +481,18 @@ def test_one_model_says_how_much_trends_and_transitions_count(tmp_path, capsys):
             assert (numbers in shown) is bool(model)
 
 
+def test_one_model_says_what_it_promises_and_what_that_was_spent_on(tmp_path, capsys):
+    ref = publish_plain(Registry(tmp_path / "registry"))
+    manifest = tmp_path / "registry" / ref.domain / ref.version / "manifest.json"
+    steps = {"name": "gradients", "sensitivity": 1.0, "noise_multiplier": 4.73, "sampling": 0.1, "steps": 60}
+    told = {"epsilon": 3.996, "delta": 1e-6, "mechanisms": [steps], "accountant": "composed"}
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "privacy": told}))
+    assert main(["models", "show", "--data-dir", str(tmp_path), ref.version]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("ε = 3.996, δ = 1e-06", "noise 4.730 × sensitivity 1", "60 steps, each of 0.1 of the"):
+        assert words in shown
+
+
 def test_models_of_a_place_that_is_not_there(tmp_path, capsys):
     """A mistyped name is not taken for one that has no models yet."""
     publish_plain(Registry(tmp_path / "registry"), "shop")

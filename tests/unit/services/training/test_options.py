@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.training.options import Submission, command_line, parse, submission
-from services.training.settings import PRESET_NAMES, SourceSettings, TrainSettings
+from services.training.settings import PRESET_NAMES, PRIVATE_PRESETS, SourceSettings, TrainSettings
 from shared.datasets import FileOptions
 from shared.domain import Action
 from shared.errors import InvalidInput
@@ -74,6 +74,24 @@ def test_options_are_noted_so_that_a_run_can_be_resumed_as_it_was(tmp_path: Path
             "--adapter-settings['scope'] must be head for adapter ridge, got 'body'",
         ),
         (["--adapter-settings", "[3]"], "--adapter-settings must be a JSON object, got [3]"),
+        (["--private-epsilon", "0"], "--private-epsilon must be 0.01..20, got 0.0"),
+        (["--private-epsilon", "-1"], "--private-epsilon must be 0.01..20, got -1.0"),
+        (["--private-epsilon", "nan"], "--private-epsilon must be 0.01..20, got nan"),
+        (["--private-epsilon", "inf"], "--private-epsilon must be 0.01..20, got inf"),
+        (["--private-epsilon", "4", "--private-delta", "0"], "--private-delta must be above 0 and below 1"),
+        (
+            ["--private-delta", "1e-5"],
+            "--private-delta must come with --private-epsilon or --protocol private",
+        ),
+        (
+            ["--private-epsilon", "4", "--preset", "large"],
+            "--preset must be one of tiny, small, base with --private-epsilon, got 'large'",
+        ),
+        (
+            ["--private-epsilon", "4", "--adapter", "amortised"],
+            "--adapter must be one of ridge, gradient, none with --private-epsilon, got 'amortised'",
+        ),
+        (["--private-epsilon", "4", "--meta-steps", "9"], "--meta-steps must be 0 with --private-epsilon"),
         (["--workers", "two"], "invalid int value: 'two'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
     ],
@@ -337,6 +355,19 @@ def test_the_names_offered_are_those_that_exist() -> None:
     from services.training.presets import PRESETS
 
     assert set(PRESET_NAMES) == set(PRESETS)
+    assert set(PRIVATE_PRESETS) == {name for name, chosen in PRESETS.items() if chosen.private}
+
+
+def test_a_private_training_needs_a_table_of_items(tmp_path: Path) -> None:
+    """Else the catalogue would be what people did."""
+    files = ["train", "--events", "log.csv", "--private-epsilon", "4", "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(InvalidInput, match="--items must come with --events and --private-epsilon: items"):
+        parse(files)
+    settings = parse([*files, "--items", "items.csv", "--private-delta", "1e-5"]).settings
+    assert (settings.private_epsilon, settings.private_delta) == (4.0, 1e-5)
+    resumed = parse(["train", "--resume", str(tmp_path / "run")])
+    assert resumed.settings == settings
+    assert "--private-epsilon 4.0 --private-delta 1e-05" in command_line("train", settings)
 
 
 def test_a_command_is_told_so_that_it_can_be_given_anywhere(tmp_path: Path) -> None:

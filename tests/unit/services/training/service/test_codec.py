@@ -52,6 +52,16 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
     assert encoded == start(**options).options
 
 
+def test_a_private_training_is_asked_for_and_told_as_it_was() -> None:
+    options: dict[str, Any] = {"private_epsilon": 4.0, "private_delta": 1e-7}
+    settings = decoded(**options)
+    assert (settings.private_epsilon, settings.private_delta) == (4.0, 1e-7)
+    told = codec.encode_training(training(settings=settings)).options
+    assert (told.private_epsilon, told.private_delta) == (4.0, 1e-7)
+    ordinary = codec.encode_training(training(settings=decoded())).options
+    assert not ordinary.HasField("private_epsilon")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -63,6 +73,12 @@ def test_options_arrive_and_come_back_as_they_were_given() -> None:
         ({"people_in_memory": -1}, "options.people_in_memory must be at least 1, got -1"),
         ({"restarts": -1}, "options.restarts must be at least 0, got -1"),
         ({"held_out_share": 0.0}, "options.held_out_share must be between 0 and 1, got 0.0"),
+        ({"private_epsilon": 0.0}, "options.private_epsilon must be 0.01..20, got 0.0"),
+        ({"private_delta": 1e-5}, "options.private_delta must come with --private-epsilon"),
+        (
+            {"private_epsilon": 4.0, "preset": "large"},
+            "options.preset must be one of tiny, small, base with --private-epsilon, got 'large'",
+        ),
         ({"promote": 9}, "options.promote must be one of auto, never, always, got '9'"),
         ({"dataset": {"name": "nope"}}, "options.dataset.name must be one of movielens-100k"),
         ({"dataset": {"path": "/ml"}}, "options.dataset.name must be one of movielens-100k"),
