@@ -10,6 +10,7 @@
     ├── WrongState                 FAILED_PRECONDITION  it cannot be done as things are now
     ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
     │   └── NoModel                UNAVAILABLE          no model is loaded yet
+    ├── PermissionDenied           PERMISSION_DENIED    this caller may not do that
     ├── Overloaded                 RESOURCE_EXHAUSTED   a queue is full
     ├── DeadlinePassed             DEADLINE_EXCEEDED    the caller has stopped waiting
     ├── ArtifactError              FAILED_PRECONDITION  an artifact is damaged or does not fit
@@ -133,6 +134,11 @@ class Unavailable(WarmstartError):
 
 class NoModel(Unavailable):
     reason = "NO_MODEL"
+
+
+class PermissionDenied(WarmstartError):
+    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
 
 
 class Overloaded(WarmstartError):

@@ -14,6 +14,7 @@ from services.scoring.settings import ScoringSettings
 from services.training.service.settings import TrainingServiceSettings
 from shared.errors import SettingsError
 from shared.settings import ServerSettings, load
+from shared.tls import source_of
 
 _SETTINGS: tuple[type[ServerSettings], ...] = (
     FeatureSettings,
@@ -33,7 +34,9 @@ def main() -> int:
 
 def _problem(cls: type[ServerSettings]) -> str:
     try:
-        load(cls)
+        settings = load(cls)
+        for files in (settings.serving_tls, settings.calling_tls):
+            source_of(files)
     except SettingsError as error:
         return str(error)
     return ""

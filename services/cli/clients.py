@@ -16,6 +16,7 @@ from warmstart.gateway.v1 import recommendation_service_pb2_grpc as recommendati
 from warmstart.gateway.v1 import user_service_pb2 as user_pb
 from warmstart.gateway.v1 import user_service_pb2_grpc as user_rpc
 
+from services.cli import tls
 from shared.domain import Event, Item, Relation, User
 from shared.rpc.channels import call, connect
 from shared.rpc.codec import encode_event, encode_item, encode_relation, encode_user
@@ -150,7 +151,7 @@ class GatewayClient:
 @asynccontextmanager
 async def open_gateway(target: str, domain: str) -> AsyncIterator[GatewayClient]:
     """A client of the gateway at `target`; connects with the first call."""
-    channel = connect(target)
+    channel = connect(target, tls=tls.source())
     async with channel:
         yield GatewayClient(
             target,

@@ -17,6 +17,7 @@ import structlog
 
 from shared.errors import DeadlinePassed, InvalidInput, Overloaded, TooLarge, Unavailable, WarmstartError
 from shared.rpc.admission import Admission, Priority, priority_of
+from shared.rpc.credentials import KnownClients
 from shared.rpc.serving import ServedCall, begin
 from shared.rpc.status import DETAILS_KEY, from_rpc_error, status_code, to_status
 from shared.telemetry.logs import logger
@@ -107,8 +108,11 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     Unary-unary handlers must be coroutine functions, unary-stream handlers async generators.
     """
 
-    def __init__(self, admission: Admission, metrics: ServerMetrics, max_message_bytes: int) -> None:
+    def __init__(
+        self, admission: Admission, metrics: ServerMetrics, max_message_bytes: int, known: KnownClients
+    ) -> None:
         self._admission = admission
+        self._known = known
         self._metrics = metrics
         self._max_message_bytes = max_message_bytes
         self._wrapped: dict[str, _Wrapped] = {}
@@ -198,6 +202,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             call = _arrive(method, context)
             in_work.inc()
             try:
+                self._known.check(context)
                 _check(request, call)
                 await admission.begin(priority, call.remaining_s)
                 try:
@@ -220,6 +225,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             call = _arrive(method, context)
             self._metrics.in_work.inc()
             try:
+                self._known.check(context)
                 _check(request, call)
                 if not admission.ready:
                     raise Unavailable(f"{admission.name} is starting or stopping")

@@ -21,15 +21,18 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from shared.errors import SettingsError, Unavailable, WarmstartError
 from shared.rpc.admission import Admission
+from shared.rpc.credentials import KnownClients, server_credentials
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
-from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
+from shared.telemetry.exposition import exposed
+from shared.telemetry.metrics import ServerMetrics, certificate_expiry, process_registry
+from shared.tls import TlsSource, source_of, warn_of_risks
 
 # What components register with; composition roots name it without importing gRPC.
 Server = grpc.aio.Server
@@ -179,14 +182,17 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         registry.register(collector)
     admission = Admission(name, settings.max_concurrent_rpcs)
     metrics = ServerMetrics.create(registry)
-    interceptor = ServiceInterceptor(admission, metrics, settings.max_message_bytes)
+    known = KnownClients.of(name, settings.tls_client_names)
+    interceptor = ServiceInterceptor(admission, metrics, settings.max_message_bytes, known)
     server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     try:
-        with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
-            bound = _bind(server, component, settings, admission)
+        tls = _tls(settings, registry)
+        with exposed(registry, settings.host, settings.metrics_port, tls) as metrics_port:
+            bound = _bind(server, component, settings, admission, tls)
             await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
             await server.start()
-            _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port)
+            how = "none" if tls is None else "mutual" if settings.tls_client_ca else "server"
+            _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port, tls=how)
             try:
                 yield bound
             finally:
@@ -197,8 +203,21 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         _LOG.info("stopped", name=name)
 
 
+def _tls(settings: ServerSettings, registry: CollectorRegistry) -> TlsSource | None:
+    """What callers are met with. Raises SettingsError where the files are not good."""
+    source = source_of(settings.serving_tls)
+    if source is not None:
+        warn_of_risks(source.files, source.pem)
+        registry.register(certificate_expiry(lambda: source.pem.expires))
+    return source
+
+
 def _bind(
-    server: grpc.aio.Server, component: Component, settings: ServerSettings, admission: Admission
+    server: grpc.aio.Server,
+    component: Component,
+    settings: ServerSettings,
+    admission: Admission,
+    tls: TlsSource | None,
 ) -> _Bound:
     services = tuple(component.register(server))
     servicer = health.aio.HealthServicer()
@@ -209,7 +228,12 @@ def _bind(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         _try_to_bind(settings.host, settings.port)
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        address = f"{host}:{settings.port}"
+        port = (
+            server.add_secure_port(address, server_credentials(tls))
+            if tls
+            else server.add_insecure_port(address)
+        )
     except (OSError, RuntimeError) as error:
         prefix = str(settings.model_config.get("env_prefix", ""))
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

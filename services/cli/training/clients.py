@@ -11,6 +11,7 @@ from typing import Any
 from warmstart.training.v1 import training_service_pb2 as pb
 from warmstart.training.v1 import training_service_pb2_grpc as rpc
 
+from services.cli import tls
 from services.cli.failures import CommandError
 from shared.domain import DEFAULT_DOMAIN
 from shared.errors import Unavailable
@@ -97,7 +98,7 @@ async def open_training(target: str, domain: str) -> AsyncIterator[TrainingClien
 
     Raises CommandError where it cannot be reached.
     """
-    async with connect(target) as channel:
+    async with connect(target, tls=tls.source()) as channel:
         try:
             yield TrainingClient(target, domain, rpc.TrainingServiceStub(channel))
         except Unavailable as error:
