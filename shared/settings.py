@@ -88,6 +88,11 @@ class ServerSettings(BaseSettings):
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
     log_format: str = Field("console", pattern="^(console|json)$", description="How logs are written.")
+    log_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Keys the pseudonyms that stand for people in logs; the same on all servers, so that a "
+        "person can be followed. Empty: a random one, new at each start.",
+    )
 
     @field_validator("domains", mode="before")
     @classmethod

@@ -73,14 +73,15 @@ def clean_environment() -> dict[str, str]:
 class UpProcess:
     """`warmstart up` in a directory of its own (its data are in `var` below it)."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, **told: str) -> None:
+        """told: variables of the environment."""
         self.directory = directory
         self.log = directory / "up.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.cli", "up", "--free-ports", *options],
                 cwd=directory,
-                env=clean_environment(),
+                env=clean_environment() | told,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -65,6 +65,7 @@ def _items() -> typer.Typer:
 def _users() -> typer.Typer:
     app = OnceTyper(help="People, their data and their relations.", no_args_is_help=True)
     app.command("export", epilog=users.EXPORT_EXAMPLES)(users.export)
+    app.command("pseudonym", epilog=users.PSEUDONYM_EXAMPLES)(users.pseudonym)
     app.command("delete", epilog=users.DELETE_EXAMPLES)(users.delete)
     app.command("merge", epilog=users.MERGE_EXAMPLES)(users.merge)
     app.command("relate", epilog=users.RELATE_EXAMPLES)(users.relate)

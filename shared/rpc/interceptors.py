@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -18,8 +19,10 @@ import structlog
 from shared.errors import DeadlinePassed, InvalidInput, Overloaded, TooLarge, Unavailable, WarmstartError
 from shared.rpc.admission import Admission, Priority, priority_of
 from shared.rpc.credentials import KnownClients
+from shared.rpc.people import people_of
 from shared.rpc.serving import ServedCall, begin
 from shared.rpc.status import DETAILS_KEY, from_rpc_error, status_code, to_status
+from shared.telemetry.hiding import people_served
 from shared.telemetry.logs import logger
 from shared.telemetry.metrics import ServerMetrics
 
@@ -201,20 +204,21 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: Context) -> Any:
             call = _arrive(method, context)
             in_work.inc()
-            try:
-                self._known.check(context)
-                _check(request, call)
-                await admission.begin(priority, call.remaining_s)
+            with people_served(partial(people_of, request)):
                 try:
-                    response = await behaviour(request, context)
+                    self._known.check(context)
+                    _check(request, call)
+                    await admission.begin(priority, call.remaining_s)
+                    try:
+                        response = await behaviour(request, context)
+                    finally:
+                        admission.end()
+                except BaseException as error:
+                    await self._fail(call, error)
                 finally:
-                    admission.end()
-            except BaseException as error:
-                await self._fail(call, error)
-            finally:
-                in_work.dec()
-            self._finish(call, "OK")
-            return response
+                    in_work.dec()
+                self._finish(call, "OK")
+                return response
 
         return unary
 

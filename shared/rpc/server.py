@@ -159,7 +159,8 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
     except SettingsError as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         return 2
-    logs.configure(name, level=settings.log_level, format=settings.log_format)
+    secret = settings.log_secret.get_secret_value()
+    logs.configure(name, level=settings.log_level, format=settings.log_format, secret=secret)
 
     async def run() -> None:
         await serve(build(settings), settings, name=name)  # built inside the loop: channels belong to it

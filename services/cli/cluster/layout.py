@@ -34,12 +34,14 @@ def environment(
     domains: str,
     socket: Path,
     mark: str,
+    log_secret: str,
     certificates: Path | None = None,
 ) -> dict[str, str]:
     """What every program is told; the caller's own settings for a service stay, except for places."""
     logs, registry = data_dir / "logs", data_dir / "registry"
     local = {f"WARMSTART_{name.upper()}_DRAIN_S": "0.2" for name in SERVICES}  # nobody watches health here
     local |= {f"WARMSTART_{name.upper()}_REFLECTION": "true" for name in SERVICES}
+    local |= {f"WARMSTART_{name.upper()}_LOG_SECRET": log_secret for name in SERVICES}
     domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
     places = {
         "WARMSTART_UP_PYTHON": sys.executable,

@@ -23,6 +23,7 @@ from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.health import HEALTHY, PartHealth, cluster_health
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
+from services.cli.cluster.log_secret import log_secret
 from services.cli.cluster.ports import Ports
 from services.cli.cluster.state import remove_state, write_state
 from services.cli.cluster.supervisor import Supervisor, socket_path
@@ -110,6 +111,7 @@ def local_cluster(
             domains=domains,
             socket=socket_path(data_dir),
             mark=uuid.uuid4().hex,
+            log_secret=log_secret(data_dir, make=True),
             certificates=certificates,
         )
         _check_settings(variables)

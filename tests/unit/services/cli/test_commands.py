@@ -60,7 +60,7 @@ def test_the_commands_are_those_of_the_readme():
         "certificates", "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
         "bench", "story", "demo",
         "items list", "items get", "items add", "items delete",
-        "users export", "users delete", "users merge", "users relate",
+        "users export", "users pseudonym", "users delete", "users merge", "users relate",
         "trainings list", "trainings watch", "trainings stop",
         "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
