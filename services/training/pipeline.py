@@ -26,6 +26,7 @@ from services.training.options import TRAIN, command_line
 from services.training.prepare import count_people, is_prepared, load_prepared, prepare
 from services.training.publish import Verdict
 from services.training.runs import Run
+from services.training.service.settings import TrainingServiceSettings
 from services.training.settings import TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
@@ -34,6 +35,7 @@ from shared.artifacts import Registry
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, InvalidInput, WarmstartError
 from shared.holdout import Role
+from shared.settings import load
 
 CANDIDATE, CHAMPION = ON, "champion"
 # Files of the event log: the unit that prepare spreads over cores and machines.
@@ -47,6 +49,7 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
     ArtifactError, Unavailable.
     """
     began_s = time.monotonic()
+    registry_of(settings)  # a bad key is told now, not once there is something to sign
     cluster = cluster_of(settings)
     arm = Arm("on", settings.adapter, settings.adapter_settings)
     job = job_of(settings, run, "model", settings.seed, (arm,))
@@ -200,7 +203,12 @@ def publish_candidate(settings: TrainSettings, job: Job, arm: Arm, table: FewSho
 
     lines.stage("publish")
     metrics = manifest_metrics(table, CANDIDATE)
-    return publish(Registry(settings.registry), settings.domain, job.export(arm), metrics)
+    return publish(registry_of(settings), settings.domain, job.export(arm), metrics)
+
+
+def registry_of(settings: TrainSettings) -> Registry:
+    """The one that servers watch, by the keys of the training service (`WARMSTART_TRAINING_REGISTRY_*`)."""
+    return load(TrainingServiceSettings).open_registry(str(settings.registry))
 
 
 def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines) -> Verdict:
@@ -214,7 +222,7 @@ def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines
     for reason in verdict.reasons:
         lines.log(reason)
     if passed:
-        Registry(settings.registry).promote(settings.domain, ref.version)
+        registry_of(settings).promote(settings.domain, ref.version)
     lines.log(f"{ref.version} {'is champion now' if passed else 'is published but not promoted'}")
     return verdict
 
@@ -298,7 +306,7 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
     """The champion with rows for today's catalogue; None where there is none that can be compared."""
     from services.training.evaluation.served import ServedArtifact
 
-    registry = Registry(settings.registry)
+    registry = registry_of(settings)
     ref = registry.champion(settings.domain)
     if ref is None:
         return None

@@ -2,6 +2,7 @@
 
 manifest.py   what a version says of itself
 layout.py     the files of a version, and how they are written
+signature.py  who published a version
 artifact.py   opening and verifying a version
 aliases.py    `champion` and `challenger`: small files replaced atomically, with history
 registry.py   publish, open, promote, roll back, watch, prune
@@ -12,6 +13,7 @@ from shared.artifacts.artifact import Artifact, ArtifactRows
 from shared.artifacts.layout import VocabularyItem, write_items, write_rows
 from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft, TrendInfo
 from shared.artifacts.registry import Registry
+from shared.artifacts.signature import Signer, TrustedKeys
 
 __all__ = [
     "CHALLENGER",
@@ -24,7 +26,9 @@ __all__ = [
     "Manifest",
     "ManifestDraft",
     "Registry",
+    "Signer",
     "TrendInfo",
+    "TrustedKeys",
     "VocabularyItem",
     "write_items",
     "write_rows",

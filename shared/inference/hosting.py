@@ -52,7 +52,7 @@ class ModelHost(Generic[V, J, R]):
         self._settings = settings
         tls = source_of(settings.calling_tls)
         self._feed = FeatureItemFeed(settings.features_target, tls) if settings.features_target else None
-        registry = Registry(settings.registry)
+        registry = Registry(settings.registry, trusted=settings.trusted_keys())
         times = HolderTimes(settings.registry_interval_s, settings.catalogue_wait_s)
         self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")

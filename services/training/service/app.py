@@ -14,7 +14,6 @@ from services.training.service.servicer import TrainingServicer
 from services.training.service.settings import TrainingServiceSettings
 from services.training.service.store import TrainingStore
 from services.training.service.trainings import Limits, Trainings
-from shared.artifacts import Registry
 from shared.processes.trainer import PROGRAM
 from shared.rpc.server import Server
 
@@ -38,7 +37,7 @@ def build(
     store = TrainingStore(Path(settings.runs))
     trainings = Trainings(store, settings.places, limits, clock, program)
     servicer = TrainingServicer(
-        settings.domains, settings.places, trainings, Models(Registry(settings.registry))
+        settings.domains, settings.places, trainings, Models(settings.open_registry())
     )
     return TrainingComponent(trainings, servicer, settings.domains)
 

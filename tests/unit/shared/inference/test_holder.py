@@ -12,15 +12,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from shared.artifacts import Artifact, Registry
+from shared.artifacts import Artifact, Registry, Signer
 from shared.domain import HeldModel, ModelRef
 from shared.errors import ArtifactError, ModelNotHeld, NoModel
 from shared.inference.follower import FeedBatch, ItemFeed
 from shared.inference.holder import HolderTimes, ModelHolder
+from shared.inference.settings import ModelServerSettings
 from shared.items import ItemRows, LiveItems
+from shared.settings import load
 from tests.artifacts import DIMS, content_of, item_ids, publish_plain
 from tests.model_servers import until
 from tests.unit.shared.inference.test_follower import ScriptedFeed
+from tests.unit.shared.test_signatures import tamper, write_keys
 
 SOON = HolderTimes(interval_s=0.01, catalogue_wait_s=5.0)
 
@@ -110,6 +113,26 @@ async def test_the_last_two_champions_are_held_and_a_held_one_is_not_loaded_agai
         assert holder.get(c).ref.version == c
         with pytest.raises(ModelNotHeld, match=f"held: {b}, {c}"):
             holder.get(a)
+
+
+async def test_a_champion_that_nobody_trusted_has_signed_is_refused_and_the_signed_one_stays(
+    tmp_path: Path, loader: Loader
+) -> None:
+    """Somebody who can write the registry changes a version, makes its manifest anew and promotes it."""
+    private, public = write_keys(tmp_path, "ours")
+    publisher = Registry(tmp_path / "registry", signer=Signer.of_file("KEY", str(private)))
+    settings = load(ModelServerSettings, registry_public_keys=str(public))
+    server = Registry(publisher.root, trusted=settings.trusted_keys())
+    signed, changed, last = (publish_plain(publisher) for _ in range(3))
+    tamper(publisher, changed)
+    anybody = Registry(publisher.root)
+    anybody.promote("default", signed.version)
+    async with holding(server, loader) as holder:
+        anybody.promote("default", changed.version)
+        anybody.promote("default", publish_plain(anybody).version)
+        publisher.promote("default", last.version)
+        await become(holder, last.version, signed.version)
+    assert loader.loaded == [signed.version, last.version]
 
 
 async def test_a_refused_version_is_tried_again_while_it_is_the_champion(
