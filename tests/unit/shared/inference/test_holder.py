@@ -12,14 +12,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from shared.artifacts import Artifact, Registry, Signer
+from shared.artifacts import Artifact, Registry, Signer, TrustedKeys
 from shared.domain import HeldModel, ModelRef
 from shared.errors import ArtifactError, ModelNotHeld, NoModel
 from shared.inference.follower import FeedBatch, ItemFeed
 from shared.inference.holder import HolderTimes, ModelHolder
-from shared.inference.settings import ModelServerSettings
 from shared.items import ItemRows, LiveItems
-from shared.settings import load
 from tests.artifacts import DIMS, content_of, item_ids, publish_plain
 from tests.model_servers import until
 from tests.unit.shared.inference.test_follower import ScriptedFeed
@@ -115,24 +113,42 @@ async def test_the_last_two_champions_are_held_and_a_held_one_is_not_loaded_agai
             holder.get(a)
 
 
-async def test_a_champion_that_nobody_trusted_has_signed_is_refused_and_the_signed_one_stays(
+class Watched(Registry):
+    """Notes what it refuses."""
+
+    refused: tuple[str, ...] = ()
+
+    def open(self, ref: ModelRef) -> Artifact:
+        try:
+            return super().open(ref)
+        except ArtifactError:
+            self.refused += (ref.version,)
+            raise
+
+
+async def test_a_champion_that_no_trusted_key_signed_is_refused_and_the_signed_one_stays(
     tmp_path: Path, loader: Loader
 ) -> None:
     """Somebody who can write the registry changes a version, makes its manifest anew and promotes it."""
     private, public = write_keys(tmp_path, "ours")
     publisher = Registry(tmp_path / "registry", signer=Signer.of_file("KEY", str(private)))
-    settings = load(ModelServerSettings, registry_public_keys=str(public))
-    server = Registry(publisher.root, trusted=settings.trusted_keys())
-    signed, changed, last = (publish_plain(publisher) for _ in range(3))
-    tamper(publisher, changed)
+    server = Watched(publisher.root, trusted=TrustedKeys.of_file("KEYS", str(public)))
+    signed, changed, last = (publish_plain(publisher).version for _ in range(3))
+    tamper(publisher, ModelRef("default", changed))
     anybody = Registry(publisher.root)
-    anybody.promote("default", signed.version)
+    anybody.promote("default", signed)
     async with holding(server, loader) as holder:
-        anybody.promote("default", changed.version)
-        anybody.promote("default", publish_plain(anybody).version)
-        publisher.promote("default", last.version)
-        await become(holder, last.version, signed.version)
-    assert loader.loaded == [signed.version, last.version]
+        for bad in (changed, publish_plain(anybody).version):
+            anybody.promote("default", bad)
+
+            async def refused(bad: str = bad) -> bool:
+                return bad in server.refused
+
+            await until(refused)
+            assert held(holder) == [signed]
+        publisher.promote("default", last)
+        await become(holder, last, signed)
+    assert loader.loaded == [signed, last]
 
 
 async def test_a_refused_version_is_tried_again_while_it_is_the_champion(
