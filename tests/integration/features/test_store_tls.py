@@ -58,7 +58,8 @@ async def test_a_store_is_reached_over_mutual_tls(session_valkey: RunningValkey,
     told = {"store_ca": pki.ca_file, "store_cert": pki.cert("features"), "store_key": pki.key("features")}
     files = {name: str(path) for name, path in told.items()}
     async with tls_front(session_valkey.port, pki) as url:
-        async with running(build(settings(url, **files)), settings(url, **files)) as address:
+        told = settings(url, start_timeout_s=60.0, **files)
+        async with running(build(told), told) as address:
             async with Features.connected(address, "over-tls") as features:
                 assert await features.record(event("ann", "shoe")) == [RECORDED]
                 assert await features.history("ann") == ["shoe"]
