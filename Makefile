@@ -10,7 +10,7 @@ GENERATED := protos/.generated
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: test-slow chaos fuzz help setup protos run demo test lint breaking format train evaluate bench lock docs clean
+.PHONY: audit sbom test-slow chaos fuzz help setup protos run demo test lint breaking format train evaluate bench lock docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,12 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate
 docs: setup ## Write the README's settings tables from the settings classes
 	$(BIN)/python -m tests.contract.settings_table
 
+audit: setup ## Known vulnerabilities of the pinned libraries (AUDIT_SERVICE=osv|pypi|esms); fails where it cannot ask
+	$(BIN)/python .ci/audit $(wildcard requirements*.txt)
+
+sbom: setup ## A CycloneDX bill of materials of each requirements file, in sbom/
+	.ci/sbom sbom $(BIN)
+
 lock: setup ## Pin and hash the dependencies anew (add UPGRADE=--upgrade for newer versions)
 	$(LOCK) $(UPGRADE) pyproject.toml -o requirements.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --extra inference -o requirements-inference.txt
@@ -90,5 +96,5 @@ lock: setup ## Pin and hash the dependencies anew (add UPGRADE=--upgrade for new
 	$(LOCK) $(UPGRADE) pyproject.toml --extra dev -o requirements-dev.txt
 
 clean: ## Remove generated files, caches and the local cluster's data
-	rm -rf var $(VENV) $(GENERATED) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf var sbom $(VENV) $(GENERATED) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find protos -name '*_pb2*' -delete

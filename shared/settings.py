@@ -11,10 +11,11 @@ and starts with `load(GatewaySettings)`. The field descriptions are the README's
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.domain import DEFAULT_DOMAIN
@@ -27,6 +28,20 @@ S = TypeVar("S", bound=BaseSettings)
 def settings_config(service: str) -> SettingsConfigDict:
     """Reads `WARMSTART_<service>_*`; refuses nothing else in the environment."""
     return SettingsConfigDict(env_prefix=f"WARMSTART_{service}_", frozen=True, extra="ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of one end of connections; "" where it has none, certificate and key together or neither.
+
+    cert: the chain that is shown, its own certificate first; key: its private key; ca: whom to believe about
+    the other end. names: what an operator calls the three, for errors.
+    """
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    names: tuple[str, str, str] = ("tls_cert", "tls_key", "tls_ca")
 
 
 class ServerSettings(BaseSettings):
@@ -44,14 +59,62 @@ class ServerSettings(BaseSettings):
     drain_s: float = Field(1.0, ge=0, description="Seconds between NOT_SERVING and the stop on SIGTERM.")
     grace_s: float = Field(5.0, ge=0, description="Seconds that calls in flight get to finish on SIGTERM.")
     start_timeout_s: float = Field(60.0, gt=0, description="Seconds to wait for dependencies at start.")
-    reflection: bool = Field(True, description="Serve gRPC reflection.")
+    reflection: bool = Field(
+        False, description="Serve gRPC reflection, which tells any caller the contract; `warmstart up` does."
+    )
+    tls_cert: str = Field(
+        "",
+        description="PEM file of this service's certificate chain, shown to its callers and to the servers "
+        "that it calls; empty serves without TLS.",
+    )
+    tls_key: str = Field(
+        "", validate_default=True, description="PEM file of the certificate's private key, without password."
+    )
+    tls_client_ca: str = Field(
+        "",
+        validate_default=True,
+        description="PEM file of authorities: callers must show a certificate that one of them signed; empty "
+        "asks for none.",
+    )
+    tls_client_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validate_default=True,
+        description="Subject alternative names, separated by commas: a caller's certificate must hold one; "
+        "empty takes any that is signed.",
+    )
+    tls_ca: str = Field(
+        "",
+        description="PEM file of authorities: servers that this one calls must show a certificate that one "
+        "of them signed, for the name called; empty calls without TLS.",
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
     log_format: str = Field("console", pattern="^(console|json)$", description="How logs are written.")
+    log_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Keys the pseudonyms that stand for people in logs; the same on all servers, so that a "
+        "person can be followed. Empty: a random one, new at each start.",
+    )
 
     @field_validator("domains", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("tls_client_names", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("tls_key", "tls_client_ca", "tls_client_names")
+    @classmethod
+    def _fits_the_others(cls, value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        wanted = "tls_client_ca" if info.field_name == "tls_client_names" else "tls_cert"
+        other = info.data.get(wanted)
+        if value and other == "":
+            raise ValueError(f"must be empty where {wanted} is")
+        if info.field_name == "tls_key" and other and not value:
+            raise ValueError(f"must be set where {wanted} is")
+        return value
 
     @field_validator("domains")
     @classmethod
@@ -61,6 +124,22 @@ class ServerSettings(BaseSettings):
             if broken:
                 raise ValueError(f"domain {broken}, got {domain!r}")
         return value
+
+    @property
+    def serving_tls(self) -> TlsFiles | None:
+        """What callers are met with; None = without TLS."""
+        files = TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca, self._names("client_ca"))
+        return files if self.tls_cert else None
+
+    @property
+    def calling_tls(self) -> TlsFiles | None:
+        """What servers are called with; None = without TLS."""
+        files = TlsFiles(self.tls_cert, self.tls_key, self.tls_ca, self._names("ca"))
+        return files if self.tls_ca else None
+
+    def _names(self, ca: str) -> tuple[str, str, str]:
+        prefix = f"{self.model_config.get('env_prefix', '')}TLS_"
+        return f"{prefix}CERT", f"{prefix}KEY", f"{prefix}{ca.upper()}"
 
 
 def load(cls: type[S], **overrides: Any) -> S:

@@ -18,6 +18,7 @@ from shared.auth.credentials import Credentials
 from shared.auth.settings import DoorSettings
 from shared.errors import SettingsError
 from shared.settings import ServerSettings, load
+from shared.tls import source_of
 
 _SETTINGS: tuple[type[ServerSettings], ...] = (
     FeatureSettings,
@@ -40,6 +41,8 @@ def _problem(cls: type[ServerSettings]) -> str:
         settings = load(cls)
         if isinstance(settings, DoorSettings):
             Credentials.of(settings)
+        for files in (settings.serving_tls, settings.calling_tls):
+            source_of(files)
     except SettingsError as error:
         return str(error)
     return ""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import typer
 
-from services.cli import output
+from services.cli import output, tls
 from services.cli.commands import (
     bench,
+    certificates,
     cluster,
     demo,
     importing,
@@ -34,6 +35,8 @@ _HELP = "Warmstart: recommends well to people it has just met."
 def build() -> typer.Typer:
     """The command line."""
     app = OnceTyper(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app.callback()(tls.options)
+    app.command("certificates", epilog=certificates.EXAMPLES)(certificates.certificates)
     app.command("up", epilog=cluster.UP_EXAMPLES)(cluster.up)
     app.command("down", epilog=cluster.DOWN_EXAMPLES)(cluster.down)
     app.command("import", epilog=importing.EXAMPLES)(importing.import_)
@@ -66,6 +69,7 @@ def _items() -> typer.Typer:
 def _users() -> typer.Typer:
     app = OnceTyper(help="People, their data and their relations.", no_args_is_help=True)
     app.command("export", epilog=users.EXPORT_EXAMPLES)(users.export)
+    app.command("pseudonym", epilog=users.PSEUDONYM_EXAMPLES)(users.pseudonym)
     app.command("delete", epilog=users.DELETE_EXAMPLES)(users.delete)
     app.command("merge", epilog=users.MERGE_EXAMPLES)(users.merge)
     app.command("relate", epilog=users.RELATE_EXAMPLES)(users.relate)

@@ -16,6 +16,7 @@ from warmstart.gateway.v1 import recommendation_service_pb2_grpc as recommendati
 from warmstart.gateway.v1 import user_service_pb2 as user_pb
 from warmstart.gateway.v1 import user_service_pb2_grpc as user_rpc
 
+from services.cli import tls
 from services.cli.credentials import credential_for
 from shared.domain import Event, Item, Relation, User
 from shared.rpc.channels import call, connect
@@ -158,7 +159,7 @@ class GatewayClient:
 @asynccontextmanager
 async def open_gateway(target: str, domain: str) -> AsyncIterator[GatewayClient]:
     """A client of the gateway at `target`; connects with the first call."""
-    async with connect(target, credential=credential_for(target)) as channel:
+    async with connect(target, tls=tls.source(), credential=credential_for(target)) as channel:
         yield GatewayClient(
             target,
             domain,

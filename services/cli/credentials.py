@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from services.cli import output
+from services.cli import output, tls
 from services.cli.failures import CommandError
 from shared.auth.settings import is_loopback
 
@@ -40,7 +40,7 @@ def credential_for(target: str) -> str:
         return ""
     if not _TOKEN.fullmatch(credential):
         raise CommandError(f"{_FLAG} or {VARIABLE} must be a key or a token: letters, digits and -._~+/=")
-    if not _stays_here(target):
+    if tls.source() is None and not _stays_here(target):
         output.stderr().print(
             f"the key goes to {output.escaped(target)} unencrypted: whoever sees the traffic can use it",
             style="yellow",

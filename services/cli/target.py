@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.cli import options
+from services.cli import options, tls
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports
 from services.cli.cluster.state import read_state
 from services.cli.failures import CommandError
@@ -33,6 +33,8 @@ def service_target(given: str, data_dir: Path) -> str:
 def _of_cluster(name: str, data_dir: Path, otherwise: str) -> str:
     state = read_state(data_dir)
     if state is not None:
+        if state.certificates:
+            tls.use_certificates(Path(state.certificates))
         return state.ports.target(name)
     if options.data_dir_is_given():
         raise CommandError(

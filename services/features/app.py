@@ -25,6 +25,7 @@ from shared.errors import SettingsError, Unavailable
 from shared.rpc.server import Server
 from shared.rpc.waiting import Dependency, Wait
 from shared.telemetry.logs import logger
+from shared.tls import source_of
 
 _LOG = logger("features")
 _RETRY_START_S = 0.25
@@ -66,6 +67,7 @@ class FeatureComponent:
 
         Raises Unavailable after `start_timeout_s`, SettingsError at once where waiting cannot help.
         """
+        source_of(self._settings.store_tls)  # says what is wrong with its files; the client would not
         store = self._store = Store(_address(self._settings), _acknowledgement(self._settings))
         # Load the encoder's weights while the store comes up.
         warm = asyncio.get_running_loop().run_in_executor(self._threads, self._encoder.encode, ["warm"])
@@ -146,6 +148,7 @@ def _address(settings: FeatureSettings) -> StoreAddress:
         timeout_s=settings.store_timeout_s,
         connect_timeout_s=settings.store_connect_timeout_s,
         max_connections=settings.store_connections,
+        tls=settings.store_tls,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.features.retention_days import days_by_domain
 from services.features.store.durability import Durability
-from shared.settings import ServerSettings, settings_config
+from shared.settings import ServerSettings, TlsFiles, settings_config
 from shared.trends import HALF_LIFE_S
 
+_TLS_SCHEMES = ("valkeys://", "rediss://")
 _SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
 _MIN_SECRET_CHARS = 16
 
@@ -23,6 +24,15 @@ class FeatureSettings(ServerSettings):
         "valkey://127.0.0.1:20060/0",
         description="Valkey or Redis: valkey://, valkeys:// (TLS), redis://, rediss:// or unix://.",
     )
+    store_ca: str = Field(
+        "",
+        description="PEM file of authorities, besides the machine's own: a store with TLS must show a "
+        "certificate for its host that one of them signed.",
+    )
+    store_cert: str = Field(
+        "", description="PEM file of the certificate shown to the store; empty shows none."
+    )
+    store_key: str = Field("", validate_default=True, description="PEM file of its private key.")
     store_cluster: bool = Field(False, description="The store is a cluster (cluster mode enabled).")
     store_timeout_s: float = Field(5.0, gt=0, description="Seconds a command may take.")
     store_connect_timeout_s: float = Field(2.0, gt=0, description="Seconds a connection may take.")
@@ -105,6 +115,28 @@ class FeatureSettings(ServerSettings):
     def _days(cls, value: str) -> str:
         days_by_domain(value)
         return value
+
+    @field_validator("store_ca", "store_cert")
+    @classmethod
+    def _with_tls(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("store_url", _TLS_SCHEMES[0]).startswith(_TLS_SCHEMES):
+            raise ValueError(f"must be empty where store_url does not start with {' or '.join(_TLS_SCHEMES)}")
+        return value
+
+    @field_validator("store_key")
+    @classmethod
+    def _with_cert(cls, value: str, info: ValidationInfo) -> str:
+        cert = info.data.get("store_cert")
+        if cert is not None and bool(cert) != bool(value):
+            raise ValueError("must be set where store_cert is, and only there")
+        return value
+
+    @property
+    def store_tls(self) -> TlsFiles | None:
+        """None where the store's URL says no TLS."""
+        names = tuple(f"WARMSTART_FEATURES_STORE_{part}" for part in ("CERT", "KEY", "CA"))
+        files = TlsFiles(self.store_cert, self.store_key, self.store_ca, (names[0], names[1], names[2]))
+        return files if self.store_url.startswith(_TLS_SCHEMES) else None
 
     @field_validator("deletion_secret")
     @classmethod

@@ -55,6 +55,7 @@ from shared.rpc.codec import (
     encode_trail,
 )
 from shared.rpc.serving import remaining_s
+from shared.tls import source_of
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -311,7 +312,10 @@ class Clients:
 
     @classmethod
     def connect(cls, settings: GatewaySettings) -> Clients:
-        """Connects lazily. Call it inside the event loop: channels belong to it."""
+        """Connects lazily. Call it inside the event loop: channels belong to it.
+
+        Raises SettingsError where the files for TLS are not good.
+        """
 
         def breaker(name: str, timeout_s: float) -> Breaker:
             return Breaker(
@@ -322,7 +326,8 @@ class Clients:
             )
 
         targets = (settings.features_target, settings.adaptation_target, settings.scoring_target)
-        features, adaptation, scoring = channels = tuple(connect(target) for target in targets)
+        tls = source_of(settings.calling_tls)
+        features, adaptation, scoring = channels = tuple(connect(target, tls=tls) for target in targets)
         return cls(
             FeaturesClient(
                 FeatureServiceStub(features),

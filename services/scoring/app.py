@@ -11,6 +11,7 @@ from services.scoring.servicer import ScoringHost, ScoringServicer
 from services.scoring.settings import ScoringSettings
 from services.scoring.trending import TrendFollower
 from shared.inference.hosting import ModelComponent, ModelHost
+from shared.tls import source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def build(settings: ScoringSettings) -> ScoringComponent:
     """Call it on the event loop that serves. Raises ArtifactError where the registry is no directory."""
     feed = None
     if settings.features_target and settings.trending_items:
-        feed = FeatureTrending(settings.features_target)
+        feed = FeatureTrending(settings.features_target, source_of(settings.calling_tls))
     trends = TrendFollower(
         feed, settings.domains, limit=settings.trending_items, interval_s=settings.trends_interval_s
     )

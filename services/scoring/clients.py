@@ -9,6 +9,7 @@ from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceStub
 from services.scoring.trending import Trending
 from shared.errors import WarmstartError
 from shared.rpc.channels import call, connect
+from shared.tls import TlsSource
 
 _TIMEOUT_S = 2.0
 
@@ -16,8 +17,8 @@ _TIMEOUT_S = 2.0
 class FeatureTrending:
     """`ListTrendingItems` of the feature service behind `target`; satisfies `TrendingFeed`."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = connect(target)
+    def __init__(self, target: str, tls: TlsSource | None = None) -> None:
+        self._channel = connect(target, tls=tls)
         self._list = FeatureServiceStub(self._channel).ListTrendingItems
 
     async def trending(self, domain: str, limit: int) -> Trending:

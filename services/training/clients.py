@@ -16,6 +16,7 @@ from shared.errors import Unavailable
 from shared.limits import MAX_ERASURES_A_CALL
 from shared.rpc.channels import call, connect, stream
 from shared.rpc.codec import decode_event, decode_floats, decode_item, decode_relation, decode_user
+from shared.tls import TlsSource
 
 if TYPE_CHECKING:
     from warmstart.features.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
@@ -25,13 +26,13 @@ _FIND_TIMEOUT_S = 30.0
 
 
 async def snapshot_of_service(
-    target: str, domain: str, writer: SnapshotWriter, progress: CountProgress
+    target: str, domain: str, writer: SnapshotWriter, progress: CountProgress, tls: TlsSource | None = None
 ) -> None:
     """Streams catalogue (with embeddings), people, relations and the event log into a snapshot.
 
     target: the feature service, "host:port". Raises Unavailable where it cannot be reached.
     """
-    channel = connect(target, max_message_bytes=_MAX_MESSAGE_BYTES)
+    channel = connect(target, tls=tls, max_message_bytes=_MAX_MESSAGE_BYTES)
     try:
         service = FeatureServiceStub(channel)
         copy = _Copy(service, domain, writer, progress)

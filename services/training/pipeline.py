@@ -29,6 +29,7 @@ from services.training.private.people import private_people
 from services.training.private.run import forget_secret, known_items, private_job
 from services.training.publish import Verdict
 from services.training.runs import Run
+from services.training.service.settings import TrainingServiceSettings
 from services.training.settings import SourceSettings, TrainSettings
 from services.training.sharing import require_shared
 from services.training.snapshot import is_whole
@@ -37,6 +38,7 @@ from shared.artifacts import PrivacyInfo, Registry
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, InvalidInput, WarmstartError
 from shared.holdout import Role
+from shared.settings import load
 
 CANDIDATE, CHAMPION = ON, "champion"
 # Files of the event log: the unit that prepare spreads over cores and machines.
@@ -50,6 +52,7 @@ def train(settings: TrainSettings, run: Run, lines: Lines, stop: threading.Event
     ArtifactError, Unavailable.
     """
     began_s = time.monotonic()
+    registry_of(settings)  # a bad key is told now, not once there is something to sign
     cluster = cluster_of(settings)
     arm = Arm("on", settings.adapter, settings.adapter_settings)
     job = job_of(settings, run, "model", settings.seed, (arm,))
@@ -228,7 +231,12 @@ def publish_candidate(settings: TrainSettings, job: Job, arm: Arm, table: FewSho
 
     lines.stage("publish")
     metrics = manifest_metrics(table, CANDIDATE)
-    return publish(Registry(settings.registry), settings.domain, job.export(arm), metrics)
+    return publish(registry_of(settings), settings.domain, job.export(arm), metrics)
+
+
+def registry_of(settings: TrainSettings) -> Registry:
+    """The one that servers watch, by the keys of the training service (`WARMSTART_TRAINING_REGISTRY_*`)."""
+    return load(TrainingServiceSettings).open_registry(str(settings.registry))
 
 
 def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines) -> Verdict:
@@ -243,7 +251,7 @@ def promote(settings: TrainSettings, ref: ModelRef, table: FewShot, lines: Lines
     for reason in verdict.reasons:
         lines.log(reason)
     if passed:
-        Registry(settings.registry).promote(settings.domain, ref.version)
+        registry_of(settings).promote(settings.domain, ref.version)
     lines.log(f"{ref.version} {'is champion now' if passed else 'is published but not promoted'}")
     return verdict
 
@@ -334,7 +342,7 @@ def serving_champion(settings: TrainSettings, data: TrainingData, lines: Lines) 
     """The champion with rows for today's catalogue; None where there is none that can be compared."""
     from services.training.evaluation.served import ServedArtifact
 
-    registry = Registry(settings.registry)
+    registry = registry_of(settings)
     ref = registry.champion(settings.domain)
     if ref is None:
         return None

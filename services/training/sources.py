@@ -8,12 +8,15 @@ from pathlib import Path
 
 from services.training.clients import snapshot_of_service
 from services.training.lines import Lines
+from services.training.service.settings import TrainingServiceSettings
 from services.training.settings import SourceSettings
 from services.training.snapshot import SnapshotWriter, snapshot_counts, snapshot_of_dataset
 from shared.content import TextEncoder
 from shared.datasets import Columns, Dataset, load, load_files
 from shared.domain import FloatArray, Item
 from shared.errors import InvalidInput
+from shared.settings import load as load_settings
+from shared.tls import source_of
 
 _STAGE = "snapshot"
 _SHOWN_REJECTS = 5
@@ -22,14 +25,18 @@ _SHOWN_REJECTS = 5
 def take_snapshot(
     source: SourceSettings, domain: str, directory: Path, num_shards: int, lines: Lines
 ) -> dict[str, int]:
-    """Writes the snapshot; returns its counts. Rows of files that cannot be used are said and left out."""
+    """Writes the snapshot; returns its counts. Rows of files that cannot be used are said and left out.
+
+    The feature service is called with the training service's TLS (`WARMSTART_TRAINING_TLS_*`).
+    """
 
     def progress(done: int, total: int) -> None:
         lines.progress(_STAGE, done, total)
 
     with SnapshotWriter(directory, num_shards) as writer:
         if source.features_target:
-            asyncio.run(snapshot_of_service(source.features_target, domain, writer, progress))
+            tls = source_of(load_settings(TrainingServiceSettings).calling_tls)
+            asyncio.run(snapshot_of_service(source.features_target, domain, writer, progress, tls))
         else:
             dataset = open_source(source)
             for note in dataset.notes:

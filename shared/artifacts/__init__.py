@@ -3,6 +3,7 @@
 manifest.py   what a version says of itself
 privacy.py    what a privately trained version promises
 layout.py     the files of a version, and how they are written
+signature.py  who published a version
 artifact.py   opening and verifying a version
 aliases.py    `champion` and `challenger`: small files replaced atomically, with history
 registry.py   publish, open, promote, roll back, watch, prune
@@ -14,6 +15,7 @@ from shared.artifacts.layout import VocabularyItem, write_items, write_rows
 from shared.artifacts.manifest import AdapterInfo, DataInfo, Dims, Manifest, ManifestDraft, TrendInfo
 from shared.artifacts.privacy import Mechanism, PrivacyInfo
 from shared.artifacts.registry import Registry
+from shared.artifacts.signature import Signer, TrustedKeys
 
 __all__ = [
     "CHALLENGER",
@@ -28,7 +30,9 @@ __all__ = [
     "Mechanism",
     "PrivacyInfo",
     "Registry",
+    "Signer",
     "TrendInfo",
+    "TrustedKeys",
     "VocabularyItem",
     "write_items",
     "write_rows",

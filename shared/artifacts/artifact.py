@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -28,6 +31,7 @@ from shared.artifacts.layout import (
     row_file,
 )
 from shared.artifacts.manifest import MANIFEST_FILE, Manifest
+from shared.artifacts.signature import SIGNATURE_FILE, TrustedKeys
 from shared.domain import FloatArray, ModelRef
 from shared.errors import ArtifactError
 from shared.limits import id_rule
@@ -79,6 +83,28 @@ class Artifact:
     def saved_model(self) -> Path:
         return self.path / SAVED_MODEL_DIR
 
+    @contextmanager
+    def own_saved_model(self) -> Iterator[Path]:
+        """A copy that nobody else can write, gone at the end, of the very files that the manifest names:
+        what is run is what was verified, whatever is done to the registry meanwhile.
+
+        Raises ArtifactError where they have changed.
+        """
+        with tempfile.TemporaryDirectory(prefix="warmstart-model-") as own:
+            for name, stated in self.manifest.files.items():
+                if not name.startswith(f"{SAVED_MODEL_DIR}/"):
+                    continue
+                copy = Path(own) / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    shutil.copyfile(self.path / name, copy)
+                except OSError as error:
+                    raise ArtifactError(f"{self.path / name}: must be readable: {error.strerror}") from error
+                found = sha256_of(copy)
+                if found != stated:
+                    raise ArtifactError(f"{self.path / name}: sha256 must be {stated}, got {found}")
+            yield Path(own) / SAVED_MODEL_DIR
+
     def vocabulary(self) -> tuple[VocabularyItem, ...]:
         """Ids, titles and categories in the order of the rows; reads `items.parquet`."""
         table = _read_items(self.path / ITEMS_FILE)
@@ -86,9 +112,19 @@ class Artifact:
         return tuple(VocabularyItem(i, t, tuple(c)) for i, t, c in zip(*columns, strict=True))
 
 
-def open_artifact(path: Path, ref: ModelRef) -> Artifact:
-    """Verifies everything and opens it. Raises ArtifactError naming the file, the rule and the value."""
-    manifest = Manifest.read(path / MANIFEST_FILE)
+def open_artifact(path: Path, ref: ModelRef, trusted: TrustedKeys | None = None) -> Artifact:
+    """Verifies everything and opens it. Raises ArtifactError naming the file, the rule and the value.
+
+    trusted: who must have signed it; None = nobody.
+    """
+    stated_file = path / MANIFEST_FILE
+    try:
+        raw = stated_file.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{stated_file}: must be readable: {error.strerror}") from error
+    if trusted is not None:
+        trusted.check(path, raw)  # before anything of it is believed
+    manifest = Manifest.parse(stated_file, raw)
     for name, stated, wanted in (
         ("domain", manifest.domain, ref.domain),
         ("version", manifest.version, ref.version),
@@ -108,7 +144,7 @@ def open_artifact(path: Path, ref: ModelRef) -> Artifact:
 
 
 def files_of(path: Path) -> Iterator[str]:
-    """Paths of all files of a version but its manifest, with forward slashes, sorted.
+    """Paths of all files of a version but its manifest and signature, with forward slashes, sorted.
 
     Raises ArtifactError on a symbolic link: it could lead out of the version.
     """
@@ -116,7 +152,7 @@ def files_of(path: Path) -> Iterator[str]:
         name = file.relative_to(path).as_posix()
         if file.is_symlink():
             raise ArtifactError(f"{file}: must be a file or directory, got a symbolic link")
-        if file.is_file() and name != MANIFEST_FILE:
+        if file.is_file() and name not in (MANIFEST_FILE, SIGNATURE_FILE):
             yield name
 
 

@@ -142,9 +142,13 @@ class Manifest(ManifestDraft):
     def read(cls, path: Path) -> Manifest:
         """Parses and checks a manifest. Raises ArtifactError naming the file, the rule and the value."""
         try:
-            raw = path.read_bytes()
+            return cls.parse(path, path.read_bytes())
         except OSError as error:
             raise ArtifactError(f"{path}: must be readable: {error.strerror}") from error
+
+    @classmethod
+    def parse(cls, path: Path, raw: bytes) -> Manifest:
+        """The same of what was read of the file already."""
         try:
             _refuse_newer(path, raw)
             manifest = _ADAPTER.validate_json(raw)

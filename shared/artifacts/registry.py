@@ -18,6 +18,7 @@ from shared.artifacts import aliases
 from shared.artifacts.aliases import CHAMPION, Alias
 from shared.artifacts.artifact import Artifact, files_of, open_artifact, sha256_of
 from shared.artifacts.manifest import MANIFEST_FILE, Manifest, ManifestDraft, version_rule
+from shared.artifacts.signature import SIGNATURE_FILE, Signer, TrustedKeys
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, NotFound
 from shared.limits import domain_rule
@@ -36,11 +37,21 @@ class Registry:
     """Published versions and aliases under `root`; creates what is missing when it first writes.
 
     root: a directory, as a path or a `file://` URL. An object store is reached by mounting it: the
-    rename that makes a publication atomic needs a real file system.
+    rename that makes a publication atomic needs a real file system. signer: signs what is published; trusted:
+    who must have signed what is opened, None = nobody.
     """
 
-    def __init__(self, root: str | Path, *, clock_ms: Callable[[], int] = _system_ms) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        signer: Signer | None = None,
+        trusted: TrustedKeys | None = None,
+        clock_ms: Callable[[], int] = _system_ms,
+    ) -> None:
         self.root = _local_directory(root)
+        self._signer = signer
+        self._trusted = trusted
         self._clock_ms = clock_ms
 
     def domains(self) -> list[str]:
@@ -79,7 +90,7 @@ class Registry:
 
     def open(self, ref: ModelRef) -> Artifact:
         """Verifies everything. Raises ArtifactError naming the file, the rule and the value."""
-        return open_artifact(self._version_dir(ref), ref)
+        return open_artifact(self._version_dir(ref), ref, self._trusted)
 
     def publish(self, domain: str, build: Callable[[Path], None], manifest: ManifestDraft) -> ModelRef:
         """Writes a new version: visible whole, or not at all.
@@ -96,7 +107,7 @@ class Registry:
             while True:
                 ref = ModelRef(domain, self._next_version(domain))
                 self._seal(temp, ref, manifest)
-                open_artifact(temp, ref)
+                open_artifact(temp, ref, self._trusted)
                 try:
                     temp.rename(directory / ref.version)
                 except OSError:
@@ -190,12 +201,14 @@ class Registry:
             await asyncio.sleep(interval_s)
 
     def _seal(self, temp: Path, ref: ModelRef, draft: ManifestDraft) -> None:
-        """Checksums, manifest, fsync."""
+        """Checksums, manifest, signature, fsync."""
         files = {name: sha256_of(temp / name) for name in files_of(temp)}
         manifest = Manifest.of(
             draft, domain=ref.domain, version=ref.version, created_ms=self._clock_ms(), files=files
         )
         aliases.write_durably(temp / MANIFEST_FILE, manifest.to_json())
+        if self._signer is not None:
+            aliases.write_durably(temp / SIGNATURE_FILE, self._signer.sign(manifest.to_json()))
         for path in (temp, *temp.rglob("*")):
             if path.is_dir():
                 aliases.sync_directory(path)

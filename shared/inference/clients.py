@@ -13,13 +13,14 @@ from shared.inference.follower import FeedBatch
 from shared.items import NO_CONTENT, Content
 from shared.rpc.channels import connect, stream
 from shared.rpc.codec import decode_floats
+from shared.tls import TlsSource
 
 
 class FeatureItemFeed:
     """`WatchItems` of the feature service behind `target`; satisfies `ItemFeed`. Close it at the end."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = connect(target)
+    def __init__(self, target: str, tls: TlsSource | None = None) -> None:
+        self._channel = connect(target, tls=tls)
         self._watch = FeatureServiceStub(self._channel).WatchItems
 
     async def watch(self, domain: str, cursor: str) -> AsyncGenerator[FeedBatch, None]:

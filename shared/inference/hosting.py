@@ -24,6 +24,7 @@ from shared.inference.settings import ModelServerSettings
 from shared.rpc.server import Server
 from shared.rpc.serving import served_call
 from shared.rpc.waiting import Dependency, Wait
+from shared.tls import source_of
 
 V = TypeVar("V", bound=Version)
 J = TypeVar("J")
@@ -52,8 +53,9 @@ class ModelHost(Generic[V, J, R]):
         max_batch: int,
     ) -> None:
         self._settings = settings
-        self._feed = FeatureItemFeed(settings.features_target) if settings.features_target else None
-        registry = Registry(settings.registry)
+        tls = source_of(settings.calling_tls)
+        self._feed = FeatureItemFeed(settings.features_target, tls) if settings.features_target else None
+        registry = Registry(settings.registry, trusted=settings.trusted_keys())
         times = HolderTimes(settings.registry_interval_s, settings.catalogue_wait_s)
         self._holders = {d: ModelHolder(d, registry, load, self._feed, times) for d in settings.domains}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")

@@ -58,7 +58,10 @@ class ServedModel:
         """Loads the SavedModel. Raises ArtifactError where a signature is not what the manifest states."""
         tf = tensorflow(intra_op_threads=intra_op_threads)
         try:
-            loaded = tf.saved_model.load(str(artifact.saved_model))
+            with artifact.own_saved_model() as directory:
+                loaded = tf.saved_model.load(str(directory))
+        except ArtifactError:
+            raise
         except Exception as error:  # TensorFlow raises a dozen kinds for a graph it cannot read
             raise ArtifactError(f"{artifact.saved_model}: must be a SavedModel: {error}") from error
         for name, (inputs, outputs) in _signatures(artifact.manifest).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from shared.artifacts import TrustedKeys
 from shared.settings import ServerSettings, default_data_dir
 
 
@@ -13,6 +14,11 @@ class ModelServerSettings(ServerSettings):
     registry: str = Field(
         default_factory=lambda: str(default_data_dir() / "registry"),
         description="Directory of the published models; default `./var/registry`.",
+    )
+    registry_public_keys: str = Field(
+        "",
+        description="PEM file of Ed25519 public keys: only versions that one of them signed are loaded; "
+        "empty loads any that is whole.",
     )
     registry_interval_s: float = Field(
         0.5, gt=0, le=3600, description="Seconds between two looks for a new champion."
@@ -26,3 +32,8 @@ class ModelServerSettings(ServerSettings):
     )
     max_queued: int = Field(512, ge=1, description="Calls that may wait for the model; more are refused.")
     intra_op_threads: int = Field(1, ge=1, le=256, description="TensorFlow threads inside one operation.")
+
+    def trusted_keys(self) -> TrustedKeys | None:
+        """None = every version is taken. Raises SettingsError where the file is not good."""
+        prefix = self.model_config.get("env_prefix", "")
+        return TrustedKeys.of_file(f"{prefix}REGISTRY_PUBLIC_KEYS", self.registry_public_keys)

@@ -98,7 +98,7 @@ def row_arrays(model: WarmstartModel) -> dict[str, np.ndarray[Any, Any]]:
 def export_rows(model: WarmstartModel, directory: str | Path) -> None:
     """Writes `<name>.npy` for each of `row_arrays`. The directory must exist."""
     for name, array in row_arrays(model).items():
-        np.save(Path(directory) / f"{name}.npy", array)
+        np.save(Path(directory) / f"{name}.npy", array, allow_pickle=False)
 
 
 def manifest_dims(config: ModelConfig) -> dict[str, int]:

@@ -17,9 +17,12 @@ import grpc
 
 from shared.auth.credentials import METADATA_KEY
 from shared.errors import DeadlinePassed, Overloaded, SettingsError
+from shared.rpc.connections import Connection, Connections
+from shared.rpc.credentials import channel_credentials
 from shared.rpc.interceptors import REQUEST_ID_KEY
 from shared.rpc.serving import remaining_s, served_call
 from shared.rpc.status import from_rpc_error
+from shared.tls import TlsPem, TlsSource
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -106,6 +109,7 @@ class Throttle:
 def connect(
     target: str,
     *,
+    tls: TlsSource | None = None,
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     budget: RetryBudget | None = None,
     credential: str = "",
@@ -113,9 +117,10 @@ def connect(
     """A channel to every server behind `target`, round robin over those that are SERVING.
 
     target: "host:port" (each address the name resolves to is used), or several "ip:port" separated by
-    commas; SettingsError otherwise. max_message_bytes bounds the answers. credential: sent with each call, as
-    `authorization: Bearer`. Connects lazily, and after a loss tries again at least once a second. Calls that
-    never reached a server are sent again by gRPC.
+    commas; SettingsError otherwise. With `tls` servers must show a certificate for the host, or for the name
+    before an "@": "features@10.0.0.1:20052,10.0.0.2:20052"; without it there is no TLS. max_message_bytes
+    bounds the answers. credential: sent with each call, as `authorization: Bearer`. Connects lazily, and
+    after a loss tries again at least once a second. Calls that never reached a server are sent again by gRPC.
     """
     options = [
         ("grpc.service_config", _SERVICE_CONFIG),
@@ -131,13 +136,24 @@ def connect(
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
-    channel = grpc.aio.insecure_channel(_address(target), options)
-    return _Channel(channel, budget or RetryBudget(), bearer(credential))
+    address, name = _address(target, secure=tls is not None)
+    connections = Connections(lambda pem: open_channel(address, name, pem, options), tls)
+    return _Channel(connections, budget or RetryBudget(), bearer(credential))
 
 
 def bearer(credential: str) -> Sent:
     """The metadata of a key or token; none where it is empty."""
     return ((METADATA_KEY, f"Bearer {credential}"),) if credential else ()
+
+
+def open_channel(
+    address: str, name: str, pem: TlsPem | None, options: list[tuple[str, Any]]
+) -> grpc.aio.Channel:
+    """gRPC's own channel. name: what certificates must hold, "" = the host; pem: None = without TLS."""
+    if pem is None:
+        return grpc.aio.insecure_channel(address, options)
+    named = [("grpc.ssl_target_name_override", name)] if name else []
+    return grpc.aio.secure_channel(address, channel_credentials(pem), [*options, *named])
 
 
 async def call(
@@ -177,20 +193,25 @@ async def stream(
         made.cancel()
 
 
-def _address(target: str) -> str:
-    """gRPC's name for the target; several addresses become one ipv4: or ipv6: list."""
-    if not target.strip():
-        raise SettingsError("a server to call must be host:port, got ''")
-    if "," not in target or target.startswith(("ipv4:", "ipv6:", "dns:", "unix:")):
-        return target
-    addresses = [part.strip() for part in target.split(",")]
+def _address(target: str, *, secure: bool) -> tuple[str, str]:
+    """gRPC's name for the target, several addresses as one ipv4: or ipv6: list; and the name before "@"."""
+    name, at, places = target.rpartition("@") if not target.startswith("unix") else ("", "", target)
+    if not places.strip() or (at and not name.strip()):
+        raise SettingsError(f"a server to call must be {'name@' if at else ''}host:port, got {target!r}")
+    if name and not secure:
+        raise SettingsError(f"a server to call has a name before its address only with TLS, got {target!r}")
+    if "," not in places or places.startswith(("ipv4:", "ipv6:", "dns:", "unix:")):
+        return places, name
+    addresses = [part.strip() for part in places.split(",")]
     try:
         versions = {ipaddress.ip_address(a.rpartition(":")[0].strip("[]")).version for a in addresses}
     except ValueError as error:
         raise SettingsError(f"several servers to call must be ip:port,ip:port, got {target!r}") from error
     if len(versions) > 1:
         raise SettingsError(f"several servers to call must be all IPv4 or all IPv6, got {target!r}")
-    return f"ipv{versions.pop()}:" + ",".join(addresses)
+    if secure and not name:
+        raise SettingsError(f"several servers to call with TLS must be name@ip:port,ip:port, got {target!r}")
+    return f"ipv{versions.pop()}:" + ",".join(addresses), name
 
 
 def _metadata(sent: Sent, given: Any = None) -> list[tuple[str, str | bytes]]:
@@ -208,15 +229,42 @@ def _timeout(asked_s: float | None) -> float | None:
     return None if allowed == float("inf") else allowed
 
 
+class _Rpc:
+    """A method on whatever connection is the one of now."""
+
+    def __init__(self, connections: Connections, made: Callable[[grpc.aio.Channel], Any]) -> None:
+        self._connections = connections
+        self._make = made
+        self._on: Connection | None = None
+        self._made: Any = None
+
+    def begin(self) -> tuple[Any, Connection]:
+        """gRPC's own method, and the connection on which a call of it has begun; end it there."""
+        connection = self._connections.current()
+        if connection is not self._on:
+            self._made, self._on = self._make(connection.channel), connection
+        connection.begin()
+        return self._made, connection
+
+    def start(self, request: Any, timeout: float | None, metadata: Any, options: Any) -> Any:
+        """gRPC's own call."""
+        rpc, connection = self.begin()
+        try:
+            made = rpc(request, timeout=_timeout(timeout), metadata=metadata, **options)
+        except BaseException:
+            connection.end()
+            raise
+        made.add_done_callback(connection.end)
+        return made
+
+
 class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
     """A method of a `_Channel`: passes deadline and request id on; repeats what found no server.
 
     Not an interceptor: in grpc.aio each intercepted call costs two more tasks, a tenth of the gateway's time.
     """
 
-    def __init__(
-        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, R], sent: Sent, budget: RetryBudget, throttle: Throttle
-    ) -> None:
+    def __init__(self, rpc: _Rpc, sent: Sent, budget: RetryBudget, throttle: Throttle) -> None:
         self._rpc = rpc
         self._sent = sent
         self._budget = budget
@@ -226,9 +274,10 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
         self, request: Q, *, timeout: float | None = None, metadata: Any = None, **options: Any
     ) -> grpc.aio.UnaryUnaryCall[Q, R]:
         self._budget.note_call()
-        return self._rpc(
-            request, timeout=_timeout(timeout), metadata=_metadata(self._sent, metadata), **options
+        made: grpc.aio.UnaryUnaryCall[Q, R] = self._rpc.start(
+            request, timeout, _metadata(self._sent, metadata), options
         )
+        return made
 
     async def attempt(self, request: Q, timeout_s: float, attempts: int) -> R:
         """Up to so many attempts within `timeout_s`. Raises AioRpcError; Overloaded where it is not sent."""
@@ -238,8 +287,9 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
         metadata = _metadata(self._sent)
         self._budget.note_call()
         for attempt in range(1, attempts + 1):
+            rpc, connection = self._rpc.begin()
             try:
-                response = await self._rpc(request, timeout=deadline - time.monotonic(), metadata=metadata)
+                response: R = await rpc(request, timeout=deadline - time.monotonic(), metadata=metadata)
                 self._throttle.note_answer(refused=False)
                 return response
             except grpc.aio.AioRpcError as error:
@@ -250,6 +300,8 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
                 pause_s = random.uniform(0.0, _FIRST_BACKOFF_S * 2 ** (attempt - 1))
                 if deadline - time.monotonic() <= pause_s or not self._budget.take():
                     raise
+            finally:
+                connection.end()
             await asyncio.sleep(pause_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -257,37 +309,41 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Q, R]):
 class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Q, R]):
     """A streaming method of a `_Channel`: passes deadline and request id on."""
 
-    def __init__(self, rpc: grpc.aio.UnaryStreamMultiCallable[Q, R], sent: Sent) -> None:
+    def __init__(self, rpc: _Rpc, sent: Sent) -> None:
         self._rpc = rpc
         self._sent = sent
 
     def __call__(
         self, request: Q, *, timeout: float | None = None, metadata: Any = None, **options: Any
     ) -> grpc.aio.UnaryStreamCall[Q, R]:
-        return self._rpc(
-            request, timeout=_timeout(timeout), metadata=_metadata(self._sent, metadata), **options
+        made: grpc.aio.UnaryStreamCall[Q, R] = self._rpc.start(
+            request, timeout, _metadata(self._sent, metadata), options
         )
+        return made
 
 
 class _Channel(grpc.aio.Channel):
     """gRPC's channel with our unary and server-streaming calls; the contract has no others."""
 
-    def __init__(self, channel: grpc.aio.Channel, budget: RetryBudget, sent: Sent) -> None:
-        self._channel = channel
+    def __init__(self, connections: Connections, budget: RetryBudget, sent: Sent) -> None:
+        self._connections = connections
         self._budget = budget
         self._sent = sent
         # A method's own: a server that refuses lists may well take feedback.
         self._throttles: dict[str, Throttle] = defaultdict(Throttle)
 
     async def __aenter__(self) -> Self:
-        await self._channel.__aenter__()
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._channel.__aexit__(*error)
+        await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        await self._channel.close(grace)
+        await self._connections.close(grace)
+
+    @property
+    def _channel(self) -> grpc.aio.Channel:
+        return self._connections.current().channel
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self._channel.get_state(try_to_connect)
@@ -299,11 +355,11 @@ class _Channel(grpc.aio.Channel):
         await self._channel.channel_ready()
 
     def unary_unary(self, method: str, *codec: Any, **options: Any) -> Any:
-        rpc = self._channel.unary_unary(method, *codec, **options)
+        rpc = _Rpc(self._connections, lambda channel: channel.unary_unary(method, *codec, **options))
         return _Unary(rpc, self._sent, self._budget, self._throttles[method])
 
     def unary_stream(self, *method: Any, **options: Any) -> Any:
-        return _UnaryStream(self._channel.unary_stream(*method, **options), self._sent)
+        return _UnaryStream(_Rpc(self._connections, lambda c: c.unary_stream(*method, **options)), self._sent)
 
     def stream_unary(self, *method: Any, **options: Any) -> Any:
         return self._channel.stream_unary(*method, **options)

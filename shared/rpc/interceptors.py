@@ -8,9 +8,10 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -28,9 +29,12 @@ from shared.errors import (
     WarmstartError,
 )
 from shared.rpc.admission import Admission, Priority, priority_of
+from shared.rpc.credentials import KnownClients
+from shared.rpc.people import people_of
 from shared.rpc.serving import ServedCall, begin
 from shared.rpc.status import DETAILS_KEY, from_rpc_error, status_code, to_status
 from shared.rpc.streams import NO_MORE, OpenStreams
+from shared.telemetry.hiding import people_served
 from shared.telemetry.logs import logger
 from shared.telemetry.metrics import ServerMetrics
 
@@ -42,8 +46,6 @@ _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 _OURS = frozenset(("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DATA_LOSS"))
 # Not logged each: of those that are refused for too many, or that strangers make, there may be very many.
 _QUIET = frozenset(("OK", "CANCELLED", Overloaded.code, Unauthenticated.code))
-# A quoted text; the last one of a message may have been cut off.
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""", re.DOTALL)
 _LOG = logger("rpc")
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class _Call:
     started: float
     deadline: float | None
     caller: Caller | None = None
+    request: Any = None
 
     @property
     def remaining_s(self) -> float | None:
@@ -77,10 +80,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         admission: Admission,
         metrics: ServerMetrics,
         streams: OpenStreams,
+        known: KnownClients,
         max_message_bytes: int,
         guard: Guard | None = None,
     ) -> None:
         self._admission = admission
+        self._known = known
         self._metrics = metrics
         self._streams = streams
         self._max_message_bytes = max_message_bytes
@@ -178,12 +183,13 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
     def _asked(self, call: _Call, data: bytes, parse: Callable[[bytes], Any]) -> Any:
         """The request, if its caller may ask it and there is time left."""
+        self._known.check(call.context)
         guard = self._guard
         if guard is not None:
             call.caller = guard.caller(call.context.invocation_metadata() or ())
             begin(ServedCall(call.request_id, call.deadline, call.caller))
             guard.check_method(call.caller, call.method)
-        request = parse(data)
+        request = call.request = parse(data)
         if guard is not None and call.caller is not None:
             guard.check_request(call.caller, request)
         if call.deadline is not None and time.monotonic() >= call.deadline:
@@ -196,19 +202,20 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         async def unary(data: bytes, context: Context) -> Any:
             call = _arrive(method, context)
             in_work.inc()
-            try:
-                request = self._asked(call, data, parse)
-                place = await admission.begin(priority, call.remaining_s)
+            with people_served(partial(_people, call)):
                 try:
-                    response = await behaviour(request, context)
+                    request = self._asked(call, data, parse)
+                    place = await admission.begin(priority, call.remaining_s)
+                    try:
+                        response = await behaviour(request, context)
+                    finally:
+                        admission.end(place)
+                except BaseException as error:
+                    await self._fail(call, error)
                 finally:
-                    admission.end(place)
-            except BaseException as error:
-                await self._fail(call, error)
-            finally:
-                in_work.dec()
-            self._finish(call, "OK")
-            return response
+                    in_work.dec()
+                self._finish(call, "OK")
+                return response
 
         return unary
 
@@ -264,14 +271,13 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         if self._guard is not None:
             self._guard.note(call.caller, code, error)
         say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
-        said = "" if error is None else str(error) if code in _OURS else _without_values(str(error))
+        said = "" if error is None else str(error)
         caller = {} if call.caller is None else {"caller": call.caller.label}
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said, **caller)
 
 
-def _without_values(message: str) -> str:
-    """What callers are told names the value that they sent; a log must not, as it may be somebody's id."""
-    return _QUOTED.sub("'…'", message)
+def _people(call: _Call) -> Iterator[str]:
+    return people_of(call.request)
 
 
 def _arrive(method: str, context: Context) -> _Call:

@@ -28,13 +28,16 @@ from shared.errors import SettingsError, Unavailable, WarmstartError
 from shared.processes.listeners import listener_on
 from shared.rpc import accepting
 from shared.rpc.admission import Admission
+from shared.rpc.credentials import KnownClients, server_credentials
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
 from shared.rpc.loop import EventLoop
 from shared.rpc.streams import OpenStreams
 from shared.settings import ServerSettings, load
 from shared.telemetry import logs
-from shared.telemetry.metrics import ServerMetrics, exposed, process_registry
+from shared.telemetry.exposition import exposed
+from shared.telemetry.metrics import ServerMetrics, certificate_expiry, process_registry
+from shared.tls import TlsSource, source_of, warn_of_risks
 
 # What components register with; composition roots name it without importing gRPC.
 Server = grpc.aio.Server
@@ -161,7 +164,8 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
     except SettingsError as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         return 2
-    logs.configure(name, level=settings.log_level, format=settings.log_format)
+    secret = settings.log_secret.get_secret_value()
+    logs.configure(name, level=settings.log_level, format=settings.log_format, secret=secret)
 
     async def run() -> None:
         await serve(build(settings), settings, name=name)  # built inside the loop: channels belong to it
@@ -185,15 +189,20 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
     metrics = ServerMetrics.create(registry)
     a_caller = settings.max_streams_a_caller if isinstance(settings, DoorSettings) else 0
     streams = OpenStreams(name, settings.max_streams, a_caller)
+    known = KnownClients.of(name, settings.tls_client_names)
     try:
+        tls = _tls(settings, registry)
         guard = _guard(settings, name, registry)
-        interceptor = ServiceInterceptor(admission, metrics, streams, settings.max_message_bytes, guard)
+        interceptor = ServiceInterceptor(
+            admission, metrics, streams, known, settings.max_message_bytes, guard
+        )
         server = accepting.server(interceptor, [interceptor], _options(settings))
-        with exposed(registry, settings.host, settings.metrics_port) as metrics_port:
-            bound = _bind(server, component, settings, admission)
+        with exposed(registry, settings.host, settings.metrics_port, tls) as metrics_port:
+            bound = _bind(server, component, settings, admission, tls)
             await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
             await server.start()
-            _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port)
+            how = "none" if tls is None else "mutual" if settings.tls_client_ca else "server"
+            _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port, tls=how)
             try:
                 async with guard.following() if guard else nullcontext():
                     yield bound
@@ -217,8 +226,21 @@ def _guard(settings: ServerSettings, name: str, registry: CollectorRegistry) -> 
     return guard
 
 
+def _tls(settings: ServerSettings, registry: CollectorRegistry) -> TlsSource | None:
+    """What callers are met with. Raises SettingsError where the files are not good."""
+    source = source_of(settings.serving_tls)
+    if source is not None:
+        warn_of_risks(source.files, source.pem)
+        registry.register(certificate_expiry(lambda: source.pem.expires))
+    return source
+
+
 def _bind(
-    server: grpc.aio.Server, component: Component, settings: ServerSettings, admission: Admission
+    server: grpc.aio.Server,
+    component: Component,
+    settings: ServerSettings,
+    admission: Admission,
+    tls: TlsSource | None,
 ) -> _Bound:
     services = tuple(component.register(server))
     servicer = health.aio.HealthServicer()
@@ -229,7 +251,12 @@ def _bind(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         _try_to_bind(settings.host, settings.port)
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        address = f"{host}:{settings.port}"
+        port = (
+            server.add_secure_port(address, server_credentials(tls))
+            if tls
+            else server.add_insecure_port(address)
+        )
     except (OSError, RuntimeError) as error:
         prefix = str(settings.model_config.get("env_prefix", ""))
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

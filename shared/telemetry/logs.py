@@ -8,14 +8,22 @@ from typing import TextIO, cast
 
 import structlog
 
+from shared.telemetry.hiding import Hiding
+
 Logger = structlog.typing.FilteringBoundLogger
 
 
 def configure(
-    service: str, *, level: str = "info", format: str = "console", out: TextIO | None = None
+    service: str,
+    *,
+    level: str = "info",
+    format: str = "console",
+    secret: str = "",
+    out: TextIO | None = None,
 ) -> None:
     """Sets logging up for this process. level: debug, info, warning or error; format: console or json.
 
+    secret: keys the pseudonyms of people, see `shared.telemetry.hiding`; "" = a random one.
     The standard library's loggers (of the libraries we use) come out in the same shape.
     """
     stream = out or sys.stderr
@@ -26,14 +34,17 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor
+    # Tracebacks without locals: they could hold what people did.
     if format == "json":
-        shared += [structlog.processors.dict_tracebacks]
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        shared += [structlog.processors.ExceptionRenderer(frames)]
         renderer = structlog.processors.JSONRenderer()
     else:
-        # Plain tracebacks: locals in them could hold what people did.
+        shared += [structlog.processors.format_exc_info]
         renderer = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
+    shared += [Hiding.by(secret)]
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(least),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,10 +14,9 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
-
-from shared.errors import SettingsError
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 # Seconds; a list should take a few milliseconds.
 CALL_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -58,19 +57,17 @@ def process_registry() -> CollectorRegistry:
     return registry
 
 
-@contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int | None]:
-    """Serves `/metrics` on its own thread; port 0 takes a free one, -1 serves nothing. Yields the port."""
-    if port < 0:
-        yield None
-        return
-    try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
-    except OSError as error:
-        raise SettingsError(f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from error
-    try:
-        yield int(server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+class _Expiry(Collector):
+    def __init__(self, expires: Callable[[], datetime | None]) -> None:
+        self._expires = expires
+
+    def collect(self) -> Iterable[Metric]:
+        expires = self._expires()
+        if expires is not None:
+            text = "When the certificate that callers are shown expires, in seconds since the epoch."
+            yield GaugeMetricFamily("warmstart_tls_certificate_expires", text, expires.timestamp())
+
+
+def certificate_expiry(expires: Callable[[], datetime | None]) -> Collector:
+    """When the certificate that callers are shown expires, as of each scrape."""
+    return _Expiry(expires)

@@ -66,7 +66,7 @@ def _shown(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return ""  # depends on where it runs; the description says it
     default = field.default
-    if isinstance(default, SecretStr) or default in ("", None):
+    if isinstance(default, SecretStr) or default in ("", None, ()):
         return ""
     if isinstance(default, tuple):
         return f"`{','.join(map(str, default))}`"

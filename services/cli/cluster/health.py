@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from services.cli.cluster.layout import PROGRAMS, SERVICES
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.cluster.supervisor import ProgramState
 from shared.artifacts import Registry
+from shared.rpc.health import check
+from shared.tls import TlsPem
 
 _TIMEOUT_S = 1.0
 HEALTHY = "healthy"
@@ -41,15 +40,19 @@ class PartHealth:
 
 
 async def cluster_health(
-    ports: Ports, programs: Mapping[str, ProgramState], registry: Path, domains: tuple[str, ...]
+    ports: Ports,
+    programs: Mapping[str, ProgramState],
+    registry: Path,
+    domains: tuple[str, ...],
+    pem: TlsPem | None = None,
 ) -> list[PartHealth]:
-    """All parts, in the order they start.
+    """All parts, in the order they start. pem: what servers with TLS are asked with.
 
     A service that runs the model is as healthy as it can be where it is alive and no model has been
     published yet.
     """
     answers = await asyncio.gather(
-        _ping(ports.valkey), *(_probe(ports.target(name), _SERVICE_NAMES[name]) for name in SERVICES)
+        _ping(ports.valkey), *(_probe(ports.target(name), _SERVICE_NAMES[name], pem) for name in SERVICES)
     )
     no_model = not await asyncio.to_thread(_has_model, registry, domains)
     return [
@@ -73,19 +76,11 @@ def _part(name: str, target: str, answer: str, program: ProgramState | None, no_
     return PartHealth(name, target, False, note, program.pid)
 
 
-async def _probe(target: str, service: str) -> str:
+async def _probe(target: str, service: str, pem: TlsPem | None) -> str:
     """Ready where the service says SERVING, alive where only its server does."""
-    # Its own subchannel pool: a probe must see the server as it is now, not a connection's backoff.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(target, options) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        for name, word in ((service, _READY), ("", _ALIVE)):
-            try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=_TIMEOUT_S)
-            except grpc.aio.AioRpcError:
-                return _AWAY
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return word
+    for name, word in ((service, _READY), ("", _ALIVE)):
+        if await check(target, name, pem=pem, timeout_s=_TIMEOUT_S) == "SERVING":
+            return word
     return _AWAY
 
 

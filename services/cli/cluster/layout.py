@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.cli.certificates import CALLERS, files_of
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.failures import CommandError
 from shared.processes import leash
@@ -29,13 +30,23 @@ def config_file() -> Path:
 
 
 def environment(
-    inherited: Mapping[str, str], *, data_dir: Path, ports: Ports, domains: str, socket: Path, mark: str
+    inherited: Mapping[str, str],
+    *,
+    data_dir: Path,
+    ports: Ports,
+    domains: str,
+    socket: Path,
+    mark: str,
+    log_secret: str,
+    certificates: Path | None = None,
 ) -> dict[str, str]:
     """What every program is told; the caller's own settings for a service stay, except for places."""
     logs, registry = data_dir / "logs", data_dir / "registry"
     local = {f"WARMSTART_{name.upper()}_DRAIN_S": "0.2" for name in SERVICES}  # nobody watches health here
     # As `warmstart keys` writes it; read where AUTH says so.
     keys = {f"WARMSTART_{name.upper()}_AUTH_KEYS": str(data_dir / KEYS_FILE) for name in DOORS}
+    local |= {f"WARMSTART_{name.upper()}_REFLECTION": "true" for name in SERVICES}
+    local |= {f"WARMSTART_{name.upper()}_LOG_SECRET": log_secret for name in SERVICES}
     domain = {f"WARMSTART_{name.upper()}_DOMAINS": domains for name in SERVICES if domains}
     places = {
         "WARMSTART_UP_PYTHON": sys.executable,
@@ -62,4 +73,13 @@ def environment(
     for name in SERVICES:
         places[f"WARMSTART_{name.upper()}_HOST"] = HOST
         places[f"WARMSTART_{name.upper()}_PORT"] = str(ports.by_name()[name])
+        places |= _tls(name, certificates) if certificates else {}
     return {**local, **keys, **domain, **inherited, **places}
+
+
+def _tls(name: str, certificates: Path) -> dict[str, str]:
+    """Mutual TLS of a service: whom it believes, what it shows, whose calls it takes."""
+    files = files_of(certificates, name)
+    told = {"CERT": files.cert, "KEY": files.key, "CA": files.ca, "CLIENT_CA": files.ca}
+    told["CLIENT_NAMES"] = ",".join(CALLERS[name])
+    return {f"WARMSTART_{name.upper()}_TLS_{setting}": value for setting, value in told.items()}

@@ -19,15 +19,18 @@ from rich.live import Live
 from rich.table import Table
 
 from services.cli import output
+from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.health import HEALTHY, PartHealth, cluster_health
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
+from services.cli.cluster.log_secret import log_secret
 from services.cli.cluster.ports import Ports
 from services.cli.cluster.state import remove_state, write_state
 from services.cli.cluster.supervisor import Supervisor, socket_path
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 from shared.domain import DEFAULT_DOMAIN
+from shared.tls import read_tls
 
 _POLL_S = 0.2
 _LOG_TAIL_LINES = 15
@@ -35,17 +38,22 @@ _LOG_TAIL_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A started cluster. `domains`: as the services are told, separated by commas; "" = the default one."""
+    """A started cluster. `domains`: as the services are told, separated by commas; "" = the default one.
+
+    certificates: of its mutual TLS, None = without.
+    """
 
     data_dir: Path
     ports: Ports
     supervisor: Supervisor
     domains: str = ""
+    certificates: Path | None = None
 
     def health(self) -> list[PartHealth]:
         names = tuple(d.strip() for d in self.domains.split(",") if d.strip()) or (DEFAULT_DOMAIN,)
         registry = self.data_dir / "registry"
-        return asyncio.run(cluster_health(self.ports, self.supervisor.states(), registry, names))
+        pem = read_tls(files_of(self.certificates, OPERATOR)) if self.certificates else None
+        return asyncio.run(cluster_health(self.ports, self.supervisor.states(), registry, names, pem))
 
     def wait_until_healthy(self, timeout_s: float, console: Console, *, need_model: bool = False) -> None:
         """Shows a live table until every part is healthy, then writes the state file for other commands.
@@ -65,7 +73,7 @@ class LocalCluster:
                 if failed or not self.supervisor.running or time.monotonic() > deadline:
                     raise self._gave_up(failed or (waits[0] if waits else None), timeout_s)
                 time.sleep(_POLL_S)
-        write_state(self.data_dir, self.ports)
+        write_state(self.data_dir, self.ports, self.certificates)
         console.print(status_table(parts))
 
     def _gave_up(self, part: PartHealth | None, timeout_s: float) -> CommandError:
@@ -80,9 +88,11 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(
-    data_dir: Path, choose_ports: Callable[[], Ports], domains: str = ""
+    data_dir: Path, choose_ports: Callable[[], Ports], domains: str = "", certificates: Path | None = None
 ) -> Iterator[LocalCluster]:
     """Starts the programs; stops them in order at the end, whatever way the block ends.
+
+    certificates: a directory of `write_certificates`; all servers then have mutual TLS.
 
     SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt, before the block too, as soon as the directory is
     held: `warmstart down` finds its holder. A second one while stopping kills.
@@ -102,12 +112,14 @@ def local_cluster(
             domains=domains,
             socket=socket_path(data_dir),
             mark=uuid.uuid4().hex,
+            log_secret=log_secret(data_dir, make=True),
+            certificates=certificates,
         )
         _check_settings(variables)
         supervisor = Supervisor(config_file(), variables, data_dir)
         try:
             supervisor.start()
-            yield LocalCluster(data_dir, ports, supervisor, domains)
+            yield LocalCluster(data_dir, ports, supervisor, domains, certificates)
         finally:
             remove_state(data_dir)
             try:

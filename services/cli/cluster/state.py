@@ -15,11 +15,15 @@ _NAME = "cluster.json"
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """A running local cluster. `pid` and `started` (seconds since the epoch) name the process of `up`."""
+    """A running local cluster. `pid` and `started` (seconds since the epoch) name the process of `up`.
+
+    certificates: the directory of its certificates, "" = it has no TLS.
+    """
 
     pid: int
     started: float
     ports: Ports
+    certificates: str = ""
 
     @property
     def gateway(self) -> str:
@@ -34,10 +38,10 @@ class ClusterState:
             return False
 
 
-def write_state(data_dir: Path, ports: Ports) -> ClusterState:
+def write_state(data_dir: Path, ports: Ports, certificates: Path | None = None) -> ClusterState:
     """Written beside and renamed: a reader sees all of it or nothing."""
     me = psutil.Process()
-    state = ClusterState(me.pid, me.create_time(), ports)
+    state = ClusterState(me.pid, me.create_time(), ports, str(certificates or ""))
     draft = data_dir / f".{_NAME}.{me.pid}"
     draft.write_text(json.dumps({**asdict(state), "gateway": state.gateway}, indent=2) + "\n")
     draft.replace(data_dir / _NAME)
@@ -48,7 +52,9 @@ def read_state(data_dir: Path) -> ClusterState | None:
     """The cluster that runs on this data directory, None where there is none (a stale file is none)."""
     try:
         raw = json.loads((data_dir / _NAME).read_text())
-        state = ClusterState(int(raw["pid"]), float(raw["started"]), Ports(**raw["ports"]))
+        state = ClusterState(
+            int(raw["pid"]), float(raw["started"]), Ports(**raw["ports"]), str(raw.get("certificates", ""))
+        )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return state if state.alive else None

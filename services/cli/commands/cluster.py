@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import psutil
 import typer
 
 from services.cli import options, output
+from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
 from services.cli.cluster.lock import holder_elsewhere, lock_holder, make_data_dir
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
@@ -26,7 +28,10 @@ from shared.auth.settings import OFF
 from shared.processes.family import has_ended
 
 UP_EXAMPLES = options.examples(
-    "warmstart up", "warmstart up --base-port 6000", "warmstart up --free-ports --detach"
+    "warmstart up",
+    "warmstart up --base-port 6000",
+    "warmstart up --free-ports --detach",
+    "warmstart up --tls tls",
 )
 DOWN_EXAMPLES = options.examples("warmstart down")
 _POLL_S = 0.2
@@ -38,6 +43,16 @@ BasePort = Annotated[
     typer.Option(
         help="Ports N (gateway), N+1 features, N+2 adaptation, N+3 scoring, N+4 training, N+9 valkey.",
         metavar="N",
+    ),
+]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="DIR",
+        help="Serve and call with mutual TLS only, by what `warmstart certificates DIR` wrote.",
+        file_okay=False,
+        resolve_path=True,
     ),
 ]
 FreePorts = Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")]
@@ -53,6 +68,7 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once all are healthy; stop with `warmstart down`.")
     ] = False,
+    tls: Tls = None,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """Run the whole cluster on this machine until Ctrl-C.
@@ -60,8 +76,12 @@ def up(
     That is valkey, features, adaptation, scoring, gateway and training. A program that dies is started again
     at once. Logs are in the data directory.
     """
+    if tls is not None and not Path(files_of(tls, OPERATOR).ca).is_file():
+        raise CommandError(f"no certificates are in {tls}: `warmstart certificates {tls}` makes them")
     if detach:
-        state = start_detached(data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout)
+        state = start_detached(
+            data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout, tls=tls
+        )
         output.stdout().print(
             f"gateway: {state.gateway} (process {state.pid};"
             f" stop it with `warmstart down{options.same_place(data_dir)}`)",
@@ -69,7 +89,7 @@ def up(
         )
         return
     console = output.stderr()
-    with local_cluster(data_dir, port_choice(base_port, free), domains) as cluster:
+    with local_cluster(data_dir, port_choice(base_port, free), domains, tls) as cluster:
         try:
             cluster.wait_until_healthy(timeout, console)
             announce(cluster)
@@ -109,13 +129,24 @@ def announce(cluster: LocalCluster) -> None:
     console.print(f"logs:    {cluster.data_dir / 'logs'}")
     where = options.same_place(cluster.data_dir)
     console.print(f"Try `warmstart recommend somebody{where}`, or with any gRPC client:", soft_wrap=True)
-    key = " -H 'authorization: Bearer KEY'" if os.environ.get("WARMSTART_GATEWAY_AUTH", OFF) != OFF else ""
+    how = "-plaintext" if cluster.certificates is None else grpcurl_options(cluster.certificates)
+    if os.environ.get("WARMSTART_GATEWAY_AUTH", OFF) != OFF:
+        how += " -H 'authorization: Bearer KEY'"
     console.print(
-        f'  grpcurl -plaintext{key} -d \'{{"user_id": "somebody"}}\' {gateway} '
+        f'  grpcurl {how} -d \'{{"user_id": "somebody"}}\' {gateway} '
         "warmstart.gateway.v1.RecommendationService/Recommend",
         soft_wrap=True,
     )
     console.print("Ctrl-C stops everything.")
+
+
+def grpcurl_options(certificates: Path) -> str:
+    """What grpcurl wants of an operator's certificate."""
+    files = files_of(certificates, OPERATOR)
+    return " ".join(
+        f"-{name} {shlex.quote(path)}"
+        for name, path in (("cacert", files.ca), ("cert", files.cert), ("key", files.key))
+    )
 
 
 def hold(cluster: LocalCluster) -> None:
@@ -137,7 +168,7 @@ def hold(cluster: LocalCluster) -> None:
 
 
 def start_detached(
-    data_dir: Path, *, base_port: int, free: bool, domains: str, timeout_s: float
+    data_dir: Path, *, base_port: int, free: bool, domains: str, timeout_s: float, tls: Path | None = None
 ) -> ClusterState:
     """Runs `warmstart up` in a session of its own; returns once it has written its state.
 
@@ -147,7 +178,7 @@ def start_detached(
     log = data_dir / "up.log"
     ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
     command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]
-    command += ["--domains", domains, "--timeout", str(timeout_s)]
+    command += ["--domains", domains, "--timeout", str(timeout_s), *(["--tls", str(tls)] if tls else [])]
     with interrupted_by(signal.SIGTERM, signal.SIGHUP):
         with log.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - our own command line

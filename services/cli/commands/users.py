@@ -1,4 +1,4 @@
-"""`warmstart users export|delete|merge|relate`."""
+"""`warmstart users export|pseudonym|delete|merge|relate`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from warmstart.gateway.v1 import user_service_pb2 as pb
 
 from services.cli import options, output
 from services.cli.clients import open_gateway
+from services.cli.cluster.log_secret import log_secret
 from services.cli.failures import CommandError
 from services.cli.importing.rejects import naming
 from services.cli.target import gateway_target
 from shared.domain import Relation
+from shared.telemetry.hiding import Hiding
 
 EXPORT_EXAMPLES = options.examples(
     "warmstart users export 42",
     "warmstart users export 42 --output 42.json",
     "warmstart users export 42 --json > 42.json",
 )
+PSEUDONYM_EXAMPLES = options.examples("warmstart users pseudonym 42")
 DELETE_EXAMPLES = options.examples("warmstart users delete 42 --yes")
 MERGE_EXAMPLES = options.examples("warmstart users merge visitor-7 42")
 RELATE_EXAMPLES = options.examples(
@@ -75,6 +78,29 @@ def export(
     title = f"The latest {len(latest)} of {len(response.events):,} events (all of them: --json)"
     columns = ("time (UTC)", "action", "item", output.Column("value", numeric=True))
     console.print(output.table(title, columns, rows))
+
+
+def pseudonym(
+    user_id: Annotated[str, typer.Argument(help="Whose.")],
+    secret: Annotated[
+        str,
+        typer.Option(
+            "--log-secret",
+            envvar="WARMSTART_LOG_SECRET",
+            help="The servers' WARMSTART_<SERVICE>_LOG_SECRET; by default that of the local cluster on this "
+            "data directory.",
+            show_default=False,
+        ),
+    ] = "",
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """The name under which logs speak of a person, to follow them there."""
+    known = secret or log_secret(data_dir)
+    if not known:
+        raise CommandError(
+            f"no cluster ran on {data_dir} yet: say --log-secret, or where one did with --data-dir"
+        )
+    output.stdout().print(Hiding.by(known).pseudonym(user_id))
 
 
 def delete(

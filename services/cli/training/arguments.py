@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.cli import options
+from services.cli import options, tls
 from services.cli.cluster.state import read_state
 from services.cli.failures import CommandError
 from services.cli.reading import Reading
@@ -58,6 +58,8 @@ def _local_features(data_dir: Path) -> str:
             "nothing to train on: no cluster runs on this data directory. Start one with `warmstart up` and "
             "import, or say where the data are with --features-target, --dataset or --events"
         )
+    if state.certificates:
+        tls.use_certificates(Path(state.certificates))
     return state.ports.target("features")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from services.cli import tls
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 from shared.processes.family import family_of, kill
@@ -37,6 +39,7 @@ def run_training(
         interrupted_by(signal.SIGTERM, signal.SIGHUP),
         subprocess.Popen(  # noqa: S603 - our own command line
             command(arguments, program),
+            env={**os.environ, **tls.environment()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=noise,

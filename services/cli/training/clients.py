@@ -11,6 +11,7 @@ from typing import Any
 from warmstart.training.v1 import training_service_pb2 as pb
 from warmstart.training.v1 import training_service_pb2_grpc as rpc
 
+from services.cli import tls
 from services.cli.credentials import credential_for
 from services.cli.failures import CommandError
 from shared.domain import DEFAULT_DOMAIN
@@ -98,7 +99,7 @@ async def open_training(target: str, domain: str) -> AsyncIterator[TrainingClien
 
     Raises CommandError where it cannot be reached.
     """
-    async with connect(target, credential=credential_for(target)) as channel:
+    async with connect(target, tls=tls.source(), credential=credential_for(target)) as channel:
         try:
             yield TrainingClient(target, domain, rpc.TrainingServiceStub(channel))
         except Unavailable as error:

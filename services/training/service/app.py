@@ -16,7 +16,6 @@ from services.training.service.settings import TrainingServiceSettings
 from services.training.service.store import TrainingStore
 from services.training.service.tidying import KeptDays, Tidying, tidied_counter
 from services.training.service.trainings import Limits, Trainings
-from shared.artifacts import Registry
 from shared.processes.trainer import PROGRAM
 from shared.rpc.server import Server
 from shared.telemetry.logs import logger
@@ -44,7 +43,7 @@ def build(
     store = TrainingStore(Path(settings.runs))
     trainings = Trainings(store, settings.places, limits, clock, program)
     servicer = TrainingServicer(
-        settings.domains, settings.places, trainings, Models(Registry(settings.registry))
+        settings.domains, settings.places, trainings, Models(settings.open_registry())
     )
     days = KeptDays(settings.snapshot_days, settings.run_days)
     return TrainingComponent(trainings, servicer, settings.domains, Path(settings.runs), days)

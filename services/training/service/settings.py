@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from services.training.service.training import Places
+from shared.artifacts import Registry, Signer, TrustedKeys
 from shared.auth.settings import DoorSettings
 from shared.processes.trainer import STOP_S
 from shared.settings import default_data_dir, settings_config
@@ -19,6 +20,16 @@ class TrainingServiceSettings(DoorSettings):
     registry: str = Field(
         default_factory=lambda: str(default_data_dir() / "registry"),
         description="Directory of the published models; default `./var/registry`.",
+    )
+    registry_signing_key: str = Field(
+        "",
+        description="PEM file of the Ed25519 private key that signs what is published, without password; "
+        "empty signs nothing. Trainings of `warmstart train` read it too.",
+    )
+    registry_public_keys: str = Field(
+        "",
+        description="PEM file of Ed25519 public keys: only versions that one of them signed are promoted, or "
+        "compared with; empty takes any that is whole.",
     )
     runs: str = Field(
         default_factory=lambda: str(default_data_dir() / "runs"),
@@ -45,6 +56,14 @@ class TrainingServiceSettings(DoorSettings):
     run_days: int = Field(
         0, ge=0, description="Days after which such a run is deleted as a whole; 0 keeps it."
     )
+
+    def open_registry(self, directory: str = "") -> Registry:
+        """That of the settings, or another by the same keys. Raises SettingsError where a key is not good."""
+        return Registry(
+            directory or self.registry,
+            signer=Signer.of_file("WARMSTART_TRAINING_REGISTRY_SIGNING_KEY", self.registry_signing_key),
+            trusted=TrustedKeys.of_file("WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS", self.registry_public_keys),
+        )
 
     @property
     def places(self) -> Places:

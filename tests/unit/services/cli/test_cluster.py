@@ -191,8 +191,14 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
         domains="a,b",
         socket=tmp_path / "s",
         mark="m",
+        log_secret="said once",
+        certificates=tmp_path / "tls",
     )
     assert env["WARMSTART_GATEWAY_PORT"] == "6000"  # places are the launcher's
+    assert env["WARMSTART_SCORING_LOG_SECRET"] == "said once"
+    assert env["WARMSTART_SCORING_REFLECTION"] == "true"
+    assert env["WARMSTART_SCORING_TLS_KEY"] == str(tmp_path / "tls" / "scoring-key.pem")
+    assert env["WARMSTART_SCORING_TLS_CLIENT_NAMES"] == "gateway"
     assert env["WARMSTART_GATEWAY_LOG_LEVEL"] == "debug"  # the rest is the user's
     assert env["WARMSTART_GATEWAY_AUTH"] == "keys"
     assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"

@@ -57,10 +57,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_commands_are_those_of_the_readme():
     assert set(COMMANDS) == {
-        "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
+        "certificates", "up", "down", "import", "train", "evaluate", "recommend", "similar", "feedback",
         "bench", "story", "demo",
         "items list", "items get", "items add", "items delete",
-        "users export", "users delete", "users merge", "users relate",
+        "users export", "users pseudonym", "users delete", "users merge", "users relate",
         "trainings list", "trainings watch", "trainings stop",
         "models list", "models show", "models promote", "models rollback",
         "keys create", "keys list", "keys revoke",

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from shared.artifacts import Artifact, Registry
+from shared.artifacts import Artifact, Registry, Signer, TrustedKeys
 from shared.domain import HeldModel, ModelRef
 from shared.errors import ArtifactError, ModelNotHeld, NoModel
 from shared.inference.follower import FeedBatch, ItemFeed
@@ -21,6 +21,7 @@ from shared.items import ItemRows, LiveItems
 from tests.artifacts import DIMS, content_of, item_ids, publish_plain
 from tests.model_servers import until
 from tests.unit.shared.inference.test_follower import ScriptedFeed
+from tests.unit.shared.test_signatures import tamper, write_keys
 
 SOON = HolderTimes(interval_s=0.01, catalogue_wait_s=5.0)
 
@@ -110,6 +111,44 @@ async def test_the_last_two_champions_are_held_and_a_held_one_is_not_loaded_agai
         assert holder.get(c).ref.version == c
         with pytest.raises(ModelNotHeld, match=f"held: {b}, {c}"):
             holder.get(a)
+
+
+class Watched(Registry):
+    """Notes what it refuses."""
+
+    refused: tuple[str, ...] = ()
+
+    def open(self, ref: ModelRef) -> Artifact:
+        try:
+            return super().open(ref)
+        except ArtifactError:
+            self.refused += (ref.version,)
+            raise
+
+
+async def test_a_champion_that_no_trusted_key_signed_is_refused_and_the_signed_one_stays(
+    tmp_path: Path, loader: Loader
+) -> None:
+    """Somebody who can write the registry changes a version, makes its manifest anew and promotes it."""
+    private, public = write_keys(tmp_path, "ours")
+    publisher = Registry(tmp_path / "registry", signer=Signer.of_file("KEY", str(private)))
+    server = Watched(publisher.root, trusted=TrustedKeys.of_file("KEYS", str(public)))
+    signed, changed, last = (publish_plain(publisher).version for _ in range(3))
+    tamper(publisher, ModelRef("default", changed))
+    anybody = Registry(publisher.root)
+    anybody.promote("default", signed)
+    async with holding(server, loader) as holder:
+        for bad in (changed, publish_plain(anybody).version):
+            anybody.promote("default", bad)
+
+            async def refused(bad: str = bad) -> bool:
+                return bad in server.refused
+
+            await until(refused)
+            assert held(holder) == [signed]
+        publisher.promote("default", last)
+        await become(holder, last, signed)
+    assert loader.loaded == [signed, last]
 
 
 async def test_a_refused_version_is_tried_again_while_it_is_the_champion(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifacts import Artifact, Registry
-from shared.errors import ModelNotHeld, NoModel, Unavailable
+from shared.artifacts import Artifact, Registry, Signer
+from shared.errors import ModelNotHeld, NoModel, SettingsError, Unavailable
 from shared.inference.hosting import ModelHost
 from shared.inference.settings import ModelServerSettings
 from tests.artifacts import publish_plain
 from tests.model_servers import until
 from tests.unit.shared.inference.test_holder import Loader, PlainVersion
+from tests.unit.shared.test_signatures import write_keys
 
 
 def double(jobs: Sequence[int]) -> Sequence[int | Exception]:
@@ -53,6 +54,26 @@ async def test_a_domain_that_waits_for_its_first_model_keeps_no_other_waiting(tm
         await host.stop()
     with pytest.raises(Unavailable):
         await host.submit(1)
+
+
+async def test_a_server_that_is_told_public_keys_loads_what_they_signed_alone(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path, "ours")
+    anybody, loader = Registry(tmp_path / "registry"), Loader()
+    anybody.promote("default", publish_plain(anybody).version)
+    told = settings(anybody.root, registry_public_keys=str(public))
+    host = ModelHost(told, loader, double, max_batch=4)
+    await host.start()
+    try:
+        assert host.describe("default") == ()
+        signed = publish_plain(Registry(anybody.root, signer=Signer.of_file("KEY", str(private))))
+        anybody.promote("default", signed.version)
+        await asyncio.wait_for(host.ready(), 60)
+        assert loader.loaded == [signed.version]
+    finally:
+        await host.stop()
+    bad = settings(anybody.root, registry_public_keys=str(private))
+    with pytest.raises(SettingsError, match="REGISTRY_PUBLIC_KEYS must hold Ed25519 public keys in PEM"):
+        ModelHost(bad, loader, double, max_batch=4)
 
 
 async def test_it_is_ready_with_the_first_model_of_any_domain(tmp_path: Path) -> None:

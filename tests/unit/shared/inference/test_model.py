@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shared.artifacts import Artifact, Registry
+from shared.artifacts.artifact import files_of, sha256_of
 from shared.context.batch import ModelInputs
 from shared.context.vectors import PROFILE_DIM, REQUEST_DIM
 from shared.domain import Action, FloatArray
@@ -141,11 +142,17 @@ def test_a_model_that_is_not_what_the_manifest_states_is_refused(
         ServedModel.load(stating(artifact, **changes))
 
 
+def at(directory: Path, artifact: Artifact) -> Artifact:
+    """The artifact with the SavedModel of this directory, as its manifest would then state it."""
+    files = {name: sha256_of(directory / name) for name in files_of(directory)}
+    return replace(artifact, path=directory, manifest=replace(artifact.manifest, files=files))
+
+
 def test_a_directory_that_holds_no_model_is_refused(artifact: Artifact, tmp_path: Path) -> None:
     (tmp_path / "saved_model").mkdir()
     (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match="must be a SavedModel"):
-        ServedModel.load(replace(artifact, path=tmp_path))
+        ServedModel.load(at(tmp_path, artifact))
 
 
 def test_a_model_without_a_signature_is_refused(artifact: Artifact, tmp_path: Path) -> None:
@@ -157,7 +164,7 @@ def test_a_model_without_a_signature_is_refused(artifact: Artifact, tmp_path: Pa
     )
     tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"encode_adapt": module.double})
     with pytest.raises(ArtifactError, match=r"encode_adapt inputs: must be actions, adapt, .*, got x"):
-        ServedModel.load(replace(artifact, path=tmp_path))
+        ServedModel.load(at(tmp_path, artifact))
     tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"other": module.double})
     with pytest.raises(ArtifactError, match="must have a signature 'encode_adapt', got other"):
-        ServedModel.load(replace(artifact, path=tmp_path))
+        ServedModel.load(at(tmp_path, artifact))

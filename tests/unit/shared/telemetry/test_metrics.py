@@ -16,7 +16,8 @@ from warmstart.features.v1 import feature_service_pb2 as pb
 from shared.errors import NotFound, SettingsError
 from shared.rpc.channels import call, connect
 from shared.rpc.server import running
-from shared.telemetry.metrics import ServerMetrics, exposed
+from shared.telemetry.exposition import exposed
+from shared.telemetry.metrics import ServerMetrics
 from tests.ports import free_port
 from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
 

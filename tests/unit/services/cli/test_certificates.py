@@ -1,0 +1,101 @@
+"""`warmstart certificates`, and which certificates commands show."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from services.cli import tls
+from services.cli.app import main
+from services.cli.certificates import CALLERS, OPERATOR, files_of, write_certificates
+from services.cli.failures import CommandError
+from shared.tls import read_tls
+
+
+def names(path: Path) -> list[str]:
+    cert = x509.load_pem_x509_certificate(path.read_bytes())
+    found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in found]
+
+
+def test_each_service_gets_a_pair_for_its_name_and_this_machine(tmp_path: Path) -> None:
+    made = write_certificates(tmp_path, days=30, hosts=("shop.internal", "10.0.0.7"))
+    assert made == ["gateway", "features", "adaptation", "scoring", "training", "operator"]
+    for name in made:
+        assert read_tls(files_of(tmp_path, name)).expires is not None
+        assert stat.S_IMODE((tmp_path / f"{name}-key.pem").stat().st_mode) == 0o600
+    local = ["localhost", "127.0.0.1", "::1"]
+    assert names(tmp_path / "features.pem") == ["features", *local, "shop.internal", "10.0.0.7"]
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"{n}{e}.pem" for n in ("ca", *made) for e in ("", "-key")
+    }  # nothing else, no drafts
+
+
+def test_once_more_renews_by_the_same_authority(tmp_path: Path) -> None:
+    write_certificates(tmp_path, days=30)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    write_certificates(tmp_path, days=30)
+    same = {p.name for p in tmp_path.iterdir() if p.read_bytes() == before[p.name]}
+    assert same == {"ca.pem", "ca-key.pem"}
+    authority = x509.load_pem_x509_certificate(before["ca.pem"])
+    x509.load_pem_x509_certificate((tmp_path / "gateway.pem").read_bytes()).verify_directly_issued_by(
+        authority
+    )
+
+
+def test_half_an_authority_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    write_certificates(tmp_path, days=30)
+    key = (tmp_path / "ca-key.pem").read_bytes()
+    (tmp_path / "ca-key.pem").unlink()
+    with pytest.raises(CommandError, match=r"ca\.pem is there without ca-key\.pem: put it back"):
+        write_certificates(tmp_path, days=30)
+    (tmp_path / "ca-key.pem").write_bytes(key[:40])
+    with pytest.raises(CommandError, match=r"ca\.pem and ca-key\.pem must be an authority's"):
+        write_certificates(tmp_path, days=30)
+
+
+def test_whose_calls_a_service_takes_is_who_calls_it() -> None:
+    """The table of docs/architecture.md."""
+    assert CALLERS["adaptation"] == CALLERS["scoring"] == ("gateway",)
+    assert set(CALLERS["features"]) == {"gateway", "adaptation", "scoring", "training", OPERATOR}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--tls-cert", "a.pem"], "--tls-cert and --tls-key go together, got 'a.pem' alone"),
+        (
+            ["--tls-cert", "a.pem", "--tls-key", "b.pem"],
+            "--tls-ca must be given where --tls-cert is, got 'a.pem'",
+        ),
+        (
+            ["--tls-ca", "none.pem"],
+            "--tls-ca must be a file that can be read (No such file or directory), got",
+        ),
+    ],
+)
+def test_files_that_do_not_go_together_are_refused(
+    given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*given, "items", "list", "--gateway", "127.0.0.1:1"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_training_is_told_the_files_by_its_own_variables(tmp_path: Path) -> None:
+    write_certificates(tmp_path, days=30)
+    tls.options()
+    assert tls.environment() == {}
+    assert tls.source() is None
+    tls.use_certificates(tmp_path)
+    assert tls.environment() == {
+        "WARMSTART_TRAINING_TLS_CERT": str(tmp_path / "operator.pem"),
+        "WARMSTART_TRAINING_TLS_KEY": str(tmp_path / "operator-key.pem"),
+        "WARMSTART_TRAINING_TLS_CA": str(tmp_path / "ca.pem"),
+    }
+    tls.options(ca=str(tmp_path / "ca.pem"))  # what is given stands, without what the cluster's has
+    tls.use_certificates(tmp_path)
+    assert tls.environment()["WARMSTART_TRAINING_TLS_CERT"] == ""
+    tls.options()
