@@ -138,6 +138,7 @@ async def doors(directory: Path, store_url: str, **changes: Any) -> AsyncIterato
             token_secret="a secret of the tests",
             metrics_port=opened.metrics_ports[GATEWAY],
             trending_refresh_s=0.1,
+            reflection=True,
             **door,
         )
         opened.targets[GATEWAY] = await start(build_gateway(gateway), gateway, "gateway")
@@ -146,6 +147,7 @@ async def doors(directory: Path, store_url: str, **changes: Any) -> AsyncIterato
             registry=str(directory / "registry"),
             runs=str(directory / "runs"),
             metrics_port=opened.metrics_ports[TRAINING],
+            reflection=True,
             **door,
         )
         component = build_training(training, program=program("succeed"))
