@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
@@ -55,6 +55,7 @@ from shared.rpc.codec import (
     encode_trail,
 )
 from shared.rpc.serving import remaining_s
+from shared.rpc.turns import Turns
 from shared.tls import source_of
 
 if TYPE_CHECKING:
@@ -83,14 +84,18 @@ class _Client(Protocol):
     def breaker(self) -> Breaker: ...
     @property
     def timeout_s(self) -> float: ...
+    @property
+    def turns(self) -> Turns: ...
 
 
 async def _asked(client: _Client, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q) -> A:
-    """One stage's call, which may be repeated safely."""
+    """One stage's call, which may be repeated safely. What its answer is used for is a long step."""
     given_s = _bounded(client.timeout_s)
-    return await client.breaker.run(
+    answer = await client.breaker.run(
         lambda: call(rpc, request, timeout_s=given_s, idempotent=True), given_s=given_s
     )
+    await client.turns.next()
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class FeaturesClient:
     breaker: Breaker
     timeout_s: float
     write_timeout_s: float
+    turns: Turns = field(default_factory=Turns)
 
     async def person(
         self, domain: str, user_id: str, events: Sequence[Event], request: RequestContext
@@ -176,6 +182,7 @@ class AdaptationClient:
     stub: AdaptationServiceAsyncStub
     breaker: Breaker
     timeout_s: float
+    turns: Turns = field(default_factory=Turns)
 
     async def adapt(self, domain: str, context: UserContext, *, version: str, disabled: bool) -> AdaptedUser:
         message = adaptation_pb.AdaptUserRequest(
@@ -200,6 +207,7 @@ class ScoringClient:
     stub: ScoringServiceAsyncStub
     breaker: Breaker
     timeout_s: float
+    turns: Turns = field(default_factory=Turns)
 
     async def retrieve(
         self,
@@ -325,6 +333,7 @@ class Clients:
                 patience_s=_PATIENCE * timeout_s,
             )
 
+        turns = Turns()
         targets = (settings.features_target, settings.adaptation_target, settings.scoring_target)
         tls = source_of(settings.calling_tls)
         features, adaptation, scoring = channels = tuple(connect(target, tls=tls) for target in targets)
@@ -334,16 +343,19 @@ class Clients:
                 breaker("features", settings.features_timeout_s),
                 settings.features_timeout_s,
                 settings.write_timeout_s,
+                turns,
             ),
             AdaptationClient(
                 AdaptationServiceStub(adaptation),
                 breaker("adaptation", settings.adaptation_timeout_s),
                 settings.adaptation_timeout_s,
+                turns,
             ),
             ScoringClient(
                 ScoringServiceStub(scoring),
                 breaker("scoring", settings.scoring_timeout_s),
                 settings.scoring_timeout_s,
+                turns,
             ),
             channels,
         )
