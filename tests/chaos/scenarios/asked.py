@@ -88,8 +88,8 @@ async def impatient(world: World, name: str) -> tuple[Outcome, list[Claim]]:
 
 async def overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
     """As many lists as the servers make at most, by callers that ask one after the other; then three times as
-    many, by callers that wait for nobody, of whom each gives up after a second; then at most once more, as the
-    machine may have become slower or faster meanwhile."""
+    many, by callers that wait for nobody, of whom each gives up after a second; then at most once more, as
+    the machine may have become slower or faster meanwhile."""
     backend, seconds = world.backend, 2.0 * world.effort.steady_s
     answers: list[Answered] = []
     phases = Phases()

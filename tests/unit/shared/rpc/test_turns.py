@@ -20,7 +20,8 @@ async def test_of_steps_that_could_begin_together_one_begins_in_each_round() -> 
         begun.append((now, name))
 
     steps = [asyncio.ensure_future(step(name)) for name in "abcd"]
-    for now in range(8):
+    for tick in range(8):
+        now = tick
         await asyncio.sleep(0)
     assert [name for _, name in begun] == list("abcd")
     assert len({when for when, _ in begun}) == 4
