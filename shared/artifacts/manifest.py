@@ -174,7 +174,7 @@ def _refuse_newer(path: Path, raw: bytes) -> None:
     """Before anything else of it is judged, by rules that it was not written by."""
     try:
         stated = json.loads(raw)["schema_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return  # said by the rules for what is no manifest
     if isinstance(stated, int) and stated > SCHEMA_VERSION:
         broken = violation("schema_version", f"must be at most {SCHEMA_VERSION}", stated).description

@@ -35,8 +35,8 @@ _END_LIMIT_S = 30.0
 _POLL_S = 0.02
 # Callers have machines of their own, and so have the services; here they share one. Who waits for others goes
 # first, and who computes for them last, as it is where nobody takes anybody's processor away.
-_NICE = {"gateway": 1, STORE: 5, "features": 10}
-_NICE_OF_MODELS = 15
+_NICE = {"gateway": 1, STORE: 2, "features": 3}
+_NICE_OF_MODELS = 12
 
 
 @dataclass(slots=True, eq=False)

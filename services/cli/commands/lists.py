@@ -38,13 +38,13 @@ ActionName = Annotated[str, typer.Argument(help=f"One of {', '.join(a.name.lower
 
 def recommend(
     user_id: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="For whom; need not be known. Left out, the list goes by --events, --like and --dislike "
             "alone, and nothing of the person is read or kept.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     events: Annotated[
         Path | None,
@@ -92,11 +92,11 @@ def recommend(
         for ids, action in ((like, event_pb2.ACTION_LIKE), (dislike, event_pb2.ACTION_DISLIKE))
         for item_id in ids or ()
     ]
-    if not user_id and not brought:
+    if user_id is None and not brought:
         raise typer.BadParameter("say for whom, or what they did: USER_ID, --events, --like or --dislike")
     request = pb.RecommendRequest(
-        user_id=user_id,
-        ephemeral=not user_id,
+        user_id=user_id or "",
+        ephemeral=user_id is None,  # an empty one is a mistake, which the gateway names
         page_size=page_size,
         page_token=page_token,
         candidate_item_ids=candidates or [],
@@ -123,7 +123,7 @@ def recommend(
     if as_json:
         output.print_json(response)
     else:
-        whose = f"For {user_id}" if user_id else "For somebody of whom nothing is kept"
+        whose = f"For {user_id}" if user_id is not None else "For somebody of whom nothing is kept"
         print_list(response, whose, output.stdout(), why)
 
 

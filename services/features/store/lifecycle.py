@@ -179,8 +179,8 @@ class Lifecycle:
         keys = self._keys.shard(user_id)
         detached = keys.detached_history(user_id)
         history = await self._store.one("ZRANGE", detached, 0, -1)
-        events = await self._held.events(user_id, history, logged, Stretch("", ""))
-        withdrawal = withdrawal_of(first_events(events).values(), now_ms=now_ms)
+        arrived = await self._held.arrived(user_id, history, logged, Stretch("", ""))
+        withdrawal = withdrawal_of(first_events(e for _, e in arrived).values(), now_ms=now_ms)
         await self._store.script(
             script("note_withdrawal"), [keys.jobs, detached], [user_id, token, withdrawal]
         )

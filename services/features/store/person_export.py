@@ -92,5 +92,5 @@ def _rows(held: HeldPerson) -> Iterator[tuple[Place, Any]]:
         yield (1, kind, owner), (kind, owner)
     for item_id, time_ms in held.seen:
         yield (2, -time_ms, item_id), (item_id, time_ms)
-    for event in held.events:
-        yield (3, event.time_ms, event.event_id), event
+    for arrival, event in held.arrived:
+        yield (3, event.time_ms, arrival), event

@@ -19,7 +19,7 @@ import numpy as np
 from shared.domain import Action, Event, Exposure, History, Item, Relation
 
 _EVENT = struct.Struct("<BdqBH")
-_ARRIVAL_BYTES = 8
+ARRIVAL_BYTES = 8
 _RELATION = struct.Struct("<fq")
 _DIGEST_BYTES = 12
 SEPARATOR = "\x1f"  # ids and kinds hold no control characters
@@ -66,9 +66,9 @@ def unpack_history(members: Sequence[bytes]) -> History:
     """Members in order of time and arrival → columns."""
     if not members:
         return History.empty()
-    unpack, base = _EVENT.unpack_from, _ARRIVAL_BYTES + _EVENT.size
+    unpack, base = _EVENT.unpack_from, ARRIVAL_BYTES + _EVENT.size
     actions, values, times, id_sizes, item_sizes = zip(
-        *[unpack(member, _ARRIVAL_BYTES) for member in members], strict=True
+        *[unpack(member, ARRIVAL_BYTES) for member in members], strict=True
     )
     item_ids = tuple(
         member[base + skip : base + skip + size].decode()
@@ -80,7 +80,7 @@ def unpack_history(members: Sequence[bytes]) -> History:
 
 
 def unpack_history_events(user_id: str, members: Iterable[bytes]) -> list[Event]:
-    return [unpack_event(user_id, member[_ARRIVAL_BYTES:]) for member in members]
+    return [unpack_event(user_id, member[ARRIVAL_BYTES:]) for member in members]
 
 
 def relation_field(kind: str, other_id: str) -> str:

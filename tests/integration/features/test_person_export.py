@@ -13,6 +13,7 @@ from services.features.store.holdings import HOLDINGS, own_keys
 from services.features.store.keys import DomainKeys
 from shared.errors import InvalidInput, NotFound
 from tests.integration.features.client import NOW_MS, Features, event, relation
+from tests.integration.features.conftest import Serve
 from tests.traces import everything
 from tests.valkey import RunningValkey
 
@@ -140,3 +141,21 @@ async def test_a_token_is_of_one_persons_export(features: Features) -> None:
             await features.ask("ExportUser", user_id=user_id, page_token=bad)
     with pytest.raises(InvalidInput, match=r"page_size must be 1\.\.2000, or 0 for 2000, got 2001"):
         await features.ask("ExportUser", user_id=_ANN, page_size=2001)
+
+
+async def test_events_of_one_moment_come_as_they_arrived_over_pages_and_when_the_log_has_lost_them(
+    serve: Serve,
+) -> None:
+    """Brought along, they are then the history that was stored."""
+    async with serve(log_events=8, shards=1) as features:
+        items = [f"i{n}" for n in (3, 1, 2, 0)]
+        await features.record(*(event(_ANN, i, event_id=f"e{n}") for n, i in enumerate(reversed(items))))
+        # A log is trimmed by whole blocks of a hundred entries.
+        await features.record(*(event("bea", f"b{n}", event_id=f"b{n}") for n in range(250)))
+        await features.record(*(event(_ANN, i, event_id=f"later{n}") for n, i in enumerate(items)))
+        parts = await pages(features, _ANN, page_size=3)
+        exported = [e.item_id for part in parts for e in part.events]
+        assert exported == [*reversed(items), *items]
+        assert exported == await features.history(_ANN)
+        logged = [e.item_id for e in await features.exported() if e.user_id == _ANN]
+        assert logged == items, "the first ones are in the history alone"
