@@ -37,7 +37,7 @@ class HeldPerson:
     """A person as read at one moment; arrivals and changes say whether it is still so later.
 
     arrived: (place in the order of arrival, event), what the log has lost to its cap first; seen: (item,
-    time_ms), oldest first; relations: removed ones too; followers: (kind, owner) of the relations of others to
+    time_ms), oldest first; relations: removed ones too; followers: (kind, owner) of others' relations to
     this person.
     """
 
