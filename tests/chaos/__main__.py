@@ -63,10 +63,9 @@ def main(
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        with asyncio.Runner(loop_factory=EventLoop) as runner:
-            found = runner.run(run(chosen, keep or Path(directory), SHORT if short else Effort(), console))
         effort = replace(SHORT if short else Effort(), against=against)
-        found = asyncio.run(run(chosen, keep or Path(directory), effort, console))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            found = runner.run(run(chosen, keep or Path(directory), effort, console))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")
     raise typer.Exit(0 if all(c["holds"] for one in found for c in one["claims"]) else 1)

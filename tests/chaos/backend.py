@@ -255,8 +255,10 @@ class Backend:
     def _wrong(self, answer: pb.RecommendResponse, known: frozenset[str], away: set[str]) -> str:
         """Why a list must not be like this; empty where it is good."""
         ids = [item.item_id for item in answer.items]
-        if len(ids) != _PAGE:
-            return f"{len(ids)} of {_PAGE} items"
+        # Where a source could not be asked, there may be less to show; a list is never empty.
+        if not ids or (len(ids) != _PAGE and not answer.degradations):
+            gone = ", ".join(f"{d.stage}: {d.reason}" for d in answer.degradations)
+            return f"{len(ids)} of {_PAGE} items (rung {answer.rung}; {gone or 'nothing missing'})"
         if len(set(ids)) != len(ids):
             return f"an item twice in {ids}"
         if answer.rung == pb.RUNG_UNSPECIFIED or (answer.rung != pb.RUNG_ADAPTED and not away):
