@@ -18,6 +18,7 @@ from typing import Any
 
 from shared.auth.callers import Caller, Quota
 from shared.errors import RETRY_KEY, QuotaExceeded
+from shared.limits import MAX_EVENTS_A_CALL
 
 ELEMENTS_A_TOKEN = 100
 MAX_BUCKETS = 10_000
@@ -95,8 +96,8 @@ class Quotas:
 
 
 def cost_of(request: Any) -> int:
-    """Tokens that a request (a protobuf message) takes."""
-    elements = max(_counts(request), default=0)
+    """Tokens that a request (a protobuf message) takes; no more for what no request may ask for."""
+    elements = min(max(_counts(request), default=0), MAX_EVENTS_A_CALL)
     return max(1, -(-elements // ELEMENTS_A_TOKEN))
 
 

@@ -20,9 +20,11 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 from shared.errors import WarmstartError
+from shared.telemetry.logs import logger
 
 # Calls of one method that are taken up in the same round at most.
 _AT_ONCE = 64
+_LOG = logger("rpc")
 
 
 class Gate(Protocol):
@@ -84,10 +86,17 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # gRPC has no types f
             context = cygrpc._ServicerContext(state, None, None, self._event_loop)
             refusal = self._gate.refusal(name, context) if gated else None
             if refusal is not None:
-                await self._gate.turn_away(name, context, refusal)  # now: a task would begin a round later
+                self._start(self._turn_away(name, context, refusal))
                 continue
             handling = cygrpc._handle_rpc(name, self._resolver, self._around, state, self._event_loop, False)
             self._start(cygrpc._schedule_rpc_coro(handling, state, self._event_loop, name))
+
+    async def _turn_away(self, method: str, context: Any, why: WarmstartError) -> None:
+        """Beside taking up the next: its caller may not read, or have gone."""
+        try:
+            await self._gate.turn_away(method, context, why)
+        except Exception:
+            _LOG.debug("a refusal was not heard", method=method, exc_info=True)
 
     def _start(self, coroutine: Any) -> None:
         task = self._event_loop.create_task(coroutine)

@@ -39,6 +39,8 @@ _REMEMBERED = (8, 32)
 _SHARE_IN_WORK = 0.3
 _LEAST_LIMIT, _FIRST_LIMIT = 8.0, 32.0
 _DECREASE = 0.9
+# Bulk calls may wait long for a disk, and would take the places of all lists.
+_SHARE_OF_BULK = 0.5
 
 
 class Priority(IntEnum):
@@ -118,6 +120,7 @@ class Admission:
     in_work: int = 0
     # Of those in work, the ones that the limit counts: writes wait for a disk, not for their turn.
     limited: int = 0
+    bulk: int = 0
     limit: Limit = field(init=False)
     _queues: tuple[deque[_Waiting], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED[1]))
@@ -171,6 +174,7 @@ class Admission:
     def _count(self, priority: Priority, change: int) -> None:
         self.in_work += change
         self.limited += change * (priority is not Priority.WRITE)
+        self.bulk += change * (priority is Priority.BULK)
         if change < 0 and self._pausing:
             self._soon()
 
@@ -227,6 +231,8 @@ class Admission:
         return next(priority for priority in Priority if self._queues[priority])
 
     def _has_room(self, priority: Priority) -> bool:
+        if priority is Priority.BULK and self.bulk >= _SHARE_OF_BULK * self.limit.value:
+            return False
         return priority is Priority.WRITE or self.limited < self.limit.value
 
     def _begin_next(self, now: float) -> None:

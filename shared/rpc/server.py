@@ -29,6 +29,7 @@ from shared.processes.listeners import listener_on
 from shared.rpc import accepting
 from shared.rpc.admission import Admission
 from shared.rpc.credentials import KnownClients, server_credentials
+from shared.rpc.health_service import HealthService
 from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
 from shared.rpc.loop import EventLoop
@@ -90,7 +91,7 @@ class _Bound:
 
     name: str
     server: grpc.aio.Server
-    health: health.aio.HealthServicer
+    health: HealthService
     admission: Admission
     services: tuple[str, ...]
     host: str
@@ -100,15 +101,15 @@ class _Bound:
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
-    async def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *self.services):
-            await self.health.set(service, status)
+            self.health.set(service, status)
 
     @asynccontextmanager
     async def opened(self, component: Component) -> AsyncIterator[None]:
         """Lets calls in and says so; at the end says NOT_SERVING."""
         self.admission.ready = True
-        await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.health.set("", health_pb2.HealthCheckResponse.SERVING)
         _LOG.info("serving", name=self.name, port=self.port)
         telling = asyncio.ensure_future(self._tell_when_ready(component))
         if not isinstance(component, Gradual):
@@ -118,12 +119,12 @@ class _Bound:
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-            await self.health.enter_graceful_shutdown()
+            self.health.stop()
 
     async def _tell_when_ready(self, component: Component) -> None:
         if isinstance(component, Gradual):
             await component.ready()
-        await self.say(health_pb2.HealthCheckResponse.SERVING)
+        self.say(health_pb2.HealthCheckResponse.SERVING)
 
 
 async def serve(component: Component, settings: ServerSettings, *, name: str) -> None:
@@ -199,7 +200,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         server = accepting.server(interceptor, [interceptor], _options(settings))
         with exposed(registry, settings.host, settings.metrics_port, tls) as metrics_port:
             bound = _bind(server, component, settings, admission, tls)
-            await bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+            bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
             await server.start()
             how = "none" if tls is None else "mutual" if settings.tls_client_ca else "server"
             _LOG.info("listening", name=name, port=bound.port, metrics_port=metrics_port, tls=how)
@@ -243,7 +244,7 @@ def _bind(
     tls: TlsSource | None,
 ) -> _Bound:
     services = tuple(component.register(server))
-    servicer = health.aio.HealthServicer()
+    servicer = HealthService(settings.max_streams)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.reflection:
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -289,6 +290,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         # the second all, with CANCELLED, which costs next to nothing.
         ("grpc.server.max_pending_requests", MAX_PENDING[0]),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING[1]),
+        # Of one connection: a backend with more calls in flight is better served by several.
+        ("grpc.max_concurrent_streams", 1024),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ]

@@ -135,3 +135,9 @@ def test_a_call_costs_a_token_for_each_hundred_of_its_longest_list() -> None:
             pb.RecommendRequest(page_size=-7),
         )
     ] == [1, 5, 3, 10, 1, 50, 10, 1, 1]  # fmt: skip
+
+
+def test_what_no_request_may_ask_for_costs_no_more_than_the_most_that_one_may() -> None:
+    """A backend that passes a visitor's page_size on must not be locked out for days by one of them."""
+    assert cost_of(catalog_pb.ListItemsRequest(page_size=2**31 - 1)) == 50
+    assert cost_of(catalog_pb.ListItemsRequest(page_size=-5)) == 1

@@ -14,6 +14,8 @@ import uvloop
 from grpc._cython import cygrpc
 from warmstart.features.v1 import feature_service_pb2 as pb
 
+from shared.errors import Overloaded, WarmstartError
+from shared.rpc import accepting
 from shared.rpc import loop as loops
 from shared.rpc.accepting import _AioServer
 from shared.rpc.channels import call, connect
@@ -81,6 +83,41 @@ async def test_a_call_that_is_not_let_in_is_told_so_before_its_request_is_read()
             assert await garbage(target) is grpc.StatusCode.RESOURCE_EXHAUSTED
             end.set()
             await only_one
+
+
+class _Closed:
+    """A gate that is closed at first, and whose refusals are not heard: their callers have gone."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.refused = 0
+
+    def refusal(self, method: str, context: Any) -> WarmstartError | None:
+        return None if self.open else Overloaded("too much to do")
+
+    async def turn_away(self, method: str, context: Any, why: WarmstartError) -> None:
+        self.refused += 1
+        if self.refused % 2:
+            raise cygrpc.ExecuteBatchError("the connection broke")
+        await asyncio.Event().wait()  # a caller who does not read
+
+
+async def test_refusals_that_nobody_hears_do_not_keep_a_method_from_being_taken_up() -> None:
+    gate, component = _Closed(), TestedComponent()
+    server = accepting.server(gate, (), ())
+    component.register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = stub(channel).GetUserContext
+        given_up = [ask(pb.GetUserContextRequest(), timeout=60) for _ in range(200)]
+        while gate.refused < 200:
+            await asyncio.sleep(0.01)
+        for one in given_up:
+            one.cancel()
+        gate.open = True
+        await ask(pb.GetUserContextRequest(), timeout=20)
+    await server.stop(0)
 
 
 async def test_methods_that_there_are_not_are_unimplemented() -> None:

@@ -220,6 +220,23 @@ async def test_as_many_are_in_work_as_the_limit_says_but_what_people_did_begins_
     assert (door.in_work, door.limited, door.waiting) == (4, 3, 0)
 
 
+async def test_bulk_calls_leave_half_of_the_places_to_lists() -> None:
+    door = admission(Clock(0.0))
+    door.limit.value = 8.0
+    bulk = [asyncio.ensure_future(door.begin(BULK)) for _ in range(10)]
+    await rounds(20)
+    assert (door.in_work, door.waiting) == (4, 6)
+    lists = [asyncio.ensure_future(door.begin(LIST)) for _ in range(5)]
+    await rounds(20)
+    assert (door.in_work, door.limited, door.waiting) == (8, 8, 7)
+    door.end(await lists[0])
+    await rounds(5)
+    assert all(call.done() for call in lists)
+    for call in bulk:
+        call.cancel()
+    await asyncio.gather(*bulk, return_exceptions=True)
+
+
 async def test_calls_that_wait_for_room_take_no_rounds_of_the_loop_and_are_still_refused_in_time() -> None:
     looked = 0
 
