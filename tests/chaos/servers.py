@@ -33,10 +33,10 @@ STORE = "valkey"
 START_LIMIT_S = 180.0
 _END_LIMIT_S = 30.0
 _POLL_S = 0.02
-# Callers have machines of their own, and so have the services; here they share one. Who waits for others goes
-# first, and who computes for them last, as it is where nobody takes anybody's processor away.
-_NICE = {"gateway": 1, STORE: 2, "features": 3}
-_NICE_OF_MODELS = 12
+# Callers have machines of their own; here they share one with the servers, and go first.
+_NICE = 5
+# Among the servers, where it matters that each had a machine of its own.
+_NICE_BEHIND, _NICE_OF_MODELS = 7, 15
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +74,7 @@ class Server:
                 # the write, as on a full disk, and not the end of the process.
                 restore_signals=False,
             )
-        psutil.Process(self.pid).nice(_NICE.get(self.name.partition("-")[0], _NICE_OF_MODELS))
+        psutil.Process(self.pid).nice(_NICE)
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -125,6 +125,15 @@ class Servers:
     def of(self, service: str) -> list[Server]:
         """The replicas of a service; the store alone."""
         return [s for s in self.all.values() if s.name.partition("-")[0] == service]
+
+    def give_way(self) -> None:
+        """From now on gateways go before what is behind them, and models last, as it is where nobody takes
+        anybody's processor away."""
+        for service in SERVICES:
+            if service != "gateway":
+                nice = _NICE_BEHIND if service == "features" else _NICE_OF_MODELS
+                for server in self.of(service):
+                    psutil.Process(server.pid).nice(nice)
 
     async def start(self, *names: str) -> None:
         """Starts them and returns once all of them serve."""

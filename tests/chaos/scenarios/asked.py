@@ -93,6 +93,7 @@ async def overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
     backend, seconds = world.backend, 2.0 * world.effort.steady_s
     answers: list[Answered] = []
     phases = Phases()
+    world.servers.give_way()
     before = await _one_after_the_other(backend, seconds, answers)
     load = Load({"list": (3.0 * before, backend.impatient_list)})
     with phases.during():
