@@ -26,7 +26,7 @@ _DIGITS = 12
 # Fields of requests and settings whose text says nothing of a person.
 SHOWN_FIELDS = frozenset((
     "domain", "item_id", "item_ids", "action", "task", "tasks", "version", "model_version", "training_id",
-    "surface", "device", "category", "categories", "adapter", "preset", "name",
+    "surface", "device", "category", "categories", "adapter", "preset", "name", "runs", "registry", "run",
 ))  # fmt: skip
 # What stands where a request's field would: a variable or option, a file.
 _NO_FIELD = re.compile(r"[A-Z][A-Z0-9_]+|--[a-z-]+|\S*[./]\S*:")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import structlog
 from warmstart.common.v1 import event_pb2, user_pb2
 from warmstart.features.v1 import feature_service_pb2 as features_pb
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
@@ -23,6 +24,7 @@ from services.training.clients import snapshot_of_service
 from services.training.snapshot import SnapshotWriter
 from shared.errors import NotFound
 from shared.rpc.channels import call, stream
+from shared.telemetry.hiding import Hiding
 from tests.artifacts import item_ids
 from tests.integration.gateway.cluster import Caller, Cluster
 from tests.model_servers import until
@@ -115,8 +117,22 @@ def domain_of(cluster: Cluster) -> DomainFeatures:
     return found
 
 
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """What servers log, with what they hide of it."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            Hiding.by("a secret of the tests"),
+            structlog.dev.ConsoleRenderer(colors=False),
+        ]
+    )
+    yield capsys
+    structlog.reset_defaults()
+
+
 async def test_nothing_of_an_erased_person_is_left_anywhere(
-    cluster: Cluster, caller: Caller, store: RunningValkey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, caller: Caller, store: RunningValkey, tmp_path: Path, logged: pytest.CaptureFixture[str]
 ) -> None:
     with store.client() as client:
         client.config_set("rdbcompression", "no")  # so that bytes can be found in files
@@ -180,7 +196,7 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(
     results = await caller.feedback(*everything_one_can_do(_ANN, now_ms() - HOUR_MS))
     assert {r.status for r in results} == {pb.FEEDBACK_STATUS_REJECTED}
     assert traces(store, _ANN) == []
-    said = capsys.readouterr()
+    said = logged.readouterr()
     assert _ANN not in said.out + said.err, "no log names her"
 
 
@@ -211,7 +227,7 @@ async def test_a_list_that_is_being_made_while_its_person_is_erased_brings_nobod
 
 
 async def test_an_ephemeral_list_leaves_store_and_memories_as_they_were(
-    cluster: Cluster, caller: Caller, store: RunningValkey, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, caller: Caller, store: RunningValkey, logged: pytest.CaptureFixture[str]
 ) -> None:
     """Byte for byte: three pages, with exploration, an experiment and events that carry a mark."""
     assert cluster.gateway is not None
@@ -244,7 +260,7 @@ async def test_an_ephemeral_list_leaves_store_and_memories_as_they_were(
     assert len(rooms.last_good) == remembered_lists
     for mark in ("mark-of-hers", pages[0].list_id):
         assert [p for c in cluster.components.values() for p in remembered(c, mark)] == []
-    said = capsys.readouterr()
+    said = logged.readouterr()
     assert "mark-of-hers" not in said.out + said.err
 
 
