@@ -24,7 +24,7 @@ from services.features.store.schema import new_epoch
 from shared.errors import SettingsError
 
 _DUMP = "dump.rdb"
-_NEW, _BEFORE = "valkey.restoring", "valkey.before-"
+_NEW, _REPLACED, _BEFORE = "valkey.restoring", "valkey.replaced", "valkey.before-"
 _TELL = "give their list with --erasures FILE, or say --nobody-erased, else erased people would come back"
 
 
@@ -60,6 +60,7 @@ async def restore(
     said, or where nothing tells who was erased since; SettingsError where a schema in it is not ours to use.
     """
     present, fresh = data_dir / "valkey", data_dir / _NEW
+    _end_swap(present)
     shutil.rmtree(fresh, ignore_errors=True)  # of a restore that was killed
     fresh.mkdir(parents=True)
     try:
@@ -115,30 +116,33 @@ async def _prepare(
         found = await inventory(store)
         if (await count_keys(store), found) != (about.keys, list(about.domains)):
             raise BackupError(f"the backup must hold {_counts(about.domains)}, got {_counts(found)}")
+        fits = await _fitting(store, about.made_ms, lists, settings, known)
         replayed = await replay(
             store,
-            await _fitting(store, lists, settings, known),
+            fits,
             secret,
             half_life_s=int(settings.trending_half_life_hours * 3600),
             max_trending=settings.trending_items,
         )
-        await _renew(store)
+        await _renew(store, about.made_ms, fits)
         await append_only(store)
     (fresh / _DUMP).unlink()
     return replayed
 
 
 async def _fitting(
-    store: Store, lists: Sequence[ErasureList], settings: FeatureSettings, known: Known
+    store: Store, made_ms: int, lists: Sequence[ErasureList], settings: FeatureSettings, known: Known
 ) -> list[ErasureList]:
     """Those that tell of the backup's people. Another store's, such as one that was begun since, tells of
-    others: it must not pass for one that says that nobody was erased.
+    others: it must not pass for one that says that nobody was erased. Nor must the same one where it lost its
+    data after the backup: whom it knows is erased again, but others may have been erased before.
 
     Raises BackupError for a domain that none tells of; SettingsError where a domain is not ours to work on.
     """
     own = await erasures_of(store, settings.deletion_secret.get_secret_value())
     fits = [(o, e) for o in own for e in lists if _key(o) == _key(e)]
-    untold = sorted({o.domain for o in own} - {o.domain for o, _ in fits})
+    told = {o.domain for o, e in fits if e.tells_since(made_ms)}
+    untold = sorted({o.domain for o in own} - told)
     if untold and not known.nobody:
         raise BackupError(
             f"nothing tells who of domain {', '.join(map(repr, untold))} was erased since the backup: {_TELL}"
@@ -150,23 +154,45 @@ def _key(one: ErasureList) -> tuple[str, int, str]:
     return one.domain, one.shards, one.secret_check
 
 
-async def _renew(store: Store) -> None:
+async def _renew(store: Store, made_ms: int, replayed: Sequence[ErasureList]) -> None:
+    """Epochs of their own. Who was erased is known since the backup's store began (before the backup, where
+    an old one does not say when) or, with what was replayed, since longer."""
     for domain in await domains_of(store):
-        await store.one("HSET", schema_key(domain), "epoch", new_epoch(), write=True)
+        key = schema_key(domain)
+        lists = [e.began_ms for e in replayed if e.domain == domain and e.tells_since(made_ms)]
+        began = min(
+            made_ms, int(await store.one("HGET", key, "began_ms")), *(b for b in lists if b is not None)
+        )
+        await store.one("HSET", key, "epoch", new_epoch(), "began_ms", began, write=True)
 
 
 def _put_in_place(fresh: Path, present: Path, *, keep: bool) -> str:
-    aside = ""
+    """Where the store of before is then. `valkey.replaced` is there while neither may be in its place."""
     if keep:
-        stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        before = present.with_name(f"{_BEFORE}{stamp}")
-        present.rename(before)
-        aside = str(before)
+        present.rename(present.with_name(_REPLACED))
     elif present.exists():
         shutil.rmtree(present)
-    fresh.rename(present)
-    sync_directory(present.parent)
+    try:
+        fresh.rename(present)
+        sync_directory(present.parent)
+    finally:
+        aside = _end_swap(present)
     return aside
+
+
+def _end_swap(present: Path) -> str:
+    """Sets a replaced store aside, or puts it back where nothing took its place, as after a kill."""
+    replaced = present.with_name(_REPLACED)
+    if not replaced.exists():
+        return ""
+    if present.exists():
+        stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        target = present.with_name(f"{_BEFORE}{stamp}")
+    else:
+        target = present
+    replaced.rename(target)
+    sync_directory(present.parent)
+    return str(target)
 
 
 def _counts(domains: Sequence[object]) -> str:

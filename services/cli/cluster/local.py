@@ -131,11 +131,11 @@ def local_cluster(
 
 def _refuse_half_restored(data_dir: Path) -> None:
     """Between the old store and the new one there is a moment with neither: a cluster would begin anew."""
-    fresh = data_dir / "valkey.restoring"
-    if fresh.exists() and not (data_dir / "valkey").exists():
+    left = [data_dir / "valkey.restoring", data_dir / "valkey.replaced"]
+    if any(path.exists() for path in left) and not (data_dir / "valkey").exists():
         raise CommandError(
             f"a restore into {data_dir} was interrupted at its end: run it again, or move the store of "
-            f"before (valkey.before-…) back to {data_dir / 'valkey'}"
+            f"before (valkey.replaced) back to {data_dir / 'valkey'}"
         )
 
 

@@ -40,12 +40,18 @@ class ErasedPerson:
 
 @dataclass(frozen=True, slots=True)
 class ErasureList:
-    """Of one domain. secret_check: of the secret that the hashes are keyed by."""
+    """Of one domain. secret_check: of the secret that the hashes are keyed by; began_ms: nobody is missing
+    who was erased since then (since the Unix epoch), None in files of before it was noted."""
 
     domain: str
     shards: int
     secret_check: str
     people: Sequence[ErasedPerson]
+    began_ms: int | None = None
+
+    def tells_since(self, moment_ms: int) -> bool:
+        """A store that was emptied or begun later, or perhaps so, does not know who was erased before."""
+        return self.began_ms is not None and self.began_ms <= moment_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ async def _listed(store: Store, schema: Schema) -> ErasureList:
         for shard, reply in enumerate(replies)
         for keyed_hash, time_ms in pairs(reply).items()
     ]
-    return ErasureList(schema.domain, schema.num_shards, schema.secret_check, people)
+    return ErasureList(schema.domain, schema.num_shards, schema.secret_check, people, schema.began_ms)
 
 
 def _check(schema: Schema, one: ErasureList) -> None:

@@ -46,12 +46,14 @@ THIS = Release(version=1, oldest=1, reads=1)
 class Schema:
     """What was fixed when the domain was first opened.
 
-    epoch: names this incarnation of the domain's keys; cursors of another one mean nothing.
+    epoch: names this incarnation of the domain's keys; cursors of another one mean nothing; began_ms: since
+    when it knows who was erased, since the Unix epoch, by the store's clock.
     """
 
     domain: str
     num_shards: int
     epoch: str
+    began_ms: int
     _secret: bytes
     _kept: str
 
@@ -66,7 +68,8 @@ class Schema:
 
     async def write_again(self, store: Store, release: Release = THIS) -> None:
         """Into a store that has lost it, with all else: servers that start later must know erased people
-        under the same secret. With an epoch of its own, as cursors of before mean nothing any more."""
+        under the same secret. With an epoch of its own, as cursors of before mean nothing any more, and a
+        beginning of its own: its list of erased people says nothing of who was erased before."""
         kept: Command = [release.version, release.oldest, self.num_shards, new_epoch(), self._kept]
         await store.script(script("open"), [schema_key(self.domain)], kept)
         _LOG.error("schema_written_again", domain=self.domain)
@@ -86,7 +89,7 @@ async def open_domain(
         [schema_key(domain)],
         [release.version, release.oldest, num_shards, new_epoch(), kept],
     )
-    version, oldest, shards, epoch, held = (field.decode() for field in reply)
+    version, oldest, shards, epoch, held, began_ms = (field.decode() for field in reply)
     if int(oldest) > release.version:
         raise SettingsError(
             f"store schema of domain {domain!r} must be at most {release.version} (or usable by it), got "
@@ -101,7 +104,7 @@ async def open_domain(
         raise SettingsError(
             f"shards of domain {domain!r} were fixed at {shards} when it was first opened, got {num_shards}"
         )
-    schema = Schema(domain, num_shards, epoch, _secret_of(domain, secret, kept, held), held)
+    schema = Schema(domain, num_shards, epoch, int(began_ms), _secret_of(domain, secret, kept, held), held)
     if await store.script(script("upgrade"), [schema_key(domain)], [release.version, release.oldest]):
         _LOG.info("schema_raised", domain=domain, before=int(version), version=release.version)
     return schema

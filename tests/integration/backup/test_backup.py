@@ -206,6 +206,89 @@ async def test_a_store_that_was_begun_since_does_not_pass_for_one_that_erased_no
         fresh.store.kill()
 
 
+async def emptied_under_its_servers(data: DataDir, file: Path, erasures: Path) -> None:
+    """A backup; `u0` is erased and listed; the store loses all, and gets its schema again."""
+    async with features_on(data) as features:
+        await stocked(features)
+        assert data.backup(file).code == 0
+        assert (await features.ask("DeleteUser", user_id="u0")).existed
+        assert data.run("erasures", erasures, "--store-url", data.store.url).code == 0
+        with data.store.client() as client:
+            client.flushall()
+
+        async def written_again() -> bool:
+            with data.store.client() as client:
+                return bool(client.exists(f"{{{DOMAIN}:meta}}:schema"))
+
+        await until(written_again, says="the schema is there again")
+        assert (await features.record(event("u1", "i1", event_id="since"))) == [1]
+
+
+async def test_a_store_that_was_emptied_since_does_not_pass_for_one_that_erased_nobody(
+    data_dir: DataDir, tmp_path: Path
+) -> None:
+    """Same domain, shards and secret: its list is empty because it lost it. So is a file made of it since."""
+    file, erasures, since = (tmp_path / name for name in ("b.tar", "erasures.json", "since.json"))
+    await emptied_under_its_servers(data_dir, file, erasures)
+    assert data_dir.run("erasures", since, "--store-url", data_dir.store.url).code == 0
+    of_before = tmp_path / "of_before.json"
+    content = json.loads(since.read_text())
+    for domain in content["domains"]:
+        del domain["began_ms"]
+    of_before.write_text(json.dumps(content))
+    for options in ([], ["--erasures", since], ["--erasures", of_before]):
+        refused = data_dir.restore(file, "--replace", *options)
+        assert refused.code == 1
+        assert f"nothing tells who of domain '{DOMAIN}' was erased since the backup" in refused.err
+        assert "--erasures FILE, or say --nobody-erased" in refused.err
+    done = data_dir.restore(file, "--replace", "--erasures", erasures)
+    assert done.code == 0, done.err
+    assert done.json()["replayed"] == {"erased": 1, "marks": 1}
+    async with features_on(data_dir) as features:
+        await nothing_of(features, data_dir, "u0")
+    # It knows now what the list knew: it may tell of the same backup by itself.
+    again = data_dir.restore(file, "--replace")
+    assert again.code == 0, again.err
+    assert again.json()["replayed"] == {"erased": 1, "marks": 1}
+
+
+async def test_a_store_that_does_not_say_when_it_began_may_have_been_emptied(
+    data_dir: DataDir, tmp_path: Path
+) -> None:
+    """As one of a version before; from the next start on it says so, and its later backups are as any."""
+    async with features_on(data_dir) as features:
+        await stocked(features)
+    with data_dir.store.client() as client:
+        assert client.hdel(f"{{{DOMAIN}:meta}}:schema", "began_ms") == 1
+    assert data_dir.backup(tmp_path / "old.tar").code == 0
+    async with features_on(data_dir):
+        pass
+    assert data_dir.backup(tmp_path / "new.tar").code == 0
+    refused = data_dir.restore(tmp_path / "old.tar", "--replace")
+    assert refused.code == 1
+    assert "nothing tells who" in refused.err
+    done = data_dir.restore(tmp_path / "new.tar", "--replace")
+    assert done.code == 0, done.err
+    said = data_dir.restore(tmp_path / "old.tar", "--replace", "--nobody-erased")
+    assert said.code == 0, said.err
+
+
+async def test_a_restore_that_was_killed_between_two_stores_is_undone_by_the_next_one(
+    data_dir: DataDir, tmp_path: Path
+) -> None:
+    await erased_since(data_dir, tmp_path / "b.tar")
+    data_dir.store.stop()
+    (data_dir.root / "valkey").rename(data_dir.root / "valkey.replaced")
+    (data_dir.root / "valkey.restoring").mkdir()
+    refused = data_dir.run("restore", tmp_path / "b.tar", "--data-dir", data_dir.root)
+    assert refused.code == 1
+    assert "holds data: say --replace" in refused.err
+    assert [path.name for path in data_dir.root.iterdir()] == ["valkey"]
+    done = data_dir.run("restore", tmp_path / "b.tar", "--data-dir", data_dir.root, "--replace")
+    assert done.code == 0, done.err
+    assert done.json()["replayed"] == {"erased": 1, "marks": 1}  # by the store that was put back
+
+
 async def test_who_came_back_after_an_erasure_before_the_backup_is_kept(
     data_dir: DataDir, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -113,6 +114,18 @@ async def test_this_server_on_a_store_that_a_later_one_has_written(
             pass
 
 
+async def test_the_beginning_stays_and_a_schema_of_before_it_was_noted_begins_with_the_next_start(
+    store: Store, domain: str
+) -> None:
+    first = await opened(store, domain, OLD)
+    assert (await opened(store, domain, OLD)).began_ms == first.began_ms
+    assert abs(first.began_ms - time.time() * 1000) < 60_000
+    await store.one("HDEL", f"{{{domain}:meta}}:schema", "began_ms", write=True)
+    again = await opened(store, domain, OLD)
+    assert again.epoch == first.epoch
+    assert again.began_ms > first.began_ms
+
+
 async def test_a_store_that_lost_everything_under_its_servers_gets_the_same_schema_again(
     own_valkey: RunningValkey, domain: str
 ) -> None:
@@ -135,5 +148,6 @@ async def test_a_store_that_lost_everything_under_its_servers_gets_the_same_sche
         after = schema()
         assert after[b"secret"] == before[b"secret"]
         assert after[b"epoch"] != before[b"epoch"]
+        assert int(after[b"began_ms"]) > int(before[b"began_ms"])
         async with serving(own_valkey, domain) as other:
             assert await other.record(event("ann", "b")) == [1]

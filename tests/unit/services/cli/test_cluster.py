@@ -150,8 +150,7 @@ def test_down_ends_a_cluster_that_has_not_said_yet_where_it_is(tmp_path, capsys)
 
 
 def test_a_restore_that_was_killed_between_two_stores_does_not_end_in_an_empty_one(tmp_path, capsys):
-    (tmp_path / "valkey.restoring").mkdir()
-    (tmp_path / "valkey.before-20260101T000000Z").mkdir()
+    (tmp_path / "valkey.replaced").mkdir()
     assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
     assert "was interrupted at its end: run it again" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "valkey").exists()
