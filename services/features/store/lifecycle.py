@@ -8,7 +8,8 @@ erase   one script takes the person out of their shard, leaves the keyed hash an
         entries go, last the job.
 fold    the source's events are appended to the target under their own ids (so repeating adds
         nothing), then seen items and relations; last the source is taken out, but only if nothing
-        was added to it meanwhile, else it begins again. No acknowledged event is lost.
+        was added to it meanwhile, else it begins again. No acknowledged event is lost: where the target
+        was erased after something of the source happened, nothing is folded and the source stays whole.
 
 What an erased person's id may do afterwards: what is dated before the erasure (or has no date)
 is refused, also from importers; what is dated later begins a new person.
@@ -21,12 +22,12 @@ from dataclasses import replace
 
 from services.features.store.connection import Command, Store
 from services.features.store.erased_bytes import ErasedBytes
-from services.features.store.events import EventWriter
+from services.features.store.events import AppendStatus, EventWriter
 from services.features.store.held import HeldPerson, HeldReader, Stretch, first_events
 from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
-from services.features.store.people import pairs
+from services.features.store.people import PersonStatus, pairs
 from services.features.store.records import relation_field, split_relation_field, unpack_relations
 from services.features.store.relations import JOB as RELATION_JOB
 from services.features.store.relations import Relations
@@ -35,7 +36,7 @@ from services.features.store.scripts import script
 from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
 from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
 from shared.domain import Event
-from shared.errors import Unavailable
+from shared.errors import Unavailable, WrongState
 
 _ENTRIES_A_LOOK = 1000
 _EVENTS_A_CALL = 1000
@@ -68,7 +69,8 @@ class Lifecycle:
     async def erase(self, user_id: str, *, now_ms: int, unless_changed: tuple[str, str] = ("", "")) -> bool:
         """Leaves nothing of the person but the keyed hash. False where there was nothing.
 
-        unless_changed: arrivals and relation changes as they were seen; False also where they are others now.
+        unless_changed: arrivals and changes of profile and relations as they were seen; False also where they
+        are others now.
         """
         keyed_hash = self._schema.keyed_hash(user_id)
         outcome = await self._forget(user_id, keyed_hash, now_ms, unless_changed)
@@ -77,10 +79,15 @@ class Lifecycle:
         return outcome == _FORGOTTEN
 
     async def fold(self, source: str, target: str, *, now_ms: int) -> int:
-        """Moves everything of `source` to `target`; the events that were new to `target`."""
+        """Moves everything of `source` to `target`; the events that were new to `target`.
+
+        Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
+        and so cannot take all of it.
+        """
         moved = 0
         for _ in range(_FOLD_ATTEMPTS):
             held = await self._held.read(source)
+            await self._expect_room(held.events, target)
             moved += await self._copy_events(held.events, target)
             await self._copy_seen(held.seen, target)
             await self._copy_relations(held, source, target)
@@ -206,21 +213,34 @@ class Lifecycle:
             if item_id in kept and kept[item_id].event_id != event.event_id
         ]
 
+    async def _expect_room(self, events: Sequence[Event], target: str) -> None:
+        """Refuses before anything is copied; an erasure from now on is noticed while copying."""
+        keys = self._keys.shard(target)
+        erased = await self._store.one("HGET", keys.gone, self._schema.keyed_hash(target))
+        if erased is not None and any(event.time_ms <= float(erased) for event in events):
+            raise _target_erased()
+
     async def _copy_events(self, events: Sequence[Event], target: str) -> int:
         moved = 0
         for at in range(0, len(events), _EVENTS_A_CALL):
             part = [replace(event, user_id=target) for event in events[at : at + _EVENTS_A_CALL]]
             statuses = await self._writer.append(part)
+            if AppendStatus.ERASED_PERSON in statuses:
+                raise _target_erased()
             moved += sum(status.is_new for status in statuses)
         return moved
 
     async def _copy_seen(self, seen: Sequence[tuple[str, int]], target: str) -> None:
         if not seen:
             return
-        args: list[bytes | str | int | float] = [self._max_seen]
+        keys = self._keys.shard(target)
+        args: list[bytes | str | int | float] = [self._schema.keyed_hash(target), self._max_seen]
         for item_id, time_ms in seen:
             args += (time_ms, item_id)
-        await self._store.script(script("see"), [self._keys.shard(target).seen(target)], args)
+        if not await self._store.script(
+            script("see"), [keys.gone, keys.person(target), keys.seen(target)], args
+        ):
+            raise _target_erased()
 
     async def _copy_relations(self, held: HeldPerson, source: str, target: str) -> None:
         """Both sides; what the target has already stays as it is, and nobody is related to themselves."""
@@ -242,4 +262,25 @@ class Lifecycle:
             there = relations.get((kind, source))
             if there is not None and (kind, target) not in relations:
                 copies.append(replace(there, other_user_id=target))
-        await self._relations.relate(copies)
+        statuses = await self._relations.relate(copies)
+        # A relation may also be refused because the person at its other end was erased: then it has to go.
+        if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
+            raise _target_erased()
+
+    async def _is_erased(self, user_id: str) -> bool:
+        """Erased, and nothing later has begun a new person."""
+        keys = self._keys.shard(user_id)
+        erased, there = await self._store.run(
+            [
+                ("HEXISTS", keys.gone, self._schema.keyed_hash(user_id)),
+                ("EXISTS", keys.person(user_id)),
+            ]
+        )
+        return bool(erased) and not there
+
+
+def _target_erased() -> WrongState:
+    return WrongState(
+        "into_user_id was erased, and what from_user_id did before that cannot be taken in under this id; "
+        "nothing of from_user_id was removed: merge it into an id that was not erased, or delete it"
+    )

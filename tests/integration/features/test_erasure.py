@@ -14,9 +14,12 @@ from warmstart.common.v1 import user_pb2
 from services.features.domain import DomainFeatures
 from services.features.store.connection import Store
 from services.features.store.export import EventSpan
+from services.features.store.held import HeldPerson, HeldReader
+from services.features.store.lifecycle import Lifecycle
 from services.features.store.packing import Packer
 from services.features.store.trending import choices
 from shared.domain import Action, Event, Relation, User
+from shared.errors import WrongState
 from tests.integration.features.alone import a_domain
 from tests.integration.features.client import (
     NOW_MS,
@@ -168,6 +171,90 @@ async def test_a_visitor_folded_into_somebody_who_chose_the_same_counts_once_and
         return await trending(features) == {"c": 1.0}
 
     await until(gone, says="c alone")
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["all before", "some after"])
+async def test_nobody_is_folded_into_somebody_who_was_erased_after_they_acted(
+    session_valkey: RunningValkey, domain: str, later: bool
+) -> None:
+    """Refused whole: nothing of the visitor goes, and no key of the erased person comes back."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes("visitor", "a", now - 5)])
+        await features.relate([Relation("visitor", "bob", time_ms=now - 5)])
+        assert not await features.erase(_ANN)
+        now += 10
+        if later:
+            await features.record([_likes("visitor", "b", now)])
+        whole = await _held(features, "visitor")
+        for _ in range(2):
+            with pytest.raises(WrongState, match="merge it into an id that was not erased, or delete it"):
+                await features.fold("visitor", _ANN)
+        assert await _held(features, "visitor") == whole
+        assert traces(session_valkey, _ANN, match=_of(domain)) == []
+        assert await features.fold("visitor", "bea") == (2 if later else 1)
+
+
+async def test_who_acted_only_after_the_erasure_is_folded_into_the_new_person_of_the_id(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.erase(_ANN)
+        now += 10
+        await features.record([_likes("visitor", "a", now)])
+        assert await features.fold("visitor", _ANN) == 1
+        assert await features.fold("visitor", _ANN) == 0, "nobody is left to be refused"
+        assert (await _held(features, _ANN)).seen == [("a", now)]
+        assert (await _held(features, "visitor")).is_nothing
+
+
+async def test_relations_alone_are_not_lost_to_an_erased_target_but_one_to_somebody_erased_goes(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.relate([Relation("visitor", "bob", time_ms=now - 5)])
+        await features.relate([Relation("carl", "follower-only", time_ms=now - 5)])
+        await features.erase(_ANN)
+        for source in ("visitor", "follower-only"):
+            whole = await _held(features, source)
+            with pytest.raises(WrongState):
+                await features.fold(source, _ANN)
+            assert await _held(features, source) == whole
+        assert traces(session_valkey, _ANN, match=_of(domain)) == []
+        await features.erase("bob")
+        await features.fold("visitor", "bea")
+        assert (await _held(features, "visitor")).is_nothing
+
+
+@pytest.mark.parametrize("before", ["_copy_events", "_copy_seen", "_copy_relations"])
+async def test_a_target_that_is_erased_while_somebody_is_folded_into_it_does_not_come_back(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes("visitor", "a", now - 5), _likes(_ANN, "x", now - 5)])
+        await features.relate([Relation("visitor", "bob", time_ms=now - 5)])
+        whole, step = await _held(features, "visitor"), getattr(Lifecycle, before)
+
+        async def after_an_erasure(self: Lifecycle, *rest: Any) -> Any:
+            assert await features.erase(_ANN)
+            return await step(self, *rest)
+
+        monkeypatch.setattr(Lifecycle, before, after_an_erasure)
+        with pytest.raises(WrongState):
+            await features.fold("visitor", _ANN)
+        assert await _held(features, "visitor") == whole
+        assert traces(session_valkey, _ANN, match=_of(domain)) == []
+
+
+async def _held(features: DomainFeatures, user_id: str) -> HeldPerson:
+    return await HeldReader(features.store, features.keys).read(user_id)
+
+
+def _likes(user_id: str, item_id: str, time_ms: int) -> Event:
+    return Event(user_id, item_id, Action.LIKE, 0.0, time_ms, f"{user_id} {item_id} {time_ms}")
 
 
 async def test_somebody_never_seen_and_somebody_gone_are_erased_without_a_word(

@@ -1,9 +1,13 @@
 -- Adds items to a person's seen set without events (folding one person into another).
 --
--- KEYS  1 seen
--- ARGV  1 cap, then pairs: time_ms, item id
-for at = 2, #ARGV, 2 do
-  redis.call('ZADD', KEYS[1], 'GT', ARGV[at], ARGV[at + 1])
+-- KEYS  1 gone  2 person  3 seen
+-- ARGV  1 keyed hash  2 cap, then pairs: time_ms, item id
+-- Returns 1 added, 0 refused (an erased person who has not acted again)
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
+  return 0
 end
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -tonumber(ARGV[1]) - 1)
+for at = 3, #ARGV, 2 do
+  redis.call('ZADD', KEYS[3], 'GT', ARGV[at], ARGV[at + 1])
+end
+redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -tonumber(ARGV[2]) - 1)
 return 1
