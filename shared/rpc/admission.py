@@ -31,8 +31,10 @@ _SHORT_ROUND_S = 0.002
 # Of what a caller has left, a call may spend so much in the queue, and this where there is no deadline.
 _SHARE_OF_REMAINING = 0.5
 _WITHOUT_DEADLINE_S = 5.0
-# A queue that has not been empty for so long is no burst: there is too much to do.
+# A queue that has not been empty for so long, nor for what a caller has left, is no burst: there is too much
+# to do. Then a call may wait this share of what is left.
 _STANDING_S = 1.0
+_SHARE_STANDING = 0.2
 # The time between two beginnings is that of so many latest ones; fewer than the first number tell nothing.
 _REMEMBERED = (8, 32)
 # A call that takes more of its caller's time than this, once in work, says that too many are.
@@ -261,9 +263,12 @@ class Admission:
 
     def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
         """How long a call that arrives now may wait."""
-        allowed_s = _WITHOUT_DEADLINE_S if remaining_s is None else _SHARE_OF_REMAINING * remaining_s
-        standing = self._next is not None and self.clock() - self._full_since > _STANDING_S
-        return min(allowed_s, _PATIENCE_S[priority]) if standing else allowed_s
+        left_s = 2.0 * _WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
+        stood_s = self.clock() - self._full_since if self._next is not None else 0.0
+        # A server behind that stalls makes a queue stand, too: to callers with time it is a burst yet.
+        if stood_s > max(_STANDING_S, min(left_s, _WITHOUT_DEADLINE_S)):
+            return min(_SHARE_OF_REMAINING * left_s, max(_PATIENCE_S[priority], _SHARE_STANDING * left_s))
+        return _SHARE_OF_REMAINING * left_s
 
     def _overloaded(self, what: str, again_s: float) -> Overloaded:
         retry_ms = max(50, round(1000.0 * again_s))
