@@ -10,8 +10,7 @@ one cluster slot, so a script may touch them together. Tags of a domain:
 
 Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
 
-    p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r changes of
-                    profile and relations, t when the last of these arrived (ms, the store's clock),
+    p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes,
                     l0/l1 first and last log entry, i0/i1 the same of the impressions
     h:<u>   zset    history: arrival + record by event time
     s:<u>   zset    seen item ids by time

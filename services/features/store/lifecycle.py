@@ -69,8 +69,7 @@ class Lifecycle:
     async def erase(self, user_id: str, *, now_ms: int, unless_changed: tuple[str, str] = ("", "")) -> bool:
         """Leaves nothing of the person but the keyed hash. False where there was nothing.
 
-        unless_changed: arrivals and changes of profile and relations as they were seen; False also where they
-        are others now.
+        unless_changed: arrivals and relation changes as they were seen; False also where they are others now.
         """
         keyed_hash = self._schema.keyed_hash(user_id)
         outcome = await self._forget(user_id, keyed_hash, now_ms, unless_changed)

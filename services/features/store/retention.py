@@ -2,8 +2,7 @@
 
 events       leave history and seen set so many days after they happened, and the log as well, exported or not
 impressions  leave their log so many days after they happened
-people       are erased as DeleteUser does once no event, profile or relation of theirs has arrived for so
-             many days; who never had an event has no days
+people       are erased as DeleteUser does once nothing of theirs has arrived for so many days
 
 An item whose events have gone is no longer seen: it may be listed again. What events weighed in trends stays,
 a sum that names nobody and halves by itself. A pass over everything is made once an hour, by one server at a
@@ -149,14 +148,12 @@ class Retention:
         idle_since = now_ms - self._days.idle * _DAY_MS if self._days.idle else 0
         total = 0
         replies = await self._store.scripts(script("expire_person"), calls)
-        for user_id, (events, seen, arrivals, changes, *last, changed_ms) in zip(
-            user_ids, replies, strict=True
-        ):
+        for user_id, (events, seen, arrivals, changes, *last) in zip(user_ids, replies, strict=True):
             self._count("history", events)
             self._count("seen", seen)
             total += events + seen
             latest = max((entry_order(entry)[0] for entry in last if entry), default=None)
-            if latest is not None and max(latest, int(changed_ms)) < idle_since:
+            if latest is not None and latest < idle_since:
                 unless = (arrivals.decode(), changes.decode())
                 if await self._lifecycle.erase(user_id, now_ms=now_ms, unless_changed=unless):
                     self._count("people", 1)

@@ -164,51 +164,6 @@ async def test_who_acts_while_they_are_found_idle_is_kept(
         assert await seen_and_history(features, _ANN) == (["a", "b"], ["a", "b"])
 
 
-@pytest.mark.parametrize("what", ["profile", "relation", "relation of another"])
-async def test_who_has_a_new_profile_or_relation_is_not_idle(
-    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    """The store stamps arrivals by its own clock, so the events are made old instead: first before the look,
-    then between the look and the erasure, last without anything new."""
-    clock = Clock()
-    async with a_domain(session_valkey, domain, clock, idle_retention_days="1") as features:
-        await features.record([did(clock, _ANN, "a")])
-        person = features.keys.shard(_ANN).person(_ANN)
-        long_ago = clock() - 9 * DAY_MS
-        with session_valkey.client() as client:
-            client.hset(person, "l1", f"{long_ago}-0")
-            await _new(features, what, "one")
-            await features.maintain()
-            assert (await seen_and_history(features, _ANN))[0] == ["a"], "new before the look"
-
-            client.hset(person, "t", long_ago)
-            erase = type(features.lifecycle).erase
-
-            async def after_a_change(self: Any, user_id: str, **rest: Any) -> bool:
-                await _new(features, what, "two")
-                return await erase(self, user_id, **rest)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(type(features.lifecycle), "erase", after_a_change)
-                clock.pass_days(0.5)
-                await features.maintain()
-            assert int(client.hget(person, "t")) > long_ago, "it was asked for"
-            assert (await seen_and_history(features, _ANN))[0] == ["a"], "new after the look"
-
-            client.hset(person, "t", long_ago)
-            clock.pass_days(0.25)
-            await features.maintain()
-            assert not client.exists(person)
-
-
-async def _new(features: DomainFeatures, what: str, value: str) -> None:
-    if what == "profile":
-        await features.describe([User(_ANN, {"age": value})])
-    else:
-        ends = (_ANN, value) if what == "relation" else (value, _ANN)
-        await features.relate([Relation(*ends)])
-
-
 async def test_a_pass_goes_on_over_rounds_and_the_next_is_an_hour_later(
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@
 -- KEYS  1 gone  2 jobs  3 users  4 person  5 history  6 seen  7 dedupe  8 forward  9 back
 --       10 detached history  11 detached forward  12 detached back
 -- ARGV  1 user id  2 keyed hash ("" = folded into another person, leaves no mark)  3 now_ms
---       4 arrivals and 5 changes of profile and relations that were seen ("" = whatever they are now)
+--       4 arrivals and 5 relation changes that were seen ("" = whatever they are now)
 --       6 token of the withdrawal from trends  7 what is to be withdrawn ("" = to be read first, from history
 --         and log, where the person is erased)
 -- Returns what: 0 nothing there, 1 forgotten, 2 an earlier job is not finished, 3 changed since

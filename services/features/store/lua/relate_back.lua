@@ -3,8 +3,6 @@
 -- KEYS  1 gone, then for each relation: the other's person, back
 -- ARGV  for each relation: the other's keyed hash, field, time_ms
 -- Returns one digit a relation: 1 stored, 3 refused (an erased person)
-local clock = redis.call('TIME')
-local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local statuses = {}
 for n = 1, #ARGV / 3 do
   local hash, field, time = ARGV[3 * n - 2], ARGV[3 * n - 1], tonumber(ARGV[3 * n])
@@ -15,7 +13,6 @@ for n = 1, #ARGV / 3 do
   else
     if redis.call('HSET', back, field, '') == 1 then
       redis.call('HINCRBY', person, 'r', 1)
-      redis.call('HSET', person, 't', now_ms)
     end
     statuses[n] = '1'
   end
