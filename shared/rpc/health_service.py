@@ -40,7 +40,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ge
     async def Check(self, request: Any, context: Any) -> Any:
         status = self._statuses.get(request.service)
         if status is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service is called {request.service!r}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no service here has that name")
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
