@@ -34,10 +34,12 @@ _EVENT_STATUS = {
     AppendStatus.DUPLICATE: pb.EVENT_STATUS_DUPLICATE,
     AppendStatus.ERASED_PERSON: pb.EVENT_STATUS_REJECTED,
     AppendStatus.TOO_OLD: pb.EVENT_STATUS_REJECTED,
+    AppendStatus.MERGED_PERSON: pb.EVENT_STATUS_REJECTED,
 }
 _REFUSED = {
     AppendStatus.ERASED_PERSON: "must be after the person's erasure",
     AppendStatus.TOO_OLD: "must be within the days that events are kept",
+    AppendStatus.MERGED_PERSON: "must be after the person was merged into another",
 }
 _ITEM_STATUS = {
     ItemOutcome.CREATED: item_pb2.ITEM_STATUS_CREATED,

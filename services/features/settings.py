@@ -81,8 +81,8 @@ class FeatureSettings(ServerSettings):
     )
     idle_retention_days: str = Field(
         "0",
-        description="Days without any event of a person after which they are erased as by DeleteUser; 0 "
-        "keeps them. By domain as above.",
+        description="Days without any event, profile or relation of a person after which they are erased as "
+        "by DeleteUser; 0 keeps them. By domain as above.",
     )
     rewrite_hours: float = Field(
         24.0,

@@ -24,13 +24,15 @@ _FLUSHES_AT_ONCE = 2
 
 class AppendStatus(IntEnum):
     """What became of one event; numbers as `append.lua` gives them. AGAIN: recorded, on an item that the
-    person had acted on before. TOO_OLD: before what is kept, so never sent to the store."""
+    person had acted on before. TOO_OLD: before what is kept, so never sent to the store. MERGED_PERSON: an
+    impression from before the person was merged into another."""
 
     RECORDED = 1
     DUPLICATE = 2
     ERASED_PERSON = 3
     AGAIN = 4
     TOO_OLD = 5
+    MERGED_PERSON = 6
 
     @property
     def is_new(self) -> bool:
@@ -162,8 +164,10 @@ class EventWriter:
             limits.history, limits.seen, limits.dedupe, *caps, len(people)
         ]  # fmt: skip
         for user_id in people:
+            keyed_hash = self._schema.keyed_hash(user_id)
             names += (keys.person(user_id), keys.history(user_id), keys.seen(user_id), keys.dedupe(user_id))
-            args += (user_id, self._schema.keyed_hash(user_id))
+            names.append(keys.merged(keyed_hash))
+            args += (user_id, keyed_hash)
         for event in events:
             args += (
                 people[event.user_id],

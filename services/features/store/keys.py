@@ -10,7 +10,8 @@ one cluster slot, so a script may touch them together. Tags of a domain:
 
 Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
 
-    p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes,
+    p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes, t when attributes
+                    or relations of theirs last arrived (ms, the store's clock),
                     l0/l1 first and last log entry, i0/i1 the same of the impressions
     h:<u>   zset    history: arrival + record by event time
     s:<u>   zset    seen item ids by time
@@ -22,6 +23,7 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     imp     stream  impressions, apart: there are far more of them, and they must not push events out
     users   set     people with attributes or relations
     gone    hash    keyed hash of an erased person → time of erasure
+    m:<h>   string  when the person of that keyed hash was merged into another; goes after an hour
     jobs    hash    work that spans shards and is not finished
     state   hash    id of the last exported log entry; how often entries were cut out of a log, and at which
                     of these times it was last packed anew
@@ -83,6 +85,9 @@ class ShardKeys:
 
     def back(self, user_id: str) -> str:
         return f"{self.tag}:b:{user_id}"
+
+    def merged(self, keyed_hash: bytes) -> str:
+        return f"{self.tag}:m:{keyed_hash.hex()}"
 
     def detached_history(self, user_id: str) -> str:
         return f"{self.tag}:xh:{user_id}"

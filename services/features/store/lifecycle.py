@@ -18,7 +18,7 @@ is refused, also from importers; what is dated later begins a new person.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from services.features.store.connection import Command, Store
 from services.features.store.erased_bytes import ErasedBytes
@@ -43,6 +43,21 @@ _EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
 _ERASE_JOB, _WEIGH_JOB = "x:", "w:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
+# For so long an impression of a list that was on its way is known to be of somebody who was merged.
+_MERGE_MS = 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Somebody's arrivals, relation changes and when attributes or relations last came, as they were read;
+    "" = whatever they are."""
+
+    arrivals: str = ""
+    changes: str = ""
+    described: str = ""
+
+
+_WHATEVER = Seen()
 
 
 class Lifecycle:
@@ -66,10 +81,10 @@ class Lifecycle:
         self._held, self._withdrawals, self._erased = held, withdrawals, erased
         self._max_seen = max_seen
 
-    async def erase(self, user_id: str, *, now_ms: int, unless_changed: tuple[str, str] = ("", "")) -> bool:
+    async def erase(self, user_id: str, *, now_ms: int, unless_changed: Seen = _WHATEVER) -> bool:
         """Leaves nothing of the person but the keyed hash. False where there was nothing.
 
-        unless_changed: arrivals and relation changes as they were seen; False also where they are others now.
+        unless_changed: as they were seen; False also where they are others now.
         """
         keyed_hash = self._schema.keyed_hash(user_id)
         outcome = await self._forget(user_id, keyed_hash, now_ms, unless_changed)
@@ -84,6 +99,8 @@ class Lifecycle:
         and so cannot take all of it.
         """
         moved = 0
+        # Merged into another before, they are here again.
+        await self._store.one("UNLINK", self._keys.shard(target).merged(self._schema.keyed_hash(target)))
         for _ in range(_FOLD_ATTEMPTS):
             held = await self._held.read(source)
             await self._expect_room(held.events, target)
@@ -91,7 +108,7 @@ class Lifecycle:
             await self._copy_seen(held.seen, target)
             await self._copy_relations(held, source, target)
             withdrawal = withdrawal_of(await self._chosen_by_both(held, target), now_ms=now_ms)
-            expected = (held.arrivals, held.changes)
+            expected = Seen(held.arrivals, held.changes)
             outcome = await self._forget(source, b"", now_ms, expected, withdrawal)
             if outcome == _CHANGED:
                 continue
@@ -121,7 +138,7 @@ class Lifecycle:
         user_id: str,
         keyed_hash: bytes,
         now_ms: int,
-        expected: tuple[str, str] = ("", ""),
+        expected: Seen = _WHATEVER,
         withdrawal: str = "",
     ) -> int:
         """withdrawal: known already; else it is read by `_clean`."""
@@ -129,8 +146,12 @@ class Lifecycle:
         names = [
             keys.gone, keys.jobs, keys.users, *own_keys(keys, user_id),
             keys.detached_history(user_id), keys.detached_forward(user_id), keys.detached_back(user_id),
+            keys.merged(self._schema.keyed_hash(user_id)),
         ]  # fmt: skip
-        args: Command = [user_id, keyed_hash, now_ms, *expected, token, withdrawal]
+        args: Command = [
+            user_id, keyed_hash, now_ms, expected.arrivals, expected.changes, token, withdrawal,
+            expected.described, _MERGE_MS,
+        ]  # fmt: skip
         while True:
             outcome = int(await self._store.script(script("forget"), names, args))
             if outcome == _FORGOTTEN:
@@ -176,9 +197,8 @@ class Lifecycle:
         await self._cut(user_id, keys.log, logged, CUT_LOG)
         await self._cut(user_id, keys.impressions, shown, CUT_IMPRESSIONS)
         await self._erased.note(now_ms)
-        await self._store.run(
-            [("UNLINK", forward), ("UNLINK", back), ("HDEL", keys.jobs, _ERASE_JOB + user_id)], write=True
-        )
+        names = [keys.jobs, forward, back]
+        await self._store.script(script("settle_forgotten"), names, [_ERASE_JOB + user_id, job])
         await self._erased.note(now_ms)
 
     async def _note_withdrawal(self, user_id: str, token: bytes, logged: Stretch, now_ms: int) -> None:

@@ -2,7 +2,8 @@
 
 events       leave history and seen set so many days after they happened, and the log as well, exported or not
 impressions  leave their log so many days after they happened
-people       are erased as DeleteUser does once nothing of theirs has arrived for so many days
+people       are erased as DeleteUser does once no event, profile or relation of theirs has arrived for so
+             many days; relations of others to them do not count
 
 An item whose events have gone is no longer seen: it may be listed again. What events weighed in trends stays,
 a sum that names nobody and halves by itself. A pass over everything is made once an hour, by one server at a
@@ -21,7 +22,7 @@ from prometheus_client import Counter
 from services.features.store.connection import Command, Store
 from services.features.store.erased_bytes import ErasedBytes
 from services.features.store.keys import DomainKeys, ShardKeys
-from services.features.store.lifecycle import Lifecycle
+from services.features.store.lifecycle import Lifecycle, Seen
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
 from services.features.store.scripts import script
 from services.features.store.watermark import entry_order
@@ -148,13 +149,15 @@ class Retention:
         idle_since = now_ms - self._days.idle * _DAY_MS if self._days.idle else 0
         total = 0
         replies = await self._store.scripts(script("expire_person"), calls)
-        for user_id, (events, seen, arrivals, changes, *last) in zip(user_ids, replies, strict=True):
+        for user_id, (events, seen, arrivals, changes, described, *last) in zip(
+            user_ids, replies, strict=True
+        ):
             self._count("history", events)
             self._count("seen", seen)
             total += events + seen
-            latest = max((entry_order(entry)[0] for entry in last if entry), default=None)
-            if latest is not None and latest < idle_since:
-                unless = (arrivals.decode(), changes.decode())
+            latest = max([int(described), *(entry_order(entry)[0] for entry in last if entry)])
+            if 0 < latest < idle_since:
+                unless = Seen(arrivals.decode(), changes.decode(), described.decode())
                 if await self._lifecycle.erase(user_id, now_ms=now_ms, unless_changed=unless):
                     self._count("people", 1)
         return total

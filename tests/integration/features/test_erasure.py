@@ -13,6 +13,8 @@ from warmstart.common.v1 import user_pb2
 
 from services.features.domain import DomainFeatures
 from services.features.store.connection import Store
+from services.features.store.erased_bytes import ErasedBytes
+from services.features.store.events import AppendStatus
 from services.features.store.export import EventSpan
 from services.features.store.held import HeldPerson, HeldReader
 from services.features.store.lifecycle import Lifecycle
@@ -247,6 +249,83 @@ async def test_a_target_that_is_erased_while_somebody_is_folded_into_it_does_not
             await features.fold("visitor", _ANN)
         assert await _held(features, "visitor") == whole
         assert traces(session_valkey, _ANN, match=_of(domain)) == []
+
+
+async def test_an_impression_on_its_way_does_not_bring_a_merged_visitor_back(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    """Another gateway may still hold some of their lists. What they do later, and what they did, is taken."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([Event("visitor", "a", Action.LIKE, 0.0, now - 5, "of a")])
+        await features.fold("visitor", _ANN)
+        refused = await features.record([_shown("visitor", "b", now), _shown("visitor", "c", now - 5)])
+        assert refused == [AppendStatus.MERGED_PERSON] * 2
+        assert traces(session_valkey, "visitor", match=_of(domain)) == []
+        taken = [_shown(_ANN, "b", now), _shown("visitor", "b", now + 1), _likes("visitor", "d", now - 4)]
+        assert await features.record(taken) == [AppendStatus.RECORDED] * 3
+        with session_valkey.client() as client:
+            (mark,) = client.scan_iter(match=f"{{{domain}:s*}}:m:*")
+            assert 0 < client.pttl(mark) <= 3600 * 1000
+
+
+async def test_who_was_merged_and_is_merged_into_keeps_all_impressions(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes("visitor", "a", now - 5), _shown("visitor", "b", now - 5)])
+        await features.fold("visitor", _ANN)
+        assert await features.fold(_ANN, "visitor") == 2
+        assert sorted(e.item_id for e in (await _held(features, "visitor")).events) == ["a", "b"]
+        assert await features.record([_shown("visitor", "c", now - 3)]) == [AppendStatus.RECORDED]
+
+
+async def test_a_server_that_ends_an_erasure_late_does_not_end_the_next_one(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One server stalls at its last step; another ends it, ann comes back and is erased again, and that one
+    dies before it has cleaned anything: what is left to do must survive the last step of the first."""
+    now = time.time_ns() // 1_000_000
+    async with (
+        a_domain(session_valkey, domain, lambda: now) as slow,
+        a_domain(session_valkey, domain, lambda: now) as other,
+    ):
+        await _acts(slow, now)
+        note, notes = slow.erased_bytes.note, 0
+
+        async def stalling(at_ms: int) -> None:
+            nonlocal now, notes
+            notes += 1
+            await note(at_ms)
+            if notes > 1:
+                return
+            await other.lifecycle.repair(now_ms=now)
+            now += 10
+            await other.record([_likes(_ANN, "z", now)])
+            await other.relate([Relation(_ANN, "dora", time_ms=now)])
+            now += 10
+            with monkeypatch.context() as patch:
+                patch.setattr(Lifecycle, "_clean", _dies)
+                with pytest.raises(Died):
+                    await other.erase(_ANN)
+
+        monkeypatch.setattr(ErasedBytes, "note", lambda self, at_ms: stalling(at_ms))
+        assert await slow.erase(_ANN)
+        assert notes >= 2, "the stalled step was reached"
+        assert traces(session_valkey, _ANN, match=_of(domain)), "of the second time, still to be cleaned"
+        for _ in range(3):
+            await other.lifecycle.repair(now_ms=now)
+            now += _SETTLED_MS
+        assert traces(session_valkey, _ANN, match=_of(domain)) == []
+
+
+async def _dies(*_: Any, **__: Any) -> None:
+    raise Died
+
+
+def _shown(user_id: str, item_id: str, time_ms: int) -> Event:
+    return Event(user_id, item_id, Action.IMPRESSION, 0.0, time_ms, f"{user_id} {item_id} {time_ms} shown")
 
 
 async def _held(features: DomainFeatures, user_id: str) -> HeldPerson:

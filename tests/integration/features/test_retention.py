@@ -116,7 +116,8 @@ async def test_impressions_have_days_of_their_own(store: RunningValkey, domain: 
 async def test_who_does_nothing_for_their_days_is_erased_and_may_come_back(
     store: RunningValkey, domain: str
 ) -> None:
-    """Whoever was only shown something counts from then; who has a profile and no event has no days."""
+    """Whoever was only shown something, or has a profile alone, counts from then; who others are
+    related to does not."""
     clock = Clock()
     async with a_domain(store, domain, clock, idle_retention_days="90") as features:
         await features.record([
@@ -125,7 +126,7 @@ async def test_who_does_nothing_for_their_days_is_erased_and_may_come_back(
             did(clock, "shown-only", "a", action=Action.IMPRESSION),
         ])  # fmt: skip
         await features.describe([User(_ANN, {"age": "34"}), User("profile-only", {"age": "35"})])
-        await features.relate([Relation(_ANN, "bea"), Relation("bea", _ANN)])
+        await features.relate([Relation(_ANN, "bea"), Relation("bea", _ANN), Relation("bea", "followed")])
         clock.pass_days(89)
         await features.maintain()
         assert len(await logged(features)) == 3
@@ -134,10 +135,8 @@ async def test_who_does_nothing_for_their_days_is_erased_and_may_come_back(
         await features.maintain()
         assert traces(store, _ANN, match=f"{{{domain}:*") == []
         assert await logged(features) == []
-        assert removed(features) == {"people": 3}
-        assert [u.user_id for users, _ in [p async for p in features.exporter.people()] for u in users] == [
-            "profile-only"
-        ]
+        assert removed(features) == {"people": 4}
+        assert [u.user_id for users, _ in [p async for p in features.exporter.people()] for u in users] == []
         (refused, taken) = await features.record([did(clock, _ANN, "a", days_ago=5), _later(clock, _ANN)])
         assert (refused, taken) == (AppendStatus.ERASED_PERSON, AppendStatus.RECORDED)
 
@@ -162,6 +161,50 @@ async def test_who_acts_while_they_are_found_idle_is_kept(
         monkeypatch.setattr(type(features.lifecycle), "erase", after_an_event)
         await features.maintain()
         assert await seen_and_history(features, _ANN) == (["a", "b"], ["a", "b"])
+
+
+@pytest.mark.parametrize("what", ["profile", "relation"])
+async def test_who_has_a_new_profile_or_relation_is_not_idle(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The store stamps arrivals by its own clock, so the events are made old instead: first before the look,
+    then between the look and the erasure, last without anything new."""
+    clock = Clock()
+    async with a_domain(session_valkey, domain, clock, idle_retention_days="1") as features:
+        await features.record([did(clock, _ANN, "a")])
+        person = features.keys.shard(_ANN).person(_ANN)
+        long_ago = clock() - 9 * DAY_MS
+        with session_valkey.client() as client:
+            client.hset(person, "l1", f"{long_ago}-0")
+            await _new(features, what, "one")
+            await features.maintain()
+            assert (await seen_and_history(features, _ANN))[0] == ["a"], "new before the look"
+
+            client.hset(person, "t", long_ago)
+            erase = type(features.lifecycle).erase
+
+            async def after_a_change(self: Any, user_id: str, **rest: Any) -> bool:
+                await _new(features, what, "two")
+                return await erase(self, user_id, **rest)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(type(features.lifecycle), "erase", after_a_change)
+                clock.pass_days(0.5)
+                await features.maintain()
+            assert int(client.hget(person, "t")) > long_ago, "it was asked for"
+            assert (await seen_and_history(features, _ANN))[0] == ["a"], "new after the look"
+
+            client.hset(person, "t", long_ago)
+            clock.pass_days(0.25)
+            await features.maintain()
+            assert not client.exists(person)
+
+
+async def _new(features: DomainFeatures, what: str, value: str) -> None:
+    if what == "profile":
+        await features.describe([User(_ANN, {"age": value})])
+    else:
+        await features.relate([Relation(_ANN, value)])
 
 
 async def test_a_pass_goes_on_over_rounds_and_the_next_is_an_hour_later(

@@ -9,6 +9,8 @@ local first = 2 + 2 * owners
 if #KEYS ~= 3 + 2 * owners or (#ARGV - first) % 6 ~= 0 then
   return redis.error_reply('ERR relate: wrong number of keys or arguments')
 end
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local statuses = {}
 for at = first + 1, #ARGV, 6 do
   local owner = tonumber(ARGV[at])
@@ -27,6 +29,7 @@ for at = first + 1, #ARGV, 6 do
   else
     redis.call('HSET', KEYS[2], ARGV[at + 5], '')
     redis.call('HINCRBY', person, 'r', 1)
+    redis.call('HSET', person, 't', now_ms)
     redis.call('SADD', KEYS[3], user)
     redis.call('HSET', forward, ARGV[at + 1], ARGV[at + 2])
     statuses[#statuses + 1] = '1'
