@@ -103,7 +103,20 @@ def unpack(file: Path, snapshot: Path) -> About:
 
 
 def write_erasures(file: Path, erasures: Erasures) -> None:
-    """Whole or not at all, in place of an earlier one."""
+    """Whole or not at all, in place of an earlier one.
+
+    Raises BackupError where the earlier one names erasures that this one does not: a store that lost its data
+    would take the last trace of them with it. What is no such file is not written over either.
+    """
+    if file.exists():
+        lost = _marks(read_erasures(file)) - _marks(erasures)
+        if lost:
+            domains = ", ".join(sorted({domain for domain, _ in lost}))
+            raise BackupError(
+                f"{file} must name no erasures that the store does not know, got {len(lost)} (domain "
+                f"{domains}): the store has lost its data since, or is another one; keep that file for a "
+                "restore, and write to another"
+            )
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with open(draft, "wb", opener=_owner_only) as stream:
         stream.write(_ERASURES_JSON.dump_json(erasures, indent=2))
@@ -111,6 +124,11 @@ def write_erasures(file: Path, erasures: Erasures) -> None:
         os.fsync(stream.fileno())
     draft.replace(file)
     sync_directory(file.parent)
+
+
+def _marks(erasures: Erasures) -> set[tuple[str, str]]:
+    """(domain, keyed hash)."""
+    return {(one.domain, person.keyed_hash) for one in erasures.domains for person in one.people}
 
 
 def read_erasures(file: Path) -> Erasures:

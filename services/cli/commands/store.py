@@ -94,7 +94,14 @@ def restore(
 
 
 def erasures(
-    file: Annotated[Path, typer.Argument(help="Written anew each time.", dir_okay=False, metavar="FILE")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Written anew each time, unless it names erasures that the store no longer knows.",
+            dir_okay=False,
+            metavar="FILE",
+        ),
+    ],
     as_json: options.Json = False,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:

@@ -171,6 +171,10 @@ async def test_who_was_erased_stays_erased_by_the_list_where_the_store_is_lost(
         assert done.code == 0, done.err
         assert done.json()["erased"] == {DOMAIN: 1}
 
+    other = tmp_path / "notes.txt"
+    other.write_text("something else")
+    refused = data_dir.run("erasures", other, "--store-url", data_dir.store.url)
+    assert (refused.code, other.read_text()) == (1, "something else")
     await erased_since(data_dir, tmp_path / "b.tar", then=listed)
     assert "u0" not in erasures.read_text()  # hashes, no ids
     older = tmp_path / "older.json"
@@ -230,6 +234,10 @@ async def test_a_store_that_was_emptied_since_does_not_pass_for_one_that_erased_
     """Same domain, shards and secret: its list is empty because it lost it. So is a file made of it since."""
     file, erasures, since = (tmp_path / name for name in ("b.tar", "erasures.json", "since.json"))
     await emptied_under_its_servers(data_dir, file, erasures)
+    good = erasures.read_bytes()
+    over = data_dir.run("erasures", erasures, "--store-url", data_dir.store.url)
+    assert (over.code, erasures.read_bytes()) == (1, good)
+    assert f"must name no erasures that the store does not know, got 1 (domain {DOMAIN})" in over.err
     assert data_dir.run("erasures", since, "--store-url", data_dir.store.url).code == 0
     of_before = tmp_path / "of_before.json"
     content = json.loads(since.read_text())
