@@ -22,7 +22,15 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest.mark.parametrize(
     "name",
-    ["kill-replica-features", "kill-store", "hang-scoring", "full-disk", "bad-models", "expired-deadlines"],
+    [
+        "kill-replica-features",
+        "kill-store",
+        "bad-models",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("hang-scoring", "full-disk", "expired-deadlines")
+        ),
+    ],
 )
 async def test_callers_get_what_they_are_promised(world: World, name: str) -> None:
     _, claims = await SCENARIOS[name].run(world, name)

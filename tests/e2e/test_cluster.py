@@ -66,7 +66,9 @@ def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
     assert stored.code == 0, stored.err
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_nothing_stays_behind(tmp_path: Path, how: signal.Signals):
     """Asked to stop, interrupted, or killed with -9, here while it is still starting."""
     up = UpProcess(tmp_path)
@@ -94,7 +96,7 @@ def test_a_detached_cluster_is_stopped_by_down(tmp_path: Path):
     assert warmstart("down", cwd=tmp_path).code == 1
 
 
-@pytest.mark.parametrize("programs", [0, 1, len(_PROGRAMS)])
+@pytest.mark.parametrize("programs", [0, pytest.param(1, marks=pytest.mark.slow), len(_PROGRAMS)])
 def test_down_ends_a_cluster_that_is_still_starting(tmp_path: Path, programs: int):
     """Before its first program, between two, and while they load."""
     up = UpProcess(tmp_path)

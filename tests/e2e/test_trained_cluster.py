@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from services.cli.cluster.state import read_state
 from tests.cluster import PEOPLE, UpProcess, clean_environment
@@ -30,7 +31,13 @@ _OF_ANY_MODEL = {
 }
 
 
-@pytest.mark.parametrize(("language", "code"), _OURS, ids=[code.splitlines()[0][:40] for _, code in _OURS])
+def _block(language: str, code: str) -> ParameterSet:
+    # A second cluster; test_tls_cluster keeps the short form of it.
+    marks = pytest.mark.slow if "warmstart up" in code else ()
+    return pytest.param(language, code, id=code.splitlines()[0][:40], marks=marks)
+
+
+@pytest.mark.parametrize(("language", "code"), [_block(*block) for block in _OURS])
 def test_a_block_of_the_readme_runs(trained: UpProcess, tmp_path: Path, language: str, code: str):
     """Only the address and the place of the example files differ from what is printed."""
     state = read_state(trained.data_dir)

@@ -260,6 +260,7 @@ async def test_a_store_that_was_emptied_since_does_not_pass_for_one_that_erased_
     assert again.json()["replayed"] == {"erased": 1, "marks": 1}
 
 
+@pytest.mark.slow
 async def test_a_store_that_does_not_say_when_it_began_may_have_been_emptied(
     data_dir: DataDir, tmp_path: Path
 ) -> None:

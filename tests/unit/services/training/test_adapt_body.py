@@ -162,6 +162,7 @@ def test_a_kept_body_ranks_people_as_serving_would_know_them(
     assert ((mixed > 0.0) & (mixed < 1.0)).all()  # values: probabilities
 
 
+@pytest.mark.slow
 def test_a_job_keeps_such_an_arm_beside_the_exports(data: TrainingData, tmp_path: Path) -> None:
     tune, off = Arm("fine-tuned", "finetune", {"steps": 1, "rate": 0.01}), Arm("off", "none")
     job = Job("model", tmp_path / "job", 0, "tiny", (off, tune), pretrain_steps=2, meta_steps=2)

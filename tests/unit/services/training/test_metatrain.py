@@ -276,7 +276,7 @@ def test_ndcg_by_hand() -> None:
     assert found[0] == pytest.approx(1.5 / (1 + 1 / np.log2(3)))
 
 
-@pytest.mark.slow  # test_worker keeps the short form of it
+@pytest.mark.slow  # test_pretrain keeps the short form of it
 def test_a_resumed_run_is_the_run_that_never_stopped(data: TrainingData) -> None:
     whole, kept = model_of(data), []
     hooks = Hooks(on_checkpoint=kept.append, checkpoint_every=6)

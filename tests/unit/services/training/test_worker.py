@@ -18,6 +18,7 @@ from services.training.publish import publish
 from services.training.roles import RoleSettings
 from services.training.worker import Reporter, do_job, is_exported
 from shared.artifacts import Registry
+from tests.traces import people_in, words_of_tables
 from tests.unit.services.training import synthetic
 
 ON, OFF = Arm("on", "ridge"), Arm("off", "none")
@@ -81,6 +82,15 @@ def test_an_export_is_a_version_that_opens(
     assert [i.title for i in artifact.vocabulary()] == list(data.titles)
 
 
+def test_a_version_holds_nobody(whole: tuple[Path, Job], tmp_path: Path, data: TrainingData) -> None:
+    """Rows, counts and transitions of items, and weights."""
+    _, work = whole
+    ref = publish(Registry(tmp_path), "shop", work.export(ON), {"ndcg10": 0.5})
+    version = tmp_path / "shop" / ref.version
+    assert set(data.item_ids) <= words_of_tables(version)
+    assert people_in(version, data.user_ids) == set()
+
+
 def test_progress_is_told_line_by_line_and_to_tensorboard(whole: tuple[Path, Job]) -> None:
     directory, _ = whole
     told = [json.loads(line) for line in (directory / "progress.jsonl").read_text().splitlines()]
@@ -97,6 +107,7 @@ def assert_same_ending(resumed: Job, whole: Job) -> None:
         np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow  # test_pretrain keeps the short form of it
 def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
     whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
 ) -> None:
