@@ -90,6 +90,7 @@ def _models() -> typer.Typer:
     app.command("show", epilog=models.SHOW_EXAMPLES)(models.show)
     app.command("promote", epilog=models.PROMOTE_EXAMPLES)(models.promote)
     app.command("rollback", epilog=models.ROLLBACK_EXAMPLES)(models.rollback)
+    app.command("sign", epilog=models.SIGN_EXAMPLES)(models.sign)
     return app
 
 

@@ -136,6 +136,26 @@ class Registry:
             aliases.write_alias(directory, alias, present.moved_to(version) if present else Alias(version))
         return ref
 
+    def sign(self, ref: ModelRef, signer: Signer) -> None:
+        """Signs a version that is there already, in place of an earlier signature.
+
+        Raises ArtifactError where it is damaged. Whether it is good to run is for the caller to know.
+        """
+        directory = self._version_dir(ref)
+        stated = (directory / MANIFEST_FILE).read_bytes()
+        if Manifest.parse(directory / MANIFEST_FILE, stated) != open_artifact(directory, ref).manifest:
+            raise ArtifactError(f"{directory / MANIFEST_FILE}: must not change while it is signed")
+        temp = (
+            directory.parent / f"{_TEMP}{secrets.token_hex(8)}"
+        )  # a stray file in the version would be refused
+        temp.mkdir()
+        try:
+            aliases.write_durably(temp / SIGNATURE_FILE, signer.sign(stated))
+            (temp / SIGNATURE_FILE).replace(directory / SIGNATURE_FILE)
+            aliases.sync_directory(directory)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+
     def roll_back(self, domain: str) -> ModelRef:
         """Makes the champion before this one the champion again; versions gone since are passed over.
 

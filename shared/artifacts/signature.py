@@ -29,9 +29,12 @@ class Signer:
 
     @classmethod
     def of_file(cls, setting: str, path: str) -> Signer | None:
-        """None where there is no file. Raises SettingsError with the setting's name, rule and file."""
-        if not path:
-            return None
+        """None where there is no file. Raises SettingsError as `read` does."""
+        return cls.read(setting, path) if path else None
+
+    @classmethod
+    def read(cls, setting: str, path: str) -> Signer:
+        """Raises SettingsError with the setting's name, rule and file."""
         try:
             key = load_pem_private_key(_read(setting, path), None)
         except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password

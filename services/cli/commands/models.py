@@ -1,4 +1,5 @@
-"""`warmstart models list|show|promote|rollback`, on the data directory's registry or a training service's."""
+"""`warmstart models list|show|promote|rollback|sign`, on the data directory's registry; all but show and sign
+on a training service's too."""
 
 from __future__ import annotations
 
@@ -16,15 +17,17 @@ from services.cli import options, output
 from services.cli.failures import CommandError
 from services.cli.target import service_target
 from services.cli.training.clients import TrainingClient, open_training
-from shared.artifacts import Manifest, Registry
+from shared.artifacts import Manifest, Registry, Signer
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, InvalidInput, NotFound
 
+_SIGNING_KEY_VARIABLE = "WARMSTART_TRAINING_REGISTRY_SIGNING_KEY"
 T = TypeVar("T")
 Row = dict[str, Any]
 LIST_EXAMPLES = options.examples("warmstart models list", "warmstart models list --service local --json")
 SHOW_EXAMPLES = options.examples("warmstart models show", "warmstart models show 20260101T120000.000Z --json")
 PROMOTE_EXAMPLES = options.examples("warmstart models promote 20260101T120000.000Z")
+SIGN_EXAMPLES = options.examples("warmstart models sign 20260101T120000.000Z --signing-key registry-key.pem")
 ROLLBACK_EXAMPLES = options.examples("warmstart models rollback")
 
 RegistryDir = Annotated[
@@ -129,6 +132,37 @@ def rollback(
         _say(domain, _asked(target, domain, lambda client: client.roll_back()), as_json)
     else:
         _say(domain, _registry(registry, data_dir).roll_back(domain).version, as_json)
+
+
+def sign(
+    version: Version,
+    signing_key: Annotated[
+        Path,
+        typer.Option(
+            envvar=_SIGNING_KEY_VARIABLE,
+            help="PEM file of the Ed25519 private key, without password.",
+            show_default=False,
+            dir_okay=False,
+        ),
+    ],
+    as_json: options.Json = False,
+    registry: RegistryDir = None,
+    domain: options.Domain = options.DOMAIN,
+    data_dir: options.DataDir = options.DATA_DIR,
+) -> None:
+    """Sign a version that was published before its servers asked for signatures, or by another key.
+
+    You say by it that the version may run: its files are checked against its own manifest alone. Servers that
+    have refused it take it up once it is promoted again.
+    """
+    signer = Signer.read("--signing-key", str(signing_key))
+    models = _registry(registry, data_dir)
+    _require_published(models, domain, version, _there(registry, data_dir, domain))
+    models.sign(ModelRef(domain, version), signer)
+    if as_json:
+        output.print_json({"domain": domain, "signed": version})
+    else:
+        output.stdout().print(f"signed: {version} of {domain}")
 
 
 def _target(service: str, registry: Path | None, data_dir: Path) -> str:

@@ -94,6 +94,25 @@ def test_a_version_without_a_signature_or_with_a_strangers_or_anothers_is_refuse
         server.open(moved)
 
 
+def test_what_is_there_already_can_be_signed_and_signed_anew_by_another_key(
+    publisher: Registry, server: Registry, tmp_path: Path
+) -> None:
+    ref = publish_plain(Registry(publisher.root))
+    strangers, ours = write_keys(tmp_path, "strangers")[0], tmp_path / "ours-key.pem"
+    for key, good in ((strangers, False), (ours, True)):
+        signer = Signer.read("KEY", str(key))
+        publisher.sign(ref, signer)
+        if good:
+            assert server.open(ref).ref == ref
+        else:
+            with pytest.raises(ArtifactError, match="must be a trusted key's signature"):
+                server.open(ref)
+    (publisher.root / ref.domain / ref.version / "items.parquet").write_bytes(b"other items")
+    with pytest.raises(ArtifactError, match=r"items\.parquet: sha256 must be"):
+        publisher.sign(ref, signer)
+    assert [path.name for path in (publisher.root / ref.domain).iterdir()] == [ref.version], "nothing is left"
+
+
 def test_what_is_run_is_what_was_verified_even_if_it_changes_in_between(
     publisher: Registry, server: Registry
 ) -> None:

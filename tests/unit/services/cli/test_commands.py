@@ -20,12 +20,13 @@ from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 from services.cli.app import build, main
 from services.cli.target import DEFAULT_GATEWAY
 from services.training.options import parse, submission
-from shared.artifacts import Registry
+from shared.artifacts import Registry, TrustedKeys
 from shared.datasets import DATASETS, FileOptions
 from shared.datasets.fields import TimeUnit
 from shared.domain import Action
-from shared.errors import NotFound, Unavailable
+from shared.errors import ArtifactError, NotFound, Unavailable
 from tests.artifacts import publish_plain
+from tests.unit.shared.test_signatures import write_keys
 
 _FILES = ("log.csv", "items.jsonl", "42.json")
 
@@ -62,7 +63,7 @@ def test_the_commands_are_those_of_the_readme():
         "items list", "items get", "items add", "items delete",
         "users export", "users pseudonym", "users delete", "users merge", "users relate",
         "trainings list", "trainings watch", "trainings stop",
-        "models list", "models show", "models promote", "models rollback",
+        "models list", "models show", "models promote", "models rollback", "models sign",
         "keys create", "keys list", "keys revoke",
         "store backup", "store restore", "store erasures", "store show",
     }  # fmt: skip
@@ -512,6 +513,21 @@ def test_a_version_that_is_not_there_is_said_with_what_lists_them(command, versi
     said = told(capsys)
     assert f"version must be a published one of domain 'shop' in {tmp_path / 'registry'}, got" in said
     assert f"`warmstart models list --data-dir {tmp_path} --domain shop` shows them" in said
+
+
+def test_a_version_that_was_published_unsigned_is_signed(tmp_path, capsys):
+    registry = Registry(tmp_path / "registry")
+    version = publish_plain(registry).version
+    private, public = write_keys(tmp_path, "ours")
+    command = ["models", "sign", version, "--data-dir", str(tmp_path), "--signing-key"]
+    assert main([*command, str(public)]) == 1
+    assert "--signing-key must hold an Ed25519 private key in PEM, without password, got" in told(capsys)
+    trusting = Registry(registry.root, trusted=TrustedKeys.of_file("KEYS", str(public)))
+    with pytest.raises(ArtifactError):
+        trusting.promote("default", version)
+    assert main([*command, str(private), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"domain": "default", "signed": version}
+    assert trusting.promote("default", version).version == version
 
 
 def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, capsys):
