@@ -96,7 +96,9 @@ def test_a_detached_cluster_is_stopped_by_down(tmp_path: Path):
     assert warmstart("down", cwd=tmp_path).code == 1
 
 
-@pytest.mark.parametrize("programs", [0, pytest.param(1, marks=pytest.mark.slow), len(_PROGRAMS)])
+@pytest.mark.parametrize(
+    "programs", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, len(_PROGRAMS)))]
+)
 def test_down_ends_a_cluster_that_is_still_starting(tmp_path: Path, programs: int):
     """Before its first program, between two, and while they load."""
     up = UpProcess(tmp_path)

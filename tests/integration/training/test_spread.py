@@ -62,6 +62,7 @@ def test_what_one_call_raises_is_raised(spread: Any) -> None:
     assert str(raised.value) == "no item 3"
 
 
+@pytest.mark.slow
 def test_arms_in_other_processes_give_the_table_of_this_one(tmp_path: Path) -> None:
     """Models travel as the place of their files; with what follows a person's events and without."""
     data = assemble(synthetic.tables(people=60, events=12, items=60), RoleSettings(0.4, 0.3))

@@ -144,6 +144,7 @@ def test_what_is_kept_is_read_as_it_was(data: TrainingData, tmp_path: Path) -> N
         np.testing.assert_array_equal(array, model.state_arrays()[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_kept_body_ranks_people_as_serving_would_know_them(
     tuned: tuple[dict[str, Any], Any, FittedBody], data: TrainingData, tmp_path: Path
 ) -> None:
