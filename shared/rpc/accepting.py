@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import grpc
@@ -79,17 +80,18 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # gRPC has no types f
         name = method.decode()
         gated = self._handlers[name].unary_unary is not None
         while self.is_running():
-            try:
-                state = await self._request_registered_call(method)
-            except cygrpc._RequestCallError:
-                continue  # the server stops, or the connection broke
-            context = cygrpc._ServicerContext(state, None, None, self._event_loop)
-            refusal = self._gate.refusal(name, context) if gated else None
-            if refusal is not None:
-                self._start(self._turn_away(name, context, refusal))
-                continue
-            handling = cygrpc._handle_rpc(name, self._resolver, self._around, state, self._event_loop, False)
-            self._start(cygrpc._schedule_rpc_coro(handling, state, self._event_loop, name))
+            # Nothing of the last call is held while the next one is awaited: gRPC counts it as open.
+            with suppress(cygrpc._RequestCallError):  # the server stops, or the connection broke
+                self._taken_up(name, gated, await self._request_registered_call(method))
+
+    def _taken_up(self, name: str, gated: bool, state: Any) -> None:
+        context = cygrpc._ServicerContext(state, None, None, self._event_loop)
+        refusal = self._gate.refusal(name, context) if gated else None
+        if refusal is not None:
+            self._start(self._turn_away(name, context, refusal))
+            return
+        handling = cygrpc._handle_rpc(name, self._resolver, self._around, state, self._event_loop, False)
+        self._start(cygrpc._schedule_rpc_coro(handling, state, self._event_loop, name))
 
     async def _turn_away(self, method: str, context: Any, why: WarmstartError) -> None:
         """Beside taking up the next: its caller may not read, or have gone."""

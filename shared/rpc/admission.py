@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -41,6 +41,8 @@ _REMEMBERED = (8, 32)
 _SHARE_IN_WORK = 0.3
 _LEAST_LIMIT, _FIRST_LIMIT = 8.0, 32.0
 _DECREASE = 0.9
+# The request of a call that was let in is read within some rounds of the loop, or never.
+_ON_ITS_WAY_S = 0.1
 # Bulk calls may wait long for a disk, and would take the places of all lists.
 _SHARE_OF_BULK = 0.5
 
@@ -125,6 +127,8 @@ class Admission:
     bulk: int = 0
     limit: Limit = field(init=False)
     _queues: tuple[deque[_Waiting], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
+    # When calls were let in whose requests are still being read.
+    _coming: tuple[deque[float], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED[1]))
     _computed_before: float = 0.0
     _full_since: float = 0.0
@@ -140,25 +144,41 @@ class Admission:
         """Calls in the queue."""
         return sum(map(len, self._queues))
 
-    def check(self, priority: Priority, remaining_s: float | None = None) -> None:
-        """Raises Unavailable or Overloaded where a call that arrives now is not let in.
+    def let_in(self, priority: Priority, remaining_s: float | None = None) -> None:
+        """A call has come, and nothing of it was read. Raises Unavailable or Overloaded where it is not let
+        in; else it counts among those before others until it has `arrived`.
 
         remaining_s: until its deadline, None = it has none.
         """
+        now = self.clock()
+        for coming in self._coming:
+            while coming and now - coming[0] > _ON_ITS_WAY_S:  # its caller has gone
+                coming.popleft()
+        self._check(priority, remaining_s, self._coming)
+        self._coming[priority].append(now)
+
+    def arrived(self, priority: Priority) -> None:
+        """The request of a call that was let in has been read."""
+        if self._coming[priority]:
+            self._coming[priority].popleft()
+
+    def _check(
+        self, priority: Priority, remaining_s: float | None, coming: Sequence[deque[float]] = ()
+    ) -> None:
         if not self.ready:
             raise Unavailable(f"{self.name} is starting or stopping")
-        if self.in_work + self.waiting >= self.most:
+        if self.in_work + self.waiting + sum(len(c) for c in coming) >= self.most:
             raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
-        before = sum(map(len, self._queues[: priority + 1]))
+        before = sum(map(len, self._queues[: priority + 1])) + sum(map(len, coming[: priority + 1]))
         wait_s, allowed_s = before * self._between_s(), self._allowed_s(priority, remaining_s)
         if wait_s > allowed_s:
             what = f"has {before} calls waiting, for {wait_s:.3f} s; this one may wait {allowed_s:.3f} s"
             raise self._overloaded(what, wait_s - allowed_s)
 
     async def begin(self, priority: Priority, remaining_s: float | None = None) -> Place:
-        """Returns when the call is in work; `end` it then. Raises what `check` does, also later, where its
+        """Returns when the call is in work; `end` it then. Raises what `let_in` does, also later, where its
         turn comes too late."""
-        self.check(priority, remaining_s)
+        self._check(priority, remaining_s)
         if self._next is not None or self.in_work >= _ALWAYS:
             await self._turn(priority, self._allowed_s(priority, remaining_s))
         else:

@@ -9,10 +9,10 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -124,7 +124,8 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             try:
                 request = parse(data)
             except WarmstartError as error:
-                await self._fail(_arrive(method, context), error)
+                await self._failed(_arrive(method, context), error)
+                return None
             return await behaviour(request, context)
 
         make = (
@@ -139,15 +140,14 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         if method.startswith(_PLUMBING):
             return None
         try:
-            self._admission.check(priority_of(method), context.time_remaining())
+            self._admission.let_in(priority_of(method), context.time_remaining())
         except WarmstartError as error:
-            return error
+            return error.with_traceback(None)  # its frames hold the call
         return None
 
     async def turn_away(self, method: str, context: Context, why: WarmstartError) -> None:
         """Ends a call that may not."""
-        with suppress(grpc.aio.AbortError):
-            await self._fail(_arrive(method, context), why)
+        await self._failed(_arrive(method, context), why)
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         """Requests come as bytes: of a caller who is not known none is parsed."""
@@ -200,6 +200,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         admission, in_work = self._admission, self._metrics.in_work
 
         async def unary(data: bytes, context: Context) -> Any:
+            admission.arrived(priority)
             call = _arrive(method, context)
             in_work.inc()
             with people_served(partial(_people, call)):
@@ -211,7 +212,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
                     finally:
                         admission.end(place)
                 except BaseException as error:
-                    await self._fail(call, error)
+                    if not await self._failed(call, error):
+                        raise
+                    return None
                 finally:
                     in_work.dec()
                 self._finish(call, "OK")
@@ -234,23 +237,30 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
                         while (response := await opened.next()) is not NO_MORE:
                             yield response
             except BaseException as error:
-                await self._fail(call, error)
+                if not await self._failed(call, error):
+                    raise
+                return
             finally:
                 self._metrics.in_work.dec()
             self._finish(call, "OK")
 
         return stream
 
-    async def _fail(self, call: _Call, error: BaseException) -> NoReturn:
-        """Ends the call with the status that fits `error`."""
+    async def _failed(self, call: _Call, error: BaseException) -> bool:
+        """Ends the call with the status that fits `error`; what a handler returns then is not sent. False
+        where it has ended already, and the handler is to raise `error` on.
+
+        No error that passes through may hold the call by its traceback: gRPC counts a call as open until the
+        collector finds such a circle, and turns new ones of a connection away where it counts too many.
+        """
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             # The caller went away, or its deadline passed and gRPC cancelled the handler.
             late = call.deadline is not None and time.monotonic() >= call.deadline
             self._finish(call, "DEADLINE_EXCEEDED" if late else "CANCELLED")
-            raise error
+            return False
         if isinstance(error, grpc.aio.AbortError) or not isinstance(error, Exception):
             self._finish(call, "UNKNOWN")
-            raise error
+            return False
         known = _known(error, call)
         if known is None:
             _LOG.error("call failed", method=call.method, exc_info=error)
@@ -258,11 +268,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         code = status_code(known)
         self._finish(call, code.name, known)
         details = to_status(known)
-        await call.context.abort(
-            code,
-            details.message,
-            ((DETAILS_KEY, details.SerializeToString()), (REQUEST_ID_KEY, call.request_id)),
-        )
+        trailing = ((DETAILS_KEY, details.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
+        try:
+            await call.context.abort(code, details.message, trailing)
+        except grpc.aio.AbortError as aborted:
+            aborted.__traceback__ = aborted.__context__ = None  # the call keeps it
+        return True
 
     def _finish(self, call: _Call, code: str, error: WarmstartError | None = None) -> None:
         seconds = time.monotonic() - call.started

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -18,6 +22,7 @@ from shared.errors import Overloaded, WarmstartError
 from shared.rpc import accepting
 from shared.rpc import loop as loops
 from shared.rpc.accepting import _AioServer
+from shared.rpc.admission import Admission
 from shared.rpc.channels import call, connect
 from shared.rpc.loop import EventLoop
 from shared.rpc.server import running
@@ -118,6 +123,61 @@ async def test_refusals_that_nobody_hears_do_not_keep_a_method_from_being_taken_
         gate.open = True
         await ask(pb.GetUserContextRequest(), timeout=20)
     await server.stop(0)
+
+
+def _held() -> int:
+    """Calls whose objects are there yet: gRPC counts them as open."""
+    return sum(isinstance(o, cygrpc._ServicerContext) for o in gc.get_objects())
+
+
+@pytest.mark.parametrize("how", ["answered", "failing", "refused unread", "no message", "given up", "stream"])
+async def test_a_call_that_has_ended_is_held_by_nobody(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the collector's help: where too many are held, gRPC turns new calls of a connection away."""
+
+    async def answer(request: pb.GetUserContextRequest) -> pb.GetUserContextResponse:
+        if how == "failing":
+            raise Overloaded("too much to do")
+        if how == "given up":
+            await asyncio.Event().wait()
+        return pb.GetUserContextResponse()
+
+    async def fail(_: pb.WatchItemsRequest) -> AsyncIterator[pb.WatchItemsResponse]:
+        yield pb.WatchItemsResponse(cursor="1")
+        raise Overloaded("too much to do")
+
+    async with running(TestedComponent(answer, fail), settings()) as target:
+        if how == "refused unread":
+            monkeypatch.setattr(Admission, "let_in", _refuse)
+        async with grpc.aio.insecure_channel(target) as channel:
+
+            async def ask() -> None:
+                with suppress(grpc.aio.AioRpcError):
+                    if how == "stream":
+                        async for _ in stub(channel).WatchItems(pb.WatchItemsRequest(), timeout=20):
+                            pass
+                    elif how == "no message":
+                        await channel.unary_unary(f"/{SERVICE}/GetUserContext")(b"\xff", timeout=20)
+                    else:
+                        timeout_s = 0.02 if how == "given up" else 20
+                        await stub(channel).GetUserContext(pb.GetUserContextRequest(), timeout=timeout_s)
+
+            await ask()
+            gc.collect()
+            before = _held()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    await ask()
+                deadline = time.monotonic() + 20
+                while (more := _held() - before) > 0 and time.monotonic() < deadline:
+                    await asyncio.sleep(0.01)
+            finally:
+                gc.enable()
+    assert more <= 0
+
+
+def _refuse(*_: Any) -> None:
+    raise Overloaded("too much to do")
 
 
 async def test_methods_that_there_are_not_are_unimplemented() -> None:

@@ -139,13 +139,21 @@ async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_
     await rounds(2)
     clock.round_s = 0.0
     door._begun.extend(clock.now - 0.01 * ago for ago in range(10, 0, -1))
-    door.check(LIST, 0.5)
-    with pytest.raises(
-        Overloaded, match=r"has 20 calls waiting, for 0.200 s; this one may wait 0.100 s"
-    ) as no:
-        door.check(LIST, 0.2)
-    assert no.value.metadata[RETRY_KEY] == "100"
-    door.check(WRITE, 0.2)  # it goes before them all
+    door.let_in(LIST, 0.5)
+    # The one that was let in counts, though it has not asked to begin yet.
+    too_long = r"has 21 calls waiting, for 0.210 s; this one may wait 0.100 s"
+    with pytest.raises(Overloaded, match=too_long) as no:
+        door.let_in(LIST, 0.2)
+    assert no.value.metadata[RETRY_KEY] == "110"
+    # Once it has arrived it is in the queue or gone; one that never does counts for a moment.
+    door.arrived(LIST)
+    with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
+        door.let_in(LIST, 0.2)
+    door.let_in(LIST, 0.5)
+    clock.now += 0.11
+    with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
+        door.let_in(LIST, 0.2)
+    door.let_in(WRITE, 0.2)  # it goes before them all
     for call in waiting:
         call.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -279,7 +287,7 @@ def test_the_limit_is_never_more_than_the_server_takes() -> None:
 
 def test_nothing_is_let_in_before_the_server_is_ready() -> None:
     with pytest.raises(Unavailable, match="gateway is starting or stopping"):
-        Admission("gateway", 9).check(WRITE)
+        Admission("gateway", 9).let_in(WRITE)
 
 
 def test_priorities_are_of_methods_that_there_are() -> None:
