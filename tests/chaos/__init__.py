@@ -7,3 +7,8 @@ outcome.py    what came of a scenario: codes, rungs, latency, recovery, events l
 scenarios/    what is done, and what must hold
 __main__.py   `make chaos`
 """
+
+import os
+
+# Before anything imports TensorFlow: what it says of GPUs that are not there is nobody's concern.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

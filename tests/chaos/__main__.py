@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -59,7 +58,6 @@ def main(
             earlier_commit(against, ROOT)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
