@@ -20,11 +20,13 @@ from shared.domain import History, Relation, User
 
 
 class PersonStatus(IntEnum):
-    """What became of one person or relation; numbers as the scripts give them."""
+    """What became of one person or relation; numbers as the scripts give them. BEING_ERASED: a relation is
+    not stored just now, and may be a moment later."""
 
     STORED = 1
     ERASED_PERSON = 3
     TOO_MANY = 4
+    BEING_ERASED = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 The sides live in different shards, so a relation is written in three steps, each a script:
 the owner's side together with a note that it is unfinished, the other side, and the note's end.
 A crash in between leaves the note, and `repair` finishes the work. Removing a relation only sets its
-weight to 0: the field goes with the person, so that neither side can be left behind by a race.
+weight to 0: the field goes with the person, so that neither side can be left behind by a race. While either
+person is being erased or merged nothing is written: it would be taken for what they were, and one side of it
+removed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +21,11 @@ from services.features.store.records import SEPARATOR, pack_relation, relation_f
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
 from shared.domain import Relation
+from shared.errors import Unavailable
 
 JOB = "r"
+# An erasure takes milliseconds, unless its server died: then another ends it with its next upkeep.
+_PAUSES_S = (0.02, 0.1, 0.5)
 _GONE = ord("0")
 
 
@@ -52,18 +58,35 @@ class Relations:
         self._store, self._keys, self._schema = store, keys, schema
         self._max_relations = max_relations
 
-    async def relate(self, relations: Sequence[Relation]) -> list[PersonStatus]:
-        """Stores or removes relations, in order; safe to repeat."""
+    async def relate(self, relations: Sequence[Relation], *, pauses: int = 0) -> list[PersonStatus]:
+        """Stores or removes relations, in order; safe to repeat.
+
+        Raises Unavailable where somebody's erasure does not end: what of it was stored is then not known.
+        """
         statuses = await self._forward(relations)
         links = [
             _Link(r.user_id, r.other_user_id, r.kind, r.time_ms) if s is PersonStatus.STORED else None
             for r, s in zip(relations, statuses, strict=True)
         ]
-        refused = await self._finish([link for link in links if link])
-        return [
+        refused, waiting = await self._finish([link for link in links if link])
+        again = [n for n, status in enumerate(statuses) if status is PersonStatus.BEING_ERASED]
+        again += [n for n, link in enumerate(links) if link in waiting]
+        statuses = [
             PersonStatus.ERASED_PERSON if link in refused else status
             for link, status in zip(links, statuses, strict=True)
         ]
+        if again:
+            await self._pause(pauses)
+            again.sort()
+            later = await self.relate([relations[n] for n in again], pauses=pauses + 1)
+            for n, status in zip(again, later, strict=True):
+                statuses[n] = status
+        return statuses
+
+    async def _pause(self, pauses: int) -> None:
+        if pauses == len(_PAUSES_S):
+            raise Unavailable("a person of a relation is just being erased or merged; try again later")
+        await asyncio.sleep(_PAUSES_S[pauses])
 
     async def repair(self, job_fields: Iterable[str]) -> None:
         """Finishes relations whose notes a crash left behind."""
@@ -103,12 +126,13 @@ class Relations:
             )
         return names, args
 
-    async def _finish(self, links: Sequence[_Link]) -> set[_Link]:
-        """The other sides, then the notes. Returns the links that the other person's erasure refuses."""
+    async def _finish(self, links: Sequence[_Link]) -> tuple[set[_Link], set[_Link]]:
+        """The other sides, then the notes. Returns the links that the other person's erasure refuses, and
+        those that wait for its end, whose notes stay."""
         if not links:
-            return set()
-        refused = await self._back(links)
-        lost = await self._close(links, refused)
+            return set(), set()
+        refused, waiting = await self._back(links)
+        lost = await self._close([link for link in links if link not in waiting], refused)
         # The owner was erased, or folded into another person, while we wrote: undo the other side.
         await self._store.run(
             [
@@ -118,25 +142,25 @@ class Relations:
             ],
             write=True,
         )
-        return refused
+        return refused, waiting
 
-    async def _back(self, links: Sequence[_Link]) -> set[_Link]:
+    async def _back(self, links: Sequence[_Link]) -> tuple[set[_Link], set[_Link]]:
         by_shard = self._keys.places_by_shard(link.other for link in links)
         calls: list[tuple[list[str], Command]] = []
         for shard, places in by_shard.items():
             keys = self._keys.shards[shard]
-            names, args = [keys.gone], list[bytes | str | int | float]()
+            names, args = [keys.gone, keys.jobs], list[bytes | str | int | float]()
             for link in (links[n] for n in places):
                 names += (keys.person(link.other), keys.back(link.other))
-                args += (self._schema.keyed_hash(link.other), link.back_field, link.time_ms)
+                args += (link.other, self._schema.keyed_hash(link.other), link.back_field, link.time_ms)
             calls.append((names, args))
         replies = await self._store.scripts(script("relate_back"), calls)
-        return {
-            links[place]
-            for places, digits in zip(by_shard.values(), replies, strict=True)
-            for place, digit in zip(places, digits, strict=True)
-            if digit - 48 == PersonStatus.ERASED_PERSON
-        }
+        found: dict[int, set[_Link]] = {PersonStatus.ERASED_PERSON: set(), PersonStatus.BEING_ERASED: set()}
+        for places, digits in zip(by_shard.values(), replies, strict=True):
+            for place, digit in zip(places, digits, strict=True):
+                if digit - 48 in found:
+                    found[digit - 48].add(links[place])
+        return found[PersonStatus.ERASED_PERSON], found[PersonStatus.BEING_ERASED]
 
     async def _close(self, links: Sequence[_Link], refused: set[_Link]) -> set[_Link]:
         """Ends the notes; the links that their owner no longer has."""

@@ -19,9 +19,10 @@ from services.features.store.export import EventSpan
 from services.features.store.held import HeldPerson, HeldReader
 from services.features.store.lifecycle import Lifecycle
 from services.features.store.packing import Packer
+from services.features.store.people import PersonStatus
 from services.features.store.trending import choices
 from shared.domain import Action, Event, Relation, User
-from shared.errors import WrongState
+from shared.errors import Unavailable, WrongState
 from tests.integration.features.alone import a_domain
 from tests.integration.features.client import (
     NOW_MS,
@@ -318,6 +319,38 @@ async def test_a_server_that_ends_an_erasure_late_does_not_end_the_next_one(
             await other.lifecycle.repair(now_ms=now)
             now += _SETTLED_MS
         assert traces(session_valkey, _ANN, match=_of(domain)) == []
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["erased", "merged"])
+@pytest.mark.parametrize("owner", [_ANN, "bob"])
+async def test_who_is_related_anew_while_they_are_erased_has_both_sides_of_it_or_none(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, owner: str, merged: bool
+) -> None:
+    """Their server has died before it cleaned up: until another has, whoever relates them has to come again,
+    and one that is cleaning meanwhile is waited for."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await _acts(features, now)
+        await features.relate([Relation("bob", _ANN, time_ms=now - 1)])
+        with monkeypatch.context() as patch:
+            patch.setattr(Lifecycle, "_clean", _dies)
+            with pytest.raises(Died):
+                await (features.fold(_ANN, "dora") if merged else features.erase(_ANN))
+        now += 10
+        anew = Relation(owner, "bob" if owner == _ANN else _ANN, time_ms=now)
+        with pytest.raises(Unavailable, match="just being erased or merged; try again later"):
+            await features.relate([anew])
+        related = asyncio.create_task(features.relate([anew]))
+        await features.lifecycle.repair(now_ms=now)
+        assert await related == [PersonStatus.STORED]
+        for _ in range(3):
+            now += _SETTLED_MS
+            await features.lifecycle.repair(now_ms=now)
+        held = await _held(features, _ANN)
+        assert [r.other_user_id for r in held.relations] == (["bob"] if owner == _ANN else [])
+        assert [other for _, other in held.followers] == ([] if owner == _ANN else ["bob"])
+        await features.erase("bob")
+        assert (await _held(features, _ANN)).is_nothing
 
 
 async def _dies(*_: Any, **__: Any) -> None:

@@ -3,7 +3,8 @@
 -- KEYS  1 gone  2 jobs  3 users, then for each owner: person, forward
 -- ARGV  1 cap of relations a person  2 number of owners, for each owner: user id, keyed hash
 --       for each relation: owner (1..), field, packed, time_ms, removed (0/1), job field
--- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap
+-- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap, 5 the owner is just being
+--          erased or merged: what is written now would go with what they were
 local cap, owners = tonumber(ARGV[1]), tonumber(ARGV[2])
 local first = 2 + 2 * owners
 if #KEYS ~= 3 + 2 * owners or (#ARGV - first) % 6 ~= 0 then
@@ -20,7 +21,9 @@ for at = first + 1, #ARGV, 6 do
   local time, removed = tonumber(ARGV[at + 3]), ARGV[at + 4] == '1'
   local back_again = gone and (time > gone or redis.call('EXISTS', person) == 1)
   local held = redis.call('HEXISTS', forward, ARGV[at + 1]) == 1
-  if gone and not back_again and not removed then
+  if redis.call('HEXISTS', KEYS[2], 'x:' .. user) == 1 then
+    statuses[#statuses + 1] = '5'
+  elseif gone and not back_again and not removed then
     statuses[#statuses + 1] = '3'
   elseif removed and not held then
     statuses[#statuses + 1] = '1'
