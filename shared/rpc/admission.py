@@ -277,8 +277,8 @@ class Admission:
                     waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
 
     def _between_s(self) -> float:
-        """Seconds between two beginnings of late, 0 where there have been none to tell."""
-        count = len(self._begun)
+        """Seconds between two beginnings of late, 0 where nobody waits or there have been none to tell."""
+        count = len(self._begun) if self._next is not None else 0
         return (self.clock() - self._begun[0]) / count if count >= _REMEMBERED[0] else 0.0
 
     def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:

@@ -272,7 +272,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         try:
             await call.context.abort(code, details.message, trailing)
         except grpc.aio.AbortError as aborted:
-            aborted.__traceback__ = aborted.__context__ = None  # the call keeps it
+            aborted.__context__ = None
+            _let_go(aborted)  # the call keeps it
+        _let_go(error)
         return True
 
     def _finish(self, call: _Call, code: str, error: WarmstartError | None = None) -> None:
@@ -285,6 +287,15 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         said = "" if error is None else str(error)
         caller = {} if call.caller is None else {"caller": call.caller.label}
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said, **caller)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Its frames hold the call, and perhaps what holds it."""
+    while error is not None:
+        error.__traceback__ = None
+        for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+            _let_go(inner)
+        error = error.__cause__ or error.__context__
 
 
 def _people(call: _Call) -> Iterator[str]:

@@ -105,18 +105,14 @@ def unpack(file: Path, snapshot: Path) -> About:
 def write_erasures(file: Path, erasures: Erasures) -> None:
     """Whole or not at all, in place of an earlier one.
 
-    Raises BackupError where the earlier one names erasures that this one does not: a store that lost its data
-    would take the last trace of them with it. What is no such file is not written over either.
+    Raises BackupError where the earlier one tells more than this one does: a store that lost its data would
+    take the last trace of it with it. What is no such file is not written over either.
     """
-    if file.exists():
-        lost = _marks(read_erasures(file)) - _marks(erasures)
-        if lost:
-            domains = ", ".join(sorted({domain for domain, _ in lost}))
-            raise BackupError(
-                f"{file} must name no erasures that the store does not know, got {len(lost)} (domain "
-                f"{domains}): the store has lost its data since, or is another one; keep that file for a "
-                "restore, and write to another"
-            )
+    if file.exists() and (lost := _lost(read_erasures(file), erasures)):
+        raise BackupError(
+            f"{file} must tell nothing that the store does not know, got {'; '.join(lost)}: the store has "
+            "lost its data since, or is another one; keep that file for a restore, and write to another"
+        )
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with open(draft, "wb", opener=_owner_only) as stream:
         stream.write(_ERASURES_JSON.dump_json(erasures, indent=2))
@@ -126,9 +122,19 @@ def write_erasures(file: Path, erasures: Erasures) -> None:
     sync_directory(file.parent)
 
 
-def _marks(erasures: Erasures) -> set[tuple[str, str]]:
-    """(domain, keyed hash)."""
-    return {(one.domain, person.keyed_hash) for one in erasures.domains for person in one.people}
+def _lost(before: Erasures, now: Erasures) -> list[str]:
+    """What the list of before tells and that of now does not, domain by domain."""
+    lists = {one.domain: one for one in now.domains}
+    lost = []
+    for one in before.domains:
+        there = lists.get(one.domain)
+        known = {p.keyed_hash: p.time_ms for p in there.people} if there is not None else {}
+        gone = sum(p.time_ms > known.get(p.keyed_hash, -1) for p in one.people)
+        if gone:
+            lost.append(f"{gone} erasures of domain {one.domain!r}")
+        elif one.began_ms is not None and (there is None or not there.tells_since(one.began_ms)):
+            lost.append(f"who was erased of domain {one.domain!r} before it was begun again")
+    return lost
 
 
 def read_erasures(file: Path) -> Erasures:

@@ -99,11 +99,11 @@ class Lifecycle:
         and so cannot take all of it.
         """
         moved = 0
-        # Merged into another before, they are here again.
-        await self._store.one("UNLINK", self._keys.shard(target).merged(self._schema.keyed_hash(target)))
         for _ in range(_FOLD_ATTEMPTS):
             held = await self._held.read(source)
             await self._expect_room(held.events, target)
+            if not held.is_nothing:  # merged into another before, the target is here again
+                await self._unmark(target)
             moved += await self._copy_events(held.events, target)
             await self._copy_seen(held.seen, target)
             await self._copy_relations(held, source, target)
@@ -239,6 +239,9 @@ class Lifecycle:
         if erased is not None and any(event.time_ms <= float(erased) for event in events):
             raise _target_erased()
 
+    async def _unmark(self, user_id: str) -> None:
+        await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))
+
     async def _copy_events(self, events: Sequence[Event], target: str) -> int:
         moved = 0
         for at in range(0, len(events), _EVENTS_A_CALL):
@@ -246,6 +249,11 @@ class Lifecycle:
             statuses = await self._writer.append(part)
             if AppendStatus.ERASED_PERSON in statuses:
                 raise _target_erased()
+            if AppendStatus.MERGED_PERSON in statuses:
+                raise WrongState(
+                    "into_user_id has just been merged into another person; nothing of from_user_id was "
+                    "removed: merge it into that one"
+                )
             moved += sum(status.is_new for status in statuses)
         return moved
 
@@ -281,7 +289,7 @@ class Lifecycle:
             there = relations.get((kind, source))
             if there is not None and (kind, target) not in relations:
                 copies.append(replace(there, other_user_id=target))
-        statuses = await self._relations.relate(copies)
+        statuses = await self._relations.relate(copies, by_merge=True)
         # A relation may also be refused because the person at its other end was erased: then it has to go.
         if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
             raise _target_erased()

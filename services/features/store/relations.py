@@ -58,12 +58,14 @@ class Relations:
         self._store, self._keys, self._schema = store, keys, schema
         self._max_relations = max_relations
 
-    async def relate(self, relations: Sequence[Relation], *, pauses: int = 0) -> list[PersonStatus]:
-        """Stores or removes relations, in order; safe to repeat.
+    async def relate(
+        self, relations: Sequence[Relation], *, by_merge: bool = False, pauses: int = 0
+    ) -> list[PersonStatus]:
+        """Stores or removes relations, in order; safe to repeat. by_merge: nobody has done anything by it.
 
         Raises Unavailable where somebody's erasure does not end: what of it was stored is then not known.
         """
-        statuses = await self._forward(relations)
+        statuses = await self._forward(relations, by_merge)
         links = [
             _Link(r.user_id, r.other_user_id, r.kind, r.time_ms) if s is PersonStatus.STORED else None
             for r, s in zip(relations, statuses, strict=True)
@@ -78,7 +80,7 @@ class Relations:
         if again:
             await self._pause(pauses)
             again.sort()
-            later = await self.relate([relations[n] for n in again], pauses=pauses + 1)
+            later = await self.relate([relations[n] for n in again], by_merge=by_merge, pauses=pauses + 1)
             for n, status in zip(again, later, strict=True):
                 statuses[n] = status
         return statuses
@@ -96,9 +98,12 @@ class Relations:
             links.append(_Link(owner.removeprefix(f"{JOB}:"), other, kind, int(time_ms)))
         await self._finish(links)
 
-    async def _forward(self, relations: Sequence[Relation]) -> list[PersonStatus]:
+    async def _forward(self, relations: Sequence[Relation], by_merge: bool) -> list[PersonStatus]:
         by_shard = self._keys.places_by_shard(r.user_id for r in relations)
-        calls = [self._forward_call(shard, [relations[n] for n in ps]) for shard, ps in by_shard.items()]
+        calls = [
+            self._forward_call(shard, [relations[n] for n in places], by_merge)
+            for shard, places in by_shard.items()
+        ]
         statuses = [PersonStatus.STORED] * len(relations)
         replies = await self._store.scripts(script("relate"), calls)
         for places, digits in zip(by_shard.values(), replies, strict=True):
@@ -106,11 +111,13 @@ class Relations:
                 statuses[place] = PersonStatus(digit - 48)
         return statuses
 
-    def _forward_call(self, shard: int, relations: Sequence[Relation]) -> tuple[list[str], Command]:
+    def _forward_call(
+        self, shard: int, relations: Sequence[Relation], by_merge: bool
+    ) -> tuple[list[str], Command]:
         keys = self._keys.shards[shard]
         owners = {user_id: n for n, user_id in enumerate(dict.fromkeys(r.user_id for r in relations), 1)}
         names = [keys.gone, keys.jobs, keys.users]
-        args: list[bytes | str | int | float] = [self._max_relations, len(owners)]
+        args: list[bytes | str | int | float] = [self._max_relations, int(by_merge), len(owners)]
         for user_id in owners:
             names += (keys.person(user_id), keys.forward(user_id))
             args += (user_id, self._schema.keyed_hash(user_id))

@@ -259,15 +259,61 @@ async def test_an_impression_on_its_way_does_not_bring_a_merged_visitor_back(
     now = time.time_ns() // 1_000_000
     async with a_domain(session_valkey, domain, lambda: now) as features:
         await features.record([Event("visitor", "a", Action.LIKE, 0.0, now - 5, "of a")])
+        during = time.time_ns() // 1_000_000
         await features.fold("visitor", _ANN)
         refused = await features.record([_shown("visitor", "b", now), _shown("visitor", "c", now - 5)])
         assert refused == [AppendStatus.MERGED_PERSON] * 2
         assert traces(session_valkey, "visitor", match=_of(domain)) == []
-        taken = [_shown(_ANN, "b", now), _shown("visitor", "b", now + 1), _likes("visitor", "d", now - 4)]
+        # A list that was made while the merge was under way.
+        assert await features.record([_shown("visitor", "e", during)]) == [AppendStatus.MERGED_PERSON]
+        later = now + 60_000
+        taken = [_shown(_ANN, "b", now), _shown("visitor", "b", later), _likes("visitor", "d", now - 4)]
         assert await features.record(taken) == [AppendStatus.RECORDED] * 3
         with session_valkey.client() as client:
             (mark,) = client.scan_iter(match=f"{{{domain}:s*}}:m:*")
             assert 0 < client.pttl(mark) <= 3600 * 1000
+
+
+async def test_a_visitor_of_whom_nothing_has_come_yet_is_marked_as_merged_too(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    """Their first lists may all wait in another gateway."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        assert await features.fold("visitor", _ANN) == 0
+        assert await features.record([_shown("visitor", "b", now)]) == [AppendStatus.MERGED_PERSON]
+        assert traces(session_valkey, "visitor", match=_of(domain)) == []
+
+
+async def test_a_merge_that_is_repeated_forgets_no_later_one(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes("a", "x", now - 5)])
+        assert [await features.fold(*pair) for pair in (("a", "b"), ("b", "c"), ("a", "b"))] == [1, 1, 0]
+        assert await features.record([_shown("b", "y", now)]) == [AppendStatus.MERGED_PERSON]
+
+
+async def test_nobody_is_folded_into_somebody_who_is_merged_into_another_meanwhile(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their impressions would be in none of the three."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_shown("a", "x", now - 5), _likes("b", "y", now - 5)])
+        copy = Lifecycle._copy_events
+
+        async def after_a_merge(self: Lifecycle, events: Any, target: str) -> int:
+            if target == "b":
+                await features.fold("b", "c")
+            return await copy(self, events, target)
+
+        monkeypatch.setattr(Lifecycle, "_copy_events", after_a_merge)
+        with pytest.raises(WrongState, match="into_user_id has just been merged into another person"):
+            await features.fold("a", "b")
+        assert [e.item_id for e in (await _held(features, "a")).events] == ["x"]
+        assert await features.fold("a", "c") == 1
 
 
 async def test_who_was_merged_and_is_merged_into_keeps_all_impressions(

@@ -200,6 +200,21 @@ async def test_who_has_a_new_profile_or_relation_is_not_idle(
             assert not client.exists(person)
 
 
+async def test_whose_friend_is_merged_has_done_nothing_by_it(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    clock = Clock()
+    async with a_domain(session_valkey, domain, clock, idle_retention_days="1") as features:
+        await features.relate([Relation(_ANN, "visitor")])
+        with session_valkey.client() as client:
+            person = features.keys.shard(_ANN).person(_ANN)
+            client.hset(person, "t", 7)
+            await features.fold("visitor", "bea")
+            assert client.hget(person, "t") == b"7"
+        relations = (await features.people.read(_ANN, max_seen=1)).relations
+        assert [r.other_user_id for r in relations] == ["bea"]
+
+
 async def _new(features: DomainFeatures, what: str, value: str) -> None:
     if what == "profile":
         await features.describe([User(_ANN, {"age": value})])

@@ -29,6 +29,13 @@ if erased and (known > 0 or redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0) then
   local newest = redis.call('ZREVRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
   redis.call('HSET', KEYS[1], ARGV[2], math.max(tonumber(ARGV[3]), tonumber(newest or '0')))
 end
+if not erased then
+  -- By the store's clock too: lists of a merged person may have been made while the merge was under way, and
+  -- their impressions be all that anybody has of them.
+  local clock = redis.call('TIME')
+  local now_ms = math.max(tonumber(ARGV[3]), clock[1] * 1000 + math.floor(clock[2] / 1000))
+  redis.call('SET', KEYS[13], string.format('%.0f', now_ms), 'PX', ARGV[9])
+end
 if known == 0 then
   return 0
 end
@@ -43,9 +50,6 @@ for detached, key in pairs({ [10] = 5, [11] = 8, [12] = 9 }) do
   if (detached ~= 10 or erased) and redis.call('EXISTS', KEYS[key]) == 1 then
     redis.call('RENAME', KEYS[key], KEYS[detached])
   end
-end
-if not erased then
-  redis.call('SET', KEYS[13], ARGV[3], 'PX', ARGV[9])
 end
 redis.call('UNLINK', KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 redis.call('SREM', KEYS[3], ARGV[1])

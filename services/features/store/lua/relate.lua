@@ -1,12 +1,13 @@
 -- Stores relations of one owner shard, and notes each as unfinished until the other side has it.
 --
 -- KEYS  1 gone  2 jobs  3 users, then for each owner: person, forward
--- ARGV  1 cap of relations a person  2 number of owners, for each owner: user id, keyed hash
+-- ARGV  1 cap of relations a person  2 "1" where a merge relates them, which says nothing of how idle they are
+--       3 number of owners, for each owner: user id, keyed hash
 --       for each relation: owner (1..), field, packed, time_ms, removed (0/1), job field
 -- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap, 5 the owner is just being
 --          erased or merged: what is written now would go with what they were
-local cap, owners = tonumber(ARGV[1]), tonumber(ARGV[2])
-local first = 2 + 2 * owners
+local cap, by_merge, owners = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
+local first = 3 + 2 * owners
 if #KEYS ~= 3 + 2 * owners or (#ARGV - first) % 6 ~= 0 then
   return redis.error_reply('ERR relate: wrong number of keys or arguments')
 end
@@ -15,7 +16,7 @@ local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local statuses = {}
 for at = first + 1, #ARGV, 6 do
   local owner = tonumber(ARGV[at])
-  local user, hash = ARGV[1 + 2 * owner], ARGV[2 + 2 * owner]
+  local user, hash = ARGV[2 + 2 * owner], ARGV[3 + 2 * owner]
   local person, forward = KEYS[2 + 2 * owner], KEYS[3 + 2 * owner]
   local gone = tonumber(redis.call('HGET', KEYS[1], hash) or '')
   local time, removed = tonumber(ARGV[at + 3]), ARGV[at + 4] == '1'
@@ -32,7 +33,9 @@ for at = first + 1, #ARGV, 6 do
   else
     redis.call('HSET', KEYS[2], ARGV[at + 5], '')
     redis.call('HINCRBY', person, 'r', 1)
-    redis.call('HSET', person, 't', now_ms)
+    if not by_merge then
+      redis.call('HSET', person, 't', now_ms)
+    end
     redis.call('SADD', KEYS[3], user)
     redis.call('HSET', forward, ARGV[at + 1], ARGV[at + 2])
     statuses[#statuses + 1] = '1'

@@ -107,7 +107,7 @@ def assert_same_ending(resumed: Job, whole: Job) -> None:
         np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow  # test_pretrain keeps the short form of it
+@pytest.mark.slow  # the stages share one loop: test_pretrain keeps the short form of it
 def test_an_interrupted_meta_training_ends_as_if_it_had_not_been(
     whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
 ) -> None:

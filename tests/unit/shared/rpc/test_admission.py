@@ -160,6 +160,19 @@ async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_
     assert (door.in_work, door.waiting) == (3, 0)
 
 
+async def test_after_a_burst_and_some_quiet_calls_are_let_in_as_before_it() -> None:
+    """How far beginnings lay apart in a queue that is gone says nothing of now."""
+    clock = Clock(0.0005)
+    door = admission(clock, in_work=2)
+    burst = [asyncio.ensure_future(door.begin(LIST, 1.0)) for _ in range(20)]
+    for place in await asyncio.gather(*burst):
+        door.end(place)
+    assert len(door._begun) >= 8
+    clock.now += 60.0
+    for _ in range(20):
+        door.let_in(LIST, 0.5)
+
+
 async def test_a_caller_who_goes_leaves_no_place_taken() -> None:
     door = admission(Clock(0.0), in_work=3)
     leaves_first = asyncio.ensure_future(door.begin(LIST))
