@@ -120,7 +120,7 @@ def connect(
     commas; SettingsError otherwise. With `tls` servers must show a certificate for the host, or for the name
     before an "@": "features@10.0.0.1:20052,10.0.0.2:20052"; without it there is no TLS. max_message_bytes
     bounds the answers. credential: sent with each call, as `authorization: Bearer`. Connects lazily, and
-    after a loss tries again at least twice a second. Calls that reached no server are sent again by gRPC.
+    after a loss tries again ten times a second. Calls that reached no server are sent again by gRPC.
     """
     options = [
         ("grpc.service_config", _SERVICE_CONFIG),
@@ -133,8 +133,8 @@ def connect(
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 3_000),  # how long one attempt may take, not a pause
-        # Half as long as a server drains: in a rolling restart the one before is back by then.
-        ("grpc.max_reconnect_backoff_ms", 400),
+        # No longer later on: in a rolling restart the next server drains once the one before serves.
+        ("grpc.max_reconnect_backoff_ms", 100),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
     address, name = _address(target, secure=tls is not None)
