@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 
 from shared.errors import RETRY_KEY, Overloaded, Unavailable
 
@@ -277,9 +278,14 @@ class Admission:
                     waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
 
     def _between_s(self) -> float:
-        """Seconds between two beginnings of late, 0 where nobody waits or there have been none to tell."""
+        """Seconds between two beginnings of late, 0 where nobody waits or there have been none to tell. The
+        longest pause is left out: a disk or a processor that stalls once says nothing of what follows."""
         count = len(self._begun) if self._next is not None else 0
-        return (self.clock() - self._begun[0]) / count if count >= _REMEMBERED[0] else 0.0
+        if count < _REMEMBERED[0]:
+            return 0.0
+        moments = (*self._begun, self.clock())
+        longest = max(later - earlier for earlier, later in pairwise(moments))
+        return (moments[-1] - moments[0] - longest) / (count - 1)
 
     def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
         """How long a call that arrives now may wait."""

@@ -160,6 +160,23 @@ async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_
     assert (door.in_work, door.waiting) == (3, 0)
 
 
+async def test_one_stall_refuses_nobody_who_has_the_time_for_it() -> None:
+    """Ten turns of 1 ms, of which one took .7 s: with it twenty calls would seem to take 1.4 s."""
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
+    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
+    await rounds(2)
+    clock.round_s = 0.0
+    door._begun.extend(clock.now - 0.7 - 0.001 * ago for ago in range(10, 0, -1))
+    door.let_in(LIST, 2.0)
+    door._begun.append(clock.now)
+    clock.now += 0.001
+    door.let_in(LIST, 2.0)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_after_a_burst_and_some_quiet_calls_are_let_in_as_before_it() -> None:
     """How far beginnings lay apart in a queue that is gone says nothing of now."""
     clock = Clock(0.0005)
