@@ -55,6 +55,8 @@ def write_certificates(directory: Path, *, days: int, hosts: Sequence[str] = ())
     The authority is made once and stays. hosts: names and addresses besides those of this machine.
     Raises CommandError where there is half an authority, or one that is damaged.
     """
+    if directory.exists() and not directory.is_dir():
+        raise CommandError(f"the certificates' place must be a directory, got the file {str(directory)!r}")
     directory.mkdir(parents=True, exist_ok=True)
     authority = _authority(directory)
     names = [*CALLERS, OPERATOR]

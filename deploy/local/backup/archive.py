@@ -108,7 +108,7 @@ def write_erasures(file: Path, erasures: Erasures) -> None:
     Raises BackupError where the earlier one tells more than this one does: a store that lost its data would
     take the last trace of it with it. What is no such file is not written over either.
     """
-    if file.exists() and (lost := _lost(read_erasures(file), erasures)):
+    if file.exists() and (lost := _lost(_present(file), erasures)):
         raise BackupError(
             f"{file} must tell nothing that the store does not know, got {'; '.join(lost)}: the store has "
             "lost its data since, or is another one; keep that file for a restore, and write to another"
@@ -120,6 +120,15 @@ def write_erasures(file: Path, erasures: Erasures) -> None:
         os.fsync(stream.fileno())
     draft.replace(file)
     sync_directory(file.parent)
+
+
+def _present(file: Path) -> Erasures:
+    try:
+        return read_erasures(file)
+    except BackupError as error:
+        raise BackupError(
+            f"{file} must be a list of erasures, as it would be written over: give another name ({error})"
+        ) from error
 
 
 def _lost(before: Erasures, now: Erasures) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from hashlib import sha256
@@ -65,8 +66,9 @@ class RejectsFile:
         if self._file is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                # A row that is not UTF-8 is written with its bytes escaped.
-                self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+                # Rows are people's data: for their owner alone. One that is not UTF-8 has its bytes escaped.
+                file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                self._file = open(file, "w", encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise CommandError(
                     f"row {reject.number} of {reject.file} is bad ({reject.reason}) and the rejects file "

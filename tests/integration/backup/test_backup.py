@@ -175,6 +175,7 @@ async def test_who_was_erased_stays_erased_by_the_list_where_the_store_is_lost(
     other.write_text("something else")
     refused = data_dir.run("erasures", other, "--store-url", data_dir.store.url)
     assert (refused.code, other.read_text()) == (1, "something else")
+    assert "must be a list of erasures, as it would be written over: give another name" in refused.err
     await erased_since(data_dir, tmp_path / "b.tar", then=listed)
     assert "u0" not in erasures.read_text()  # hashes, no ids
     older = tmp_path / "older.json"

@@ -57,6 +57,13 @@ def test_half_an_authority_and_a_damaged_one_are_refused(tmp_path: Path) -> None
         write_certificates(tmp_path, days=30)
 
 
+def test_a_file_in_the_directorys_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tls").write_text("notes")
+    with pytest.raises(CommandError, match="must be a directory, got the file"):
+        write_certificates(tmp_path / "tls", days=1)
+    assert (tmp_path / "tls").read_text() == "notes"
+
+
 def test_whose_calls_a_service_takes_is_who_calls_it() -> None:
     """The table of docs/architecture.md."""
     assert CALLERS["adaptation"] == CALLERS["scoring"] == ("gateway",)

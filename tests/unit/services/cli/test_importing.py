@@ -116,6 +116,7 @@ async def test_bad_rows_and_refused_ones_are_written_with_number_and_reason(tmp_
         "duplicate": 0,
         "rejected": 2,
     }
+    assert (tmp_path / "rejects.jsonl").stat().st_mode & 0o077 == 0, "rows are people's data"
     lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert sorted((line["row"], line["file"], line["reason"]) for line in lines) == [
         (2, "log.csv", "item_id is refused"),
