@@ -68,7 +68,7 @@ class RejectsFile:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 # Rows are people's data: for their owner alone. One that is not UTF-8 has its bytes escaped.
                 file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                self._file = open(file, "w", encoding="utf-8", errors="backslashreplace")
+                self._file = os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise CommandError(
                     f"row {reject.number} of {reject.file} is bad ({reject.reason}) and the rejects file "
