@@ -24,11 +24,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     "name",
     [
         "kill-replica-features",
-        "kill-store",
         "bad-models",
         *(
-            pytest.param(n, marks=pytest.mark.slow)
-            for n in ("hang-scoring", "full-disk", "expired-deadlines")
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("kill-store", "hang-scoring", "full-disk", "expired-deadlines")
         ),
     ],
 )

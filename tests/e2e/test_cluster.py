@@ -67,7 +67,9 @@ def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+    # Every cluster of these tests is stopped by SIGTERM.
+    "how",
+    [*(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT)), signal.SIGKILL],
 )
 def test_nothing_stays_behind(tmp_path: Path, how: signal.Signals):
     """Asked to stop, interrupted, or killed with -9, here while it is still starting."""

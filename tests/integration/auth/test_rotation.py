@@ -25,6 +25,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 GET_ITEMS = RPCS["GetItems"]
 ROTATIONS = 5
 CALLERS = 4
+# Files are looked at four times a second; the machine may be busy with something else.
+SOON_S = 10.0
 
 
 @dataclass
@@ -91,7 +93,7 @@ async def test_keys_are_rotated_under_load_without_a_failure(both: Doors) -> Non
     print(f"\n{told}; revoked keys refused within {max(took_s):.2f} s")  # noqa: T201 - the figures
     assert failed == []
     assert len(load.codes) >= CALLERS * ROTATIONS
-    assert median(took_s) < 1.0  # one may meet a machine that does something else
+    assert median(took_s) < SOON_S
 
 
 async def test_a_broken_file_leaves_the_keys_before_it_under_load(both: Doors) -> None:
@@ -112,7 +114,7 @@ async def test_a_broken_file_leaves_the_keys_before_it_under_load(both: Doors) -
     path.write_bytes(good)
     assert [code for code in load.codes if code != "OK"] == []
     fresh = both.keys.add()
-    assert await seconds_until(both, fresh, "OK") < 1.0
+    assert await seconds_until(both, fresh, "OK") < SOON_S
 
 
 async def test_a_mounted_secret_is_swapped_under_load(both: Doors) -> None:
@@ -126,7 +128,7 @@ async def test_a_mounted_secret_is_swapped_under_load(both: Doors) -> None:
         (version / both.keys.path.name).write_bytes(encode_keys(kept))
         (mounted / "..next").symlink_to(version.name)
         (mounted / "..next").replace(mounted / "..data")
-        assert await seconds_until(both, leaving, "UNAUTHENTICATED") < 1.0
+        assert await seconds_until(both, leaving, "UNAUTHENTICATED") < SOON_S
     assert [code for code in load.codes if code != "OK"] == []
 
 
@@ -136,7 +138,7 @@ async def test_public_keys_are_rotated_and_what_a_gone_one_signed_is_refused(bot
     assert [await code_of(both, t) for t in (token, fresh)] == ["OK", "UNAUTHENTICATED"]
     before = both.public_keys.read_bytes()
     both.public_keys.write_text(json.dumps({"keys": [jwk(RSAAlgorithm, OTHER_RSA_KEY, "next")]}))
-    assert await seconds_until(both, fresh, "OK") < 1.0
+    assert await seconds_until(both, fresh, "OK") < SOON_S
     assert await code_of(both, token) == "UNAUTHENTICATED"
     both.public_keys.write_bytes(before)
-    assert await seconds_until(both, token, "OK") < 1.0
+    assert await seconds_until(both, token, "OK") < SOON_S

@@ -91,7 +91,9 @@ async def test_local_durability_is_refused_where_the_store_does_not_sync_every_w
             assert await features.record(event("ann", "a")) == [1]
 
 
-@pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
+@pytest.mark.parametrize(
+    "cluster", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["single", "cluster"]
+)
 async def test_replicated_means_on_a_replicas_disk_or_unavailable(domain: str, cluster: bool) -> None:
     with running_valkey(cluster=cluster) as valkey:
         replica = replica_of(valkey)

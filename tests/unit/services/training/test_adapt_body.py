@@ -79,7 +79,8 @@ def test_fine_tuning_takes_what_validation_people_say_and_leaves_the_body_alone(
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("reptile", {"steps": 1, "rate": 0.05}),
+        # test_body_adapters keeps the short form of them
+        pytest.param("reptile", {"steps": 1, "rate": 0.05}, marks=pytest.mark.slow),
         pytest.param(
             "gradient",
             {"scope": "body", "steps": 1, "rate": 0.05, "first_order": True},

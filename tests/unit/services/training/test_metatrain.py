@@ -126,6 +126,7 @@ def test_a_body_rate_of_0_leaves_the_body_as_it_is(data: TrainingData) -> None:
     assert {path.split("/")[-2] for path in changed if path.endswith("kernel")} == {"maps"}
 
 
+@pytest.mark.slow
 def test_who_is_blind_to_labels_learns_no_reactions(
     trained: tuple[Any, float, dict[str, float]], data: TrainingData
 ) -> None:
