@@ -11,3 +11,8 @@ guided.py, loaders.py    a target under atheris, and all of them side by side
 corpus/                  what once went wrong, and what reaches far
 __main__.py              `make fuzz`
 """
+
+import os
+
+# Before anything imports TensorFlow: what it says of GPUs that are not there is nobody's concern.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -59,7 +58,6 @@ def main(
     if list_:
         console.print("\n".join((*(rpc.name for rpc in all_rpcs()), *TARGET_NAMES)))
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     quieten()
     rpcs, readers = _chosen(targets or ["rpcs", "readers"])
     out.mkdir(parents=True, exist_ok=True)
