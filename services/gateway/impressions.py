@@ -107,7 +107,8 @@ class ImpressionLog:
         while self._waiting:
             try:
                 async with self._sending:
-                    await self._send_once()
+                    if self._waiting:  # `forget` may have taken all of it out meanwhile
+                        await self._send_once()
                 return
             except InvalidInput as error:
                 _LOG.error("impressions refused", error=str(error))
