@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shared.domain import CategoryShare, FloatArray, TimeArray
+from shared.limits import MAX_CATEGORY_SHARES
 
 PROFILE_HALF_LIFE_S = 30 * 24 * 3600.0
-MAX_CATEGORY_SHARES = 32
 
 
 def decay_weights(time_ms: TimeArray, now_ms: int, half_life_s: float = PROFILE_HALF_LIFE_S) -> FloatArray:

@@ -24,6 +24,8 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     users   set     people with attributes or relations
     gone    hash    keyed hash of an erased person → time of erasure
     m:<h>   string  when the person of that keyed hash was merged into another; goes after an hour
+    c:<h>   string  while the person of that keyed hash is being merged and relations wait for its end; goes
+                    after seconds
     jobs    hash    work that spans shards and is not finished
     state   hash    id of the last exported log entry; how often entries were cut out of a log, and at which
                     of these times it was last packed anew
@@ -88,6 +90,9 @@ class ShardKeys:
 
     def merged(self, keyed_hash: bytes) -> str:
         return f"{self.tag}:m:{keyed_hash.hex()}"
+
+    def closed(self, keyed_hash: bytes) -> str:
+        return f"{self.tag}:c:{keyed_hash.hex()}"
 
     def detached_history(self, user_id: str) -> str:
         return f"{self.tag}:xh:{user_id}"

@@ -8,8 +8,9 @@ erase   one script takes the person out of their shard, leaves the keyed hash an
         entries go, last the job.
 fold    the source's events are appended to the target under their own ids (so repeating adds
         nothing), then seen items and relations; last the source is taken out, but only if nothing
-        was added to it meanwhile, else it begins again. No acknowledged event is lost: where the target
-        was erased after something of the source happened, nothing is folded and the source stays whole.
+        was added to it meanwhile, else it begins again, from the third time on with new relations waiting for
+        its end. No acknowledged event is lost: where the target was erased after something of the source
+        happened, nothing is folded and the source stays whole.
 
 What an erased person's id may do afterwards: what is dated before the erasure (or has no date)
 is refused, also from importers; what is dated later begins a new person.
@@ -41,6 +42,9 @@ from shared.errors import Unavailable, WrongState
 _ENTRIES_A_LOOK = 1000
 _EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
+# After so many, relations of the source wait for the end; if this server dies, they wait no longer than that.
+_OPEN_ATTEMPTS = 2
+_CLOSED_MS = 5000
 _ERASE_JOB, _WEIGH_JOB = "x:", "w:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
 # For so long an impression of a list that was on its way is known to be of somebody who was merged.
@@ -98,8 +102,16 @@ class Lifecycle:
         Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
         and so cannot take all of it.
         """
+        try:
+            return await self._fold(source, target, now_ms)
+        finally:
+            await self._store.one("UNLINK", self._closed(source))
+
+    async def _fold(self, source: str, target: str, now_ms: int) -> int:
         moved = 0
-        for _ in range(_FOLD_ATTEMPTS):
+        for attempt in range(_FOLD_ATTEMPTS):
+            if attempt >= _OPEN_ATTEMPTS:  # others who relate this person wait, so that this ends
+                await self._store.one("SET", self._closed(source), "", "PX", _CLOSED_MS)
             held = await self._held.read(source)
             await self._expect_room(held.events, target)
             if not held.is_nothing:  # merged into another before, the target is here again
@@ -238,6 +250,9 @@ class Lifecycle:
         erased = await self._store.one("HGET", keys.gone, self._schema.keyed_hash(target))
         if erased is not None and any(event.time_ms <= float(erased) for event in events):
             raise _target_erased()
+
+    def _closed(self, user_id: str) -> str:
+        return self._keys.shard(user_id).closed(self._schema.keyed_hash(user_id))
 
     async def _unmark(self, user_id: str) -> None:
         await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))

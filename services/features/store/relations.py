@@ -24,8 +24,9 @@ from shared.domain import Relation
 from shared.errors import Unavailable
 
 JOB = "r"
-# An erasure takes milliseconds, unless its server died: then another ends it with its next upkeep.
-_PAUSES_S = (0.02, 0.1, 0.5)
+# An erasure or merge takes milliseconds, on a busy machine a second, unless its server died: then another
+# ends it with its next upkeep.
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 _GONE = ord("0")
 
 
@@ -70,7 +71,7 @@ class Relations:
             _Link(r.user_id, r.other_user_id, r.kind, r.time_ms) if s is PersonStatus.STORED else None
             for r, s in zip(relations, statuses, strict=True)
         ]
-        refused, waiting = await self._finish([link for link in links if link])
+        refused, waiting = await self._finish([link for link in links if link], by_merge)
         again = [n for n, status in enumerate(statuses) if status is PersonStatus.BEING_ERASED]
         again += [n for n, link in enumerate(links) if link in waiting]
         statuses = [
@@ -96,7 +97,7 @@ class Relations:
         for field in job_fields:
             owner, other, kind, time_ms = field.split(SEPARATOR)
             links.append(_Link(owner.removeprefix(f"{JOB}:"), other, kind, int(time_ms)))
-        await self._finish(links)
+        await self._finish(links, by_merge=False)
 
     async def _forward(self, relations: Sequence[Relation], by_merge: bool) -> list[PersonStatus]:
         by_shard = self._keys.places_by_shard(r.user_id for r in relations)
@@ -119,8 +120,9 @@ class Relations:
         names = [keys.gone, keys.jobs, keys.users]
         args: list[bytes | str | int | float] = [self._max_relations, int(by_merge), len(owners)]
         for user_id in owners:
-            names += (keys.person(user_id), keys.forward(user_id))
-            args += (user_id, self._schema.keyed_hash(user_id))
+            keyed_hash = self._schema.keyed_hash(user_id)
+            names += (keys.person(user_id), keys.forward(user_id), keys.closed(keyed_hash))
+            args += (user_id, keyed_hash)
         for relation in relations:
             link = _Link(relation.user_id, relation.other_user_id, relation.kind, relation.time_ms)
             args += (
@@ -133,12 +135,12 @@ class Relations:
             )
         return names, args
 
-    async def _finish(self, links: Sequence[_Link]) -> tuple[set[_Link], set[_Link]]:
+    async def _finish(self, links: Sequence[_Link], by_merge: bool) -> tuple[set[_Link], set[_Link]]:
         """The other sides, then the notes. Returns the links that the other person's erasure refuses, and
         those that wait for its end, whose notes stay."""
         if not links:
             return set(), set()
-        refused, waiting = await self._back(links)
+        refused, waiting = await self._back(links, by_merge)
         lost = await self._close([link for link in links if link not in waiting], refused)
         # The owner was erased, or folded into another person, while we wrote: undo the other side.
         await self._store.run(
@@ -151,15 +153,17 @@ class Relations:
         )
         return refused, waiting
 
-    async def _back(self, links: Sequence[_Link]) -> tuple[set[_Link], set[_Link]]:
+    async def _back(self, links: Sequence[_Link], by_merge: bool) -> tuple[set[_Link], set[_Link]]:
         by_shard = self._keys.places_by_shard(link.other for link in links)
         calls: list[tuple[list[str], Command]] = []
         for shard, places in by_shard.items():
             keys = self._keys.shards[shard]
-            names, args = [keys.gone, keys.jobs], list[bytes | str | int | float]()
+            names = [keys.gone, keys.jobs]
+            args: list[bytes | str | int | float] = [int(by_merge)]
             for link in (links[n] for n in places):
-                names += (keys.person(link.other), keys.back(link.other))
-                args += (link.other, self._schema.keyed_hash(link.other), link.back_field, link.time_ms)
+                keyed_hash = self._schema.keyed_hash(link.other)
+                names += (keys.person(link.other), keys.back(link.other), keys.closed(keyed_hash))
+                args += (link.other, keyed_hash, link.back_field, link.time_ms)
             calls.append((names, args))
         replies = await self._store.scripts(script("relate_back"), calls)
         found: dict[int, set[_Link]] = {PersonStatus.ERASED_PERSON: set(), PersonStatus.BEING_ERASED: set()}

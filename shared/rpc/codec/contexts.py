@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from warmstart.common.v1 import event_pb2, model_pb2, user_pb2
 
@@ -16,6 +18,8 @@ from shared.domain import (
 )
 from shared.errors import InvalidInput, Violation, violation
 from shared.limits import (
+    MAX_CATEGORY_BYTES,
+    MAX_CATEGORY_SHARES,
     MAX_CONTEXT_BYTES,
     MAX_DWELL_S,
     MAX_ID_BYTES,
@@ -23,6 +27,7 @@ from shared.limits import (
     MAX_TIME_MS,
     MIN_RATING,
     id_rule,
+    text_rule,
 )
 from shared.rpc.codec.checks import (
     note_attributes,
@@ -93,6 +98,7 @@ def decode_context(
     broken: list[Violation] = []
     note_id(broken, field, "user_id", message.user_id)
     attributes = note_attributes(broken, field, message.attributes)
+    categories = _note_shares(broken, field, message.categories)
     if message.total_events < 0:
         broken.append(violation(path(field, "total_events"), "must be at least 0", message.total_events))
     raise_broken(broken)
@@ -102,7 +108,7 @@ def decode_context(
         _profile(message, "content_profile", field, content_dim),
         _profile(message, "social_profile", field, content_dim),
         attributes,
-        tuple(CategoryShare(c.category, c.share) for c in message.categories),
+        categories,
         message.total_events,
         decode_request_context(message.request, field=path(field, "request")),
     )
@@ -119,6 +125,23 @@ def encode_context(context: UserContext) -> model_pb2.UserContext:
         total_events=context.total_events,
         request=encode_request_context(context.request),
     )
+
+
+def _note_shares(
+    broken: list[Violation], field: str, shares: Sequence[user_pb2.CategoryShare]
+) -> tuple[CategoryShare, ...]:
+    if len(shares) > MAX_CATEGORY_SHARES:
+        rule = f"must hold at most {MAX_CATEGORY_SHARES}"
+        broken.append(violation(path(field, "categories"), rule, len(shares)))
+    kept = tuple(CategoryShare(share.category, share.share) for share in shares[:MAX_CATEGORY_SHARES])
+    for place, share in enumerate(kept):
+        named = f"categories[{place}]"
+        rule = text_rule(share.category, MAX_CATEGORY_BYTES, min_bytes=1)
+        if rule:
+            broken.append(violation(path(field, f"{named}.category"), rule, share.category))
+        if not 0.0 <= share.share <= 1.0:  # nor NaN
+            broken.append(violation(path(field, f"{named}.share"), "must be in 0..1", share.share))
+    return kept
 
 
 def _profile(message: model_pb2.UserContext, name: str, field: str, content_dim: int | None) -> FloatArray:

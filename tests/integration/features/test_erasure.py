@@ -12,6 +12,7 @@ from valkey.exceptions import ResponseError
 from warmstart.common.v1 import user_pb2
 
 from services.features.domain import DomainFeatures
+from services.features.store import relations
 from services.features.store.connection import Store
 from services.features.store.erased_bytes import ErasedBytes
 from services.features.store.events import AppendStatus
@@ -316,6 +317,42 @@ async def test_nobody_is_folded_into_somebody_who_is_merged_into_another_meanwhi
         assert await features.fold("a", "c") == 1
 
 
+async def test_a_merge_ends_although_its_person_is_related_without_a_pause(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By others on another server, both ways, amid every attempt: they wait in the end, and nothing
+    of theirs is lost."""
+    now = time.time_ns() // 1_000_000
+    async with (
+        a_domain(session_valkey, domain, lambda: now) as features,
+        a_domain(session_valkey, domain, lambda: now) as other,
+    ):
+        await features.record([_likes("visitor", "a", now - 5)])
+        copy, attempts, relating = Lifecycle._copy_relations, 0, []
+
+        async def related_meanwhile(self: Lifecycle, *rest: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            await copy(self, *rest)
+            for owner, one in (("visitor", f"to-{attempts}"), (f"from-{attempts}", "visitor")):
+                relating.append(asyncio.create_task(other.relate([Relation(owner, one, time_ms=now)])))
+            # At once, or not before this ends.
+            await asyncio.wait(relating[-2:], timeout=0.3)
+
+        monkeypatch.setattr(Lifecycle, "_copy_relations", related_meanwhile)
+        assert await features.fold("visitor", _ANN) == 1
+        assert 2 < attempts < 20
+        assert [status for task in relating for status in await task] == [PersonStatus.STORED] * 2 * attempts
+        people = [await _held(features, user_id) for user_id in (_ANN, "visitor")]
+        numbers = range(1, attempts + 1)
+        assert sorted(r.other_user_id for p in people for r in p.relations) == sorted(
+            f"to-{n}" for n in numbers
+        )
+        assert sorted(o for p in people for _, o in p.followers) == sorted(f"from-{n}" for n in numbers)
+        with session_valkey.client() as client:
+            assert list(client.scan_iter(match=f"{{{domain}:s*}}:c:*")) == []
+
+
 async def test_who_was_merged_and_is_merged_into_keeps_all_impressions(
     session_valkey: RunningValkey, domain: str
 ) -> None:
@@ -375,6 +412,7 @@ async def test_who_is_related_anew_while_they_are_erased_has_both_sides_of_it_or
     """Their server has died before it cleaned up: until another has, whoever relates them has to come again,
     and one that is cleaning meanwhile is waited for."""
     now = time.time_ns() // 1_000_000
+    monkeypatch.setattr(relations, "_PAUSES_S", (0.02, 0.1, 0.5))
     async with a_domain(session_valkey, domain, lambda: now) as features:
         await _acts(features, now)
         await features.relate([Relation("bob", _ANN, time_ms=now - 1)])

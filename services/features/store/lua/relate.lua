@@ -1,14 +1,14 @@
 -- Stores relations of one owner shard, and notes each as unfinished until the other side has it.
 --
--- KEYS  1 gone  2 jobs  3 users, then for each owner: person, forward
+-- KEYS  1 gone  2 jobs  3 users, then for each owner: person, forward, closed
 -- ARGV  1 cap of relations a person  2 "1" where a merge relates them, which says nothing of how idle they are
 --       3 number of owners, for each owner: user id, keyed hash
 --       for each relation: owner (1..), field, packed, time_ms, removed (0/1), job field
 -- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap, 5 the owner is just being
---          erased or merged: what is written now would go with what they were
+--          erased or merged: what is written now would go with what they were, or keep their merge from its end
 local cap, by_merge, owners = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local first = 3 + 2 * owners
-if #KEYS ~= 3 + 2 * owners or (#ARGV - first) % 6 ~= 0 then
+if #KEYS ~= 3 + 3 * owners or (#ARGV - first) % 6 ~= 0 then
   return redis.error_reply('ERR relate: wrong number of keys or arguments')
 end
 local clock = redis.call('TIME')
@@ -17,12 +17,13 @@ local statuses = {}
 for at = first + 1, #ARGV, 6 do
   local owner = tonumber(ARGV[at])
   local user, hash = ARGV[2 + 2 * owner], ARGV[3 + 2 * owner]
-  local person, forward = KEYS[2 + 2 * owner], KEYS[3 + 2 * owner]
+  local person, forward, closed = KEYS[1 + 3 * owner], KEYS[2 + 3 * owner], KEYS[3 + 3 * owner]
   local gone = tonumber(redis.call('HGET', KEYS[1], hash) or '')
   local time, removed = tonumber(ARGV[at + 3]), ARGV[at + 4] == '1'
   local back_again = gone and (time > gone or redis.call('EXISTS', person) == 1)
   local held = redis.call('HEXISTS', forward, ARGV[at + 1]) == 1
-  if redis.call('HEXISTS', KEYS[2], 'x:' .. user) == 1 then
+  local waits = not by_merge and redis.call('EXISTS', closed) == 1
+  if waits or redis.call('HEXISTS', KEYS[2], 'x:' .. user) == 1 then
     statuses[#statuses + 1] = '5'
   elseif gone and not back_again and not removed then
     statuses[#statuses + 1] = '3'

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import structlog.testing
+
 from services.gateway.impressions import ImpressionLog
 from shared.domain import Action, Event, Exposure
 from shared.errors import InvalidInput, Unavailable
@@ -120,6 +122,28 @@ async def test_an_erased_person_leaves_nothing_waiting() -> None:
     features.down = None
     await log.stop()
     assert sorted(features.recorded) == ["l2:0", "l2:1", "nl4:0"]
+
+
+async def test_a_queue_that_an_erasure_empties_as_it_is_about_to_be_sent_is_not_sent() -> None:
+    features = FakeFeatures()
+    log = log_of(features)
+    log.offer("default", shown(1), since=log.moment)
+    await log._sending.acquire()  # as another erasure does
+    log.start()
+    await asyncio.sleep(0)  # the worker has seen the queue, and waits
+    erasing = asyncio.create_task(log.forget("default", "ann"))
+    await asyncio.sleep(0)
+    with structlog.testing.capture_logs() as said:
+        log._sending.release()
+        await erasing
+        log.offer("default", shown(1, "bob"), since=log.moment)
+
+        async def done() -> bool:
+            return len(features.recorded) == 1
+
+        await until(done)
+    assert said == []
+    await log.stop()
 
 
 async def test_lists_shortly_after_one_another_are_logged_in_one_call() -> None:

@@ -330,6 +330,30 @@ def test_a_profile_of_which_no_model_makes_numbers_is_refused() -> None:
     assert said.startswith("context.social_profile.data must be -1000..1000 at 2, got -3")
 
 
+@pytest.mark.parametrize(
+    ("category", "share", "message"),
+    [
+        ("drama", math.nan, "context.categories[1].share must be in 0..1, got nan"),
+        ("drama", -0.25, "context.categories[1].share must be in 0..1, got -0.25"),
+        ("drama", 1.5, "context.categories[1].share must be in 0..1, got 1.5"),
+        ("", 0.5, "context.categories[1].category must be 1..128 bytes, got ''"),
+    ],
+)
+def test_a_category_share_is_a_named_part_of_the_whole(category: str, share: float, message: str) -> None:
+    context = model_pb2.UserContext(user_id="ada")
+    context.categories.add(category="war", share=0.5)
+    context.categories.add(category=category, share=share)
+    assert refusal(InvalidInput, codec.decode_context, context, field="context") == message
+
+
+def test_category_shares_are_as_few_as_features_make() -> None:
+    context = model_pb2.UserContext(user_id="ada")
+    for n in range(33):
+        context.categories.add(category=f"c{n}", share=0.01)
+    said = refusal(InvalidInput, codec.decode_context, context, field="context")
+    assert said == "context.categories must hold at most 32, got 33"
+
+
 def test_a_query_whose_products_would_be_no_numbers_is_refused() -> None:
     query = model_pb2.TaskQuery(task="next", vector=codec.encode_tensor(np.array([1, 1e13], np.float32)))
     said = refusal(InvalidInput, codec.decode_queries, [query], field="queries")
