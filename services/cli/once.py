@@ -37,7 +37,7 @@ class OnceCommand(TyperCommand):
 
 def _with_value(error: typer.BadParameter, given: Mapping[str, Any]) -> str:
     """``Input should be greater than or equal to 1`` → ``must be …, got '0'``."""
-    said = str(error.message).replace("Input should be", "must be")
+    said = str(error.message).replace("Input should be", "must be").removeprefix("Value error, ")
     value = given.get(getattr(error.param, "name", None) or "")
     return said if value is None or repr(value) in said else f"{said.rstrip('.')}, got {value!r}"
 

@@ -13,6 +13,7 @@ _BY_SOURCE = {
     "pin": "Featured",
     "trending": "Popular now",
     "fresh": "New",
+    "catalogue": "From the catalogue",
     "exploration": "Something different",
 }
 _DEFAULT = "Picked for you"

@@ -47,17 +47,18 @@ class TrendingSnapshot:
         """Items with weights in (0, 1], best first; empty where nobody has done anything yet."""
         return self._lists[domain]
 
-    def top_or_newest(self, domain: str) -> Trending:
-        """The same, then the newest items with falling small weights, so that some list there always is."""
+    def rest(self, domain: str) -> Trending:
+        """What fills `top` up, so that some list there always is: the newest items that nobody has chosen of
+        late, with small weights that fall."""
         trending = self._lists[domain]
         missing = self._limit - len(trending)
         if missing <= 0:
-            return trending
+            return ()
         known = {item_id for item_id, _ in trending}
         newest = self._catalogue.of(domain).newest(self._limit)
         added = [item_id for item_id in newest if item_id not in known][:missing]
         least = trending[-1][1] if trending else 1.0
-        return (*trending, *((i, least * math.exp2(-(n + 1))) for n, i in enumerate(added)))
+        return tuple((i, least * math.exp2(-(n + 1))) for n, i in enumerate(added))
 
     async def look(self) -> None:
         """Asks about every domain, once."""

@@ -28,10 +28,14 @@ def test_up_answers_before_a_first_model_exists(cluster: UpProcess):
 
 
 def test_a_second_up_on_the_same_data_is_refused(cluster: UpProcess):
-    refused = cluster.run("up", "--free-ports")
-    assert refused.code == 1
-    assert f"is in use by another `warmstart up` (process {cluster.process.pid})" in refused.err
-    assert "Traceback" not in refused.err
+    log = cluster.data_dir / "up.log"
+    log.write_text("of the one that runs\n")
+    for how in ((), ("--detach",)):
+        refused = cluster.run("up", "--free-ports", *how)
+        assert refused.code == 1
+        assert f"is in use by another `warmstart up` (process {cluster.process.pid})" in refused.err
+        assert "Traceback" not in refused.err
+    assert log.read_text() == "of the one that runs\n"
 
 
 def test_taken_ports_are_named(cluster: UpProcess, tmp_path: Path):

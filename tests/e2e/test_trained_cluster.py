@@ -177,7 +177,7 @@ def test_people_are_related_and_merged(trained: UpProcess):
     assert trained.run("users", "relate", "cli-a", "cli-b", "--kind", "friend").out.strip() == "stored"
     assert trained.run("users", "relate", "cli-a", "cli-a").code == 1
     assert trained.run("feedback", "cli-visitor", "50", "like").code == 0
-    merged = trained.run("users", "merge", "cli-visitor", "cli-a", "--json")
+    merged = trained.run("users", "merge", "cli-visitor", "cli-a", "--yes", "--json")
     assert merged.json() == {"moved_events": 1}
     for user in ("cli-a", "cli-b"):
         assert trained.run("users", "delete", user, "--yes").code == 0

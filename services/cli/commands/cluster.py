@@ -19,7 +19,7 @@ import typer
 from services.cli import options, output
 from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
-from services.cli.cluster.lock import holder_elsewhere, lock_holder, make_data_dir
+from services.cli.cluster.lock import data_dir_lock, holder_elsewhere, lock_holder
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
@@ -174,7 +174,8 @@ def start_detached(
 
     Where the caller is interrupted meanwhile, the start is too.
     """
-    make_data_dir(data_dir)
+    with data_dir_lock(data_dir):  # the log is that of who holds it
+        pass
     log = data_dir / "up.log"
     ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
     command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]

@@ -29,7 +29,9 @@ EXPORT_EXAMPLES = options.examples(
 )
 PSEUDONYM_EXAMPLES = options.examples("warmstart users pseudonym 42")
 DELETE_EXAMPLES = options.examples("warmstart users delete 42 --yes")
-MERGE_EXAMPLES = options.examples("warmstart users merge visitor-7 42")
+MERGE_EXAMPLES = options.examples(
+    "warmstart users merge visitor-7 42", "warmstart users merge visitor-7 42 --yes"
+)
 RELATE_EXAMPLES = options.examples(
     "warmstart users relate 42 43 --kind friend", "warmstart users relate 42 43 --remove"
 )
@@ -137,15 +139,20 @@ def delete(
 def merge(
     from_user_id: Annotated[str, typer.Argument(help="The anonymous person; gone afterwards.")],
     into_user_id: Annotated[str, typer.Argument(help="The signed-in person.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: options.Json = False,
     gateway: options.Gateway = "",
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Fold an anonymous person into a signed-in one."""
+    """Fold an anonymous person into a signed-in one, for good."""
+    target = gateway_target(gateway, data_dir)
+    if not yes:
+        question = f"Make {from_user_id!r} a part of {into_user_id!r} for good? They cannot be parted again."
+        typer.confirm(question, abort=True, err=True)
 
     async def run() -> int:
-        async with open_gateway(gateway_target(gateway, data_dir), domain) as client:
+        async with open_gateway(target, domain) as client:
             return await client.merge_users(from_user_id, into_user_id)
 
     moved = asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -82,6 +83,13 @@ async def import_dataset(
             await sender.send_kind(kinds.USERS, dataset.users(), dataset)
             await sender.send_kind(kinds.RELATIONS, dataset.relations(), dataset)
             await sender.send_kind(kinds.EVENTS, dataset.events(), dataset)
+        except asyncio.CancelledError:
+            progress.console.print(
+                f"stopped: {_settled(counts):,} rows are done. Run the same import again for the rest: "
+                "what is stored is recognised",
+                markup=False,
+            )
+            raise
         except DatasetError as error:
             raise CommandError(
                 f"{error}. Of this import {_settled(counts):,} rows are done. "

@@ -65,6 +65,9 @@ class StageBars:
             self._finish()
         if stage not in self._running:
             self._running[stage] = self._progress.add_task(escaped(stage), total=None, metrics="")
+            console = self._progress.console
+            if not console.is_terminal:  # bars are only drawn at the end there
+                console.print(f"{escaped(stage)} …")
 
     def _finish(self) -> None:
         """All that run are done."""

@@ -38,7 +38,9 @@ from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
 from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
 from shared.domain import Event
 from shared.errors import Unavailable, WrongState
+from shared.telemetry.logs import logger
 
+_LOG = logger("merge")
 _ENTRIES_A_LOOK = 1000
 _EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
@@ -305,6 +307,9 @@ class Lifecycle:
             if there is not None and (kind, target) not in relations:
                 copies.append(replace(there, other_user_id=target))
         statuses = await self._relations.relate(copies, by_merge=True)
+        left_out = statuses.count(PersonStatus.TOO_MANY)
+        if left_out:
+            _LOG.warning("relations_left_out", domain=self._keys.domain, count=left_out)
         # A relation may also be refused because the person at its other end was erased: then it has to go.
         if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
             raise _target_erased()

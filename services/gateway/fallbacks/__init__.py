@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from services.gateway.draft import Draft, Found, Ranking, Rung
+from services.gateway.trending import TrendingSnapshot
 
 Weighted = Sequence[tuple[str, float]]
 
@@ -23,19 +24,22 @@ class Fallback(Protocol):
         ...
 
 
-def fallen(draft: Draft, rung: Rung, list_before: Weighted, trending: Weighted) -> Draft:
-    """A draft ranked without scoring: a list of before by its log-odds, below it trending by log(weight).
+def fallen(draft: Draft, rung: Rung, list_before: Weighted, trending: TrendingSnapshot) -> Draft:
+    """A draft ranked without scoring: a list of before by its log-odds, below that trending and the rest
+    of the catalogue by log(weight).
 
     Where the request names its candidates, all of them are ranked: those that neither list knows come last,
     in the order they were named.
     """
     scores = dict(list_before)
     floor = min(scores.values(), default=0.0)
-    for item_id, weight in trending:
+    top, rest = trending.top(draft.domain), trending.rest(draft.domain)
+    for item_id, weight in (*top, *rest):
         scores.setdefault(item_id, floor + math.log(weight))
     found: tuple[Found, ...] = (
         Found("last_good_list", tuple(i for i, _ in list_before)),
-        Found("trending", tuple(i for i, _ in trending)),
+        Found("trending", tuple(i for i, _ in top)),
+        Found("catalogue", tuple(i for i, _ in rest)),
     )
     named = draft.query.candidate_item_ids
     if named:

@@ -24,5 +24,4 @@ class LastGoodFallback:
         if kept is None:
             return draft
         best = tuple(zip(kept.item_ids, log_odds(kept.base, kept.bounds).tolist(), strict=True))
-        tail = self._trending.top_or_newest(draft.domain)
-        return fallen(draft, Rung.LAST_GOOD_LIST, best, tail)
+        return fallen(draft, Rung.LAST_GOOD_LIST, best, self._trending)

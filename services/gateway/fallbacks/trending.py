@@ -14,4 +14,4 @@ class TrendingFallback:
         self._trending = trending
 
     def fall(self, draft: Draft) -> Draft:
-        return fallen(draft, Rung.TRENDING, (), self._trending.top_or_newest(draft.domain))
+        return fallen(draft, Rung.TRENDING, (), self._trending)

@@ -108,6 +108,11 @@ async def test_without_anything_lists_still_come(cluster: Cluster, caller: Calle
         answer = await caller.recommend(someone(), page_size=20)
         assert len(answer.items) == 20
         assert answer.rung == pb.RUNG_TRENDING
+        # Few were chosen by anybody: of the others nothing else is said.
+        said = {(i.source, i.reason) for i in answer.items}
+        assert said == {("trending", "Popular now"), ("catalogue", "From the catalogue")}
+        sources = [i.source for i in answer.items]
+        assert sources == sorted(sources, reverse=True)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -225,7 +226,7 @@ _CALLS_THE_GATEWAY = [
     ["import", "--events", "EVENTS"], ["recommend", "u"], ["similar", "i"], ["feedback", "u", "i", "like"],
     ["bench"], ["story"], ["items", "list"], ["items", "get", "i"], ["items", "add", "i", "t"],
     ["items", "delete", "i"], ["users", "export", "u"], ["users", "delete", "u", "--yes"],
-    ["users", "merge", "u", "v"], ["users", "relate", "u", "v"],
+    ["users", "merge", "u", "v", "--yes"], ["users", "relate", "u", "v"],
 ]  # fmt: skip
 _CALLS_THE_TRAINING_SERVICE = [
     ["trainings", "list"], ["trainings", "watch"], ["trainings", "stop", "t"],
@@ -281,7 +282,7 @@ def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warn
         yield Merging()
 
     monkeypatch.setattr("services.cli.commands.users.open_gateway", merging)
-    merge = ["users", "merge", "nobody1", "nobody2", "--gateway", "far:1"]
+    merge = ["users", "merge", "nobody1", "nobody2", "--yes", "--gateway", "far:1"]
     assert main(merge) == 0
     told = capsys.readouterr()
     assert told.out == f"{moved} events moved\n"
@@ -289,6 +290,13 @@ def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warn
     assert main([*merge, "--json"]) == 0
     told = capsys.readouterr()
     assert (json.loads(told.out), told.err) == ({"moved_events": moved}, "")
+
+
+def test_a_merge_is_asked_about_first(monkeypatch, capsys):
+    monkeypatch.setattr("services.cli.commands.users.open_gateway", pytest.fail)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert main(["users", "merge", "visitor", "ann", "--gateway", "far:1"]) == 1
+    assert "Make 'visitor' a part of 'ann' for good?" in capsys.readouterr().err
 
 
 @dataclass

@@ -188,6 +188,22 @@ async def test_a_file_that_breaks_off_ends_with_how_many_rows_are_done(tmp_path)
         await run(FakeGateway(), data, tmp_path)
 
 
+async def test_an_import_that_is_interrupted_says_how_many_rows_are_done(tmp_path):
+    class Stalling(FakeGateway):
+        async def record(self, events, *, timeout_s):
+            if self.calls == 1:
+                importing.cancel()
+                await asyncio.Event().wait()
+            return await super().record(events, timeout_s=timeout_s)
+
+    screen = io.StringIO()
+    rows, one_lane = events(1000), ImportOptions(lanes=1)
+    importing = asyncio.create_task(run(Stalling(), dataset(rows), tmp_path, one_lane, screen))
+    with pytest.raises(asyncio.CancelledError):
+        await importing
+    assert "stopped: 500 rows are done. Run the same import again for the rest" in screen.getvalue()
+
+
 async def test_items_and_people_go_before_events(tmp_path):
     data = replace(
         dataset(events(1)),

@@ -85,7 +85,9 @@ def test_a_bad_option_is_refused_and_no_key_is_made(
     arguments: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, err = run(capsys, "keys", *arguments, code=2)
-    assert said in " ".join(err.replace("│", " ").split())
+    told = " ".join(err.replace("│", " ").split())
+    assert said in told
+    assert "Value error" not in told
     assert not (here / "var" / "keys.json").exists()
 
 

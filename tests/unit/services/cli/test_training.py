@@ -189,6 +189,15 @@ def test_stages_beside_each_other_keep_their_bars():
     assert shown.count("4/4") == 2
 
 
+def test_where_there_is_no_terminal_a_stage_is_told_as_it_begins():
+    console = Console(file=io.StringIO(), width=160, force_terminal=False)
+    with StageBars(console) as bars:
+        for name in ("pretrain", "meta-train"):
+            bars.show({"event": "stage", "name": name})
+            bars.show({"event": "progress", "stage": name, "step": 1, "total": 4})
+        assert console.file.getvalue() == "pretrain …\nmeta-train …\n"  # type: ignore[attr-defined]
+
+
 def test_each_stage_has_its_bar_with_its_metrics():
     console = Console(file=io.StringIO(), width=160, force_terminal=False)
     with StageBars(console) as bars:
