@@ -8,6 +8,7 @@
     ├── EmptyCatalogue             FAILED_PRECONDITION  there is nothing to recommend yet
     ├── ModelNotHeld               FAILED_PRECONDITION  another version is asked for than is held
     ├── WrongState                 FAILED_PRECONDITION  it cannot be done as things are now
+    ├── Contended                  ABORTED              others change the same at once; later it will be taken
     ├── Unavailable                UNAVAILABLE          a dependency is away; trying again may help
     │   └── NoModel                UNAVAILABLE          no model is loaded yet
     ├── Overloaded                 RESOURCE_EXHAUSTED   a queue is full
@@ -134,6 +135,13 @@ class WrongState(WarmstartError):
 
     code = "FAILED_PRECONDITION"
     reason = "WRONG_STATE"
+
+
+class Contended(WarmstartError):
+    """No loss of the server, and of no use to try again at once. `RETRY_KEY` as of Overloaded."""
+
+    code = "ABORTED"
+    reason = "CONTENDED"
 
 
 class Unavailable(WarmstartError):

@@ -19,10 +19,13 @@ _SILENCE_S = 0.2
 _MAX_RESPONSES = 8
 _ATTEMPTS = 20
 _AGAIN_S = 0.05
+_LATER = (grpc.StatusCode.RESOURCE_EXHAUSTED.name, grpc.StatusCode.ABORTED.name)
 
 
 async def ask(channel: grpc.aio.Channel, rpc: Rpc, request: bytes) -> Answer:
-    """One call. One that the server has no time for is sent again: it has not been looked at."""
+    """One call. One that the server has no time for, or that others' changes of the same people keep from its
+    end, is sent again, as its caller would.
+    """
     for _ in range(_ATTEMPTS):
         answer = await _ask_once(channel, rpc, request)
         if not _is_busy(answer):
@@ -68,7 +71,7 @@ async def _streamed(channel: grpc.aio.Channel, rpc: Rpc, request: bytes) -> tupl
 
 
 def _is_busy(answer: Answer) -> bool:
-    if answer.code != grpc.StatusCode.RESOURCE_EXHAUSTED.name or not answer.details:
+    if answer.code not in _LATER or not answer.details:
         return False
     info, _ = explained(answer)
     return info is not None and RETRY_KEY in info.metadata

@@ -35,14 +35,14 @@ from services.cli.importing.kinds import Answer, Kind
 from services.cli.importing.lanes import send_in_lanes
 from services.cli.importing.rejects import RejectsFile
 from shared.datasets import Dataset, DatasetError, Reject, Row
-from shared.errors import RETRY_KEY, DeadlinePassed, Overloaded, QuotaExceeded, Unavailable
+from shared.errors import RETRY_KEY, Contended, DeadlinePassed, Overloaded, QuotaExceeded, Unavailable
 
 T = TypeVar("T")
 # Well below the gateway's 4 MiB a message.
 _BATCH_BYTES = 1 << 20
 _MAX_RAW_CHARS = 500
 # What goes by if one waits.
-_PASSING = (Unavailable, Overloaded, QuotaExceeded, DeadlinePassed)
+_PASSING = (Unavailable, Overloaded, QuotaExceeded, DeadlinePassed, Contended)
 _BACK_OFF = wait_random_exponential(multiplier=0.2, max=5.0)
 
 
@@ -115,6 +115,8 @@ class _Absence:
         error = state.outcome.exception()
         if isinstance(error, Overloaded):
             state_of_it, hint = "has too much to do", ""
+        elif isinstance(error, Contended):
+            state_of_it, hint = "is just erasing or merging somebody of them", ""
         elif isinstance(error, QuotaExceeded):
             state_of_it, hint = "takes no more of this key for now", ""
         else:

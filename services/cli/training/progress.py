@@ -66,7 +66,7 @@ class StageBars:
         if stage not in self._running:
             self._running[stage] = self._progress.add_task(escaped(stage), total=None, metrics="")
             console = self._progress.console
-            if not console.is_terminal:  # bars are only drawn at the end there
+            if not console.is_terminal or console.is_dumb_terminal:  # bars are only drawn at the end there
                 console.print(f"{escaped(stage)} …")
 
     def _finish(self) -> None:

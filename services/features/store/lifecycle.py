@@ -19,6 +19,7 @@ is refused, also from importers; what is dated later begins a new person.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from services.features.store.connection import Command, Store
@@ -37,7 +38,7 @@ from services.features.store.scripts import script
 from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
 from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
 from shared.domain import Event
-from shared.errors import Unavailable, WrongState
+from shared.errors import RETRY_KEY, Contended, Unavailable, WrongState
 from shared.telemetry.logs import logger
 
 _LOG = logger("merge")
@@ -46,7 +47,8 @@ _EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
 # After so many, relations of the source wait for the end; if this server dies, they wait no longer than that.
 _OPEN_ATTEMPTS = 2
-_CLOSED_MS = 5000
+_CLOSED_MS = 30_000
+_RETRY_MS = 1000
 _ERASE_JOB, _WEIGH_JOB = "x:", "w:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
 # For so long an impression of a list that was on its way is known to be of somebody who was merged.
@@ -102,34 +104,43 @@ class Lifecycle:
         """Moves everything of `source` to `target`; the events that were new to `target`.
 
         Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
-        and so cannot take all of it.
+        and so cannot take all of it; Contended where others write to the source all the time.
         """
+        closed = self._keys.shard(source).closed(self._schema.keyed_hash(source))
+        moved = attempt = 0
         try:
-            return await self._fold(source, target, now_ms)
+            for attempt in range(_FOLD_ATTEMPTS):
+                if attempt >= _OPEN_ATTEMPTS:  # others who relate this person wait, so that this ends
+                    await self._store.one("SET", closed, "", "PX", _CLOSED_MS)
+                is_done, new = await self._fold_once(source, target, now_ms)
+                moved += new
+                if is_done:
+                    return moved
         finally:
-            await self._store.one("UNLINK", self._closed(source))
+            if attempt >= _OPEN_ATTEMPTS:
+                with suppress(Unavailable):  # what is done is done; the mark goes by itself
+                    await self._store.one("UNLINK", closed)
+        raise Contended(
+            "from_user_id is being written to faster than it can be folded; try again later",
+            metadata={RETRY_KEY: str(_RETRY_MS)},
+        )
 
-    async def _fold(self, source: str, target: str, now_ms: int) -> int:
-        moved = 0
-        for attempt in range(_FOLD_ATTEMPTS):
-            if attempt >= _OPEN_ATTEMPTS:  # others who relate this person wait, so that this ends
-                await self._store.one("SET", self._closed(source), "", "PX", _CLOSED_MS)
-            held = await self._held.read(source)
-            await self._expect_room(held.events, target)
-            if not held.is_nothing:  # merged into another before, the target is here again
-                await self._unmark(target)
-            moved += await self._copy_events(held.events, target)
-            await self._copy_seen(held.seen, target)
-            await self._copy_relations(held, source, target)
-            withdrawal = withdrawal_of(await self._chosen_by_both(held, target), now_ms=now_ms)
-            expected = Seen(held.arrivals, held.changes)
-            outcome = await self._forget(source, b"", now_ms, expected, withdrawal)
-            if outcome == _CHANGED:
-                continue
-            if outcome == _FORGOTTEN:
-                await self._clean(source, now_ms=now_ms)
-            return moved
-        raise Unavailable("from_user_id is being written to faster than it can be folded; try again later")
+    async def _fold_once(self, source: str, target: str, now_ms: int) -> tuple[bool, int]:
+        """Whether the source is out, and the events that were new to the target."""
+        held = await self._held.read(source)
+        await self._expect_room(held.events, target)
+        if not held.is_nothing:  # merged into another before, the target is here again
+            await self._unmark(target)
+        moved = await self._copy_events(held.events, target)
+        await self._copy_seen(held.seen, target)
+        left_out = await self._copy_relations(held, source, target)
+        withdrawal = withdrawal_of(await self._chosen_by_both(held, target), now_ms=now_ms)
+        outcome = await self._forget(source, b"", now_ms, Seen(held.arrivals, held.changes), withdrawal)
+        if outcome == _FORGOTTEN:
+            await self._clean(source, now_ms=now_ms)
+            if left_out:
+                _LOG.warning("relations_left_out", domain=self._keys.domain, count=left_out)
+        return outcome != _CHANGED, moved
 
     async def repair(self, *, now_ms: int) -> int:
         """Finishes what crashed servers left unfinished; the number of jobs."""
@@ -253,9 +264,6 @@ class Lifecycle:
         if erased is not None and any(event.time_ms <= float(erased) for event in events):
             raise _target_erased()
 
-    def _closed(self, user_id: str) -> str:
-        return self._keys.shard(user_id).closed(self._schema.keyed_hash(user_id))
-
     async def _unmark(self, user_id: str) -> None:
         await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))
 
@@ -286,8 +294,9 @@ class Lifecycle:
         ):
             raise _target_erased()
 
-    async def _copy_relations(self, held: HeldPerson, source: str, target: str) -> None:
-        """Both sides; what the target has already stays as it is, and nobody is related to themselves."""
+    async def _copy_relations(self, held: HeldPerson, source: str, target: str) -> int:
+        """Both sides; what the target has already stays as it is, and nobody is related to themselves. How
+        many found no room."""
         own = await self._store.one("HKEYS", self._keys.shard(target).forward(target))
         known = {split_relation_field(field) for field in own}
         copies = [
@@ -307,12 +316,10 @@ class Lifecycle:
             if there is not None and (kind, target) not in relations:
                 copies.append(replace(there, other_user_id=target))
         statuses = await self._relations.relate(copies, by_merge=True)
-        left_out = statuses.count(PersonStatus.TOO_MANY)
-        if left_out:
-            _LOG.warning("relations_left_out", domain=self._keys.domain, count=left_out)
         # A relation may also be refused because the person at its other end was erased: then it has to go.
         if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
             raise _target_erased()
+        return statuses.count(PersonStatus.TOO_MANY)
 
     async def _is_erased(self, user_id: str) -> bool:
         """Erased, and nothing later has begun a new person."""

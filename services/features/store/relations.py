@@ -21,12 +21,13 @@ from services.features.store.records import SEPARATOR, pack_relation, relation_f
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
 from shared.domain import Relation
-from shared.errors import Unavailable
+from shared.errors import RETRY_KEY, Contended
 
 JOB = "r"
 # An erasure or merge takes milliseconds, on a busy machine a second, unless its server died: then another
 # ends it with its next upkeep.
-_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+_PAUSES_S = (0.02, 0.05, 0.1, 0.1, *(0.2,) * 6)
+_RETRY_MS = 1000
 _GONE = ord("0")
 
 
@@ -64,7 +65,7 @@ class Relations:
     ) -> list[PersonStatus]:
         """Stores or removes relations, in order; safe to repeat. by_merge: nobody has done anything by it.
 
-        Raises Unavailable where somebody's erasure does not end: what of it was stored is then not known.
+        Raises Contended where an erasure or merge does not end: what of it was stored is then not known.
         """
         statuses = await self._forward(relations, by_merge)
         links = [
@@ -88,7 +89,10 @@ class Relations:
 
     async def _pause(self, pauses: int) -> None:
         if pauses == len(_PAUSES_S):
-            raise Unavailable("a person of a relation is just being erased or merged; try again later")
+            raise Contended(
+                "a person of a relation is just being erased or merged; try again later",
+                metadata={RETRY_KEY: str(_RETRY_MS)},
+            )
         await asyncio.sleep(_PAUSES_S[pauses])
 
     async def repair(self, job_fields: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog.testing
 from warmstart.common.v1 import user_pb2
 
 from services.features.store.lifecycle import Lifecycle
@@ -72,15 +73,15 @@ async def test_more_relations_than_are_kept_are_refused(serve: Serve) -> None:
 
 
 async def test_relations_that_a_merge_has_no_room_for_are_left_out_and_counted(
-    serve: Serve, capsys: pytest.CaptureFixture[str]
+    serve: Serve,
 ) -> None:
     async with serve(max_relations=2) as features:
         await features.relate(*(relation(one, f"{one}-{n}") for one in ("ann", "visitor") for n in range(2)))
-        await features.ask("MergeUsers", from_user_id="visitor", into_user_id="ann")
+        with structlog.testing.capture_logs() as logs:
+            await features.ask("MergeUsers", from_user_id="visitor", into_user_id="ann")
         held = (await features.ask("ExportUser", user_id="ann")).relations
         assert {r.other_user_id for r in held} == {"ann-0", "ann-1"}
-    told = next(line for line in capsys.readouterr().out.splitlines() if "relations_left_out" in line)
-    assert "count=2" in told
+    assert [log["count"] for log in logs if log["event"] == "relations_left_out"] == [2]
 
 
 async def test_erasing_a_person_leaves_no_trace_in_any_key_or_value(

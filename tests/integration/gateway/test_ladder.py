@@ -100,6 +100,12 @@ async def test_without_features_what_was_trending_comes(cluster: Cluster, caller
 
 
 async def test_without_anything_lists_still_come(cluster: Cluster, caller: Caller) -> None:
+    await liked_something(caller)
+
+    async def trending() -> bool:
+        return cluster.gateway is not None and len(cluster.gateway.rooms.trending.top("default")) > 0
+
+    await until(trending)
     async with (
         without(cluster, caller, "scoring"),
         without_quietly(cluster, "adaptation"),
