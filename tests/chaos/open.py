@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from warmstart.common.v1 import item_pb2
 from shared.errors import WarmstartError
 from tests.artifacts import item_ids
 from tests.chaos.backend import open_backend
-from tests.chaos.servers import running_servers
+from tests.chaos.servers import SERVICES, running_servers
 from tests.chaos.stock import ITEMS, publish
 from tests.chaos.world import Effort, World
 from tests.model_servers import until
@@ -21,10 +21,13 @@ _WELL_IN_A_ROW = 10
 
 
 @asynccontextmanager
-async def open_world(directory: Path, effort: Effort) -> AsyncIterator[World]:
+async def open_world(
+    directory: Path, effort: Effort, two: Collection[str] = SERVICES
+) -> AsyncIterator[World]:
+    """two: which services have two replicas; a scenario needs two of the service under test."""
     registry, bad = await asyncio.to_thread(publish, directory)
     async with (
-        running_servers(directory, registry.root) as servers,
+        running_servers(directory, registry.root, two=two) as servers,
         open_backend(servers, item_ids(ITEMS)) as backend,
     ):
         await backend.catalogue(

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,12 +97,12 @@ class Server:
 
 
 class Servers:
-    """All of them. registry: of published models."""
+    """All of them. registry: of published models; two: which services have two replicas, the others one."""
 
-    def __init__(self, directory: Path, registry: Path, *, replicas: int = 2) -> None:
+    def __init__(self, directory: Path, registry: Path, *, two: Collection[str] = SERVICES) -> None:
         self.directory = directory
         store = LocalValkey(directory / STORE, port=free_port())
-        ports = {name: [free_port() for _ in range(replicas)] for name in SERVICES}
+        ports = {name: [free_port() for _ in range(2 if name in two else 1)] for name in SERVICES}
         self.targets = {name: ",".join(f"127.0.0.1:{port}" for port in ports[name]) for name in SERVICES}
         self.all: dict[str, Server] = {
             STORE: Server(STORE, store.command(), {}, f"127.0.0.1:{store.port}", directory / "valkey.log")
@@ -186,9 +186,11 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(directory: Path, registry: Path, *, replicas: int = 2) -> AsyncIterator[Servers]:
+async def running_servers(
+    directory: Path, registry: Path, *, two: Collection[str] = SERVICES
+) -> AsyncIterator[Servers]:
     """Started in the order in which they need each other; all gone at the end."""
-    servers = Servers(directory, registry, replicas=replicas)
+    servers = Servers(directory, registry, two=two)
     try:
         await servers.start(STORE)
         await servers.start(*(s.name for s in servers.of("features")))

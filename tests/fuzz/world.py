@@ -235,7 +235,7 @@ def resident_mb(server: Server) -> float:
 async def open_world(directory: Path) -> AsyncIterator[World]:
     """Started, with a catalogue, people and a canary; gone at the end."""
     root = directory / "registry"
-    servers = Servers(directory, root, replicas=1)
+    servers = Servers(directory, root, two=())
     _tell(servers, root, directory)
     # They start while there is nothing to serve yet, as they may.
     published = asyncio.ensure_future(asyncio.to_thread(_publish, Registry(root)))

@@ -41,6 +41,8 @@ class Cluster:
         self._stacks: dict[str, AsyncExitStack] = {}
         self._store_url = store_url
         self._registry = str(registry)
+        # All are in one process, which stalls while one of them loads a model on a busy machine.
+        self.patience_s = 10.0
         self.gateway: Gateway | None = None
         self.components: dict[str, Any] = {}
         self._channels: list[grpc.aio.Channel] = []
@@ -100,6 +102,9 @@ class Cluster:
             token_secret="a secret of the tests",
             trending_refresh_s=0.2,
             model_poll_s=0.1,
+            features_timeout_s=self.patience_s,
+            adaptation_timeout_s=self.patience_s,
+            scoring_timeout_s=self.patience_s,
         )
         self.gateway = build_gateway(settings)
         return self.gateway, settings
