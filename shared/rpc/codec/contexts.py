@@ -135,12 +135,12 @@ def _note_shares(
         broken.append(violation(path(field, "categories"), rule, len(shares)))
     kept = tuple(CategoryShare(share.category, share.share) for share in shares[:MAX_CATEGORY_SHARES])
     for place, share in enumerate(kept):
-        named = f"categories[{place}]"
         rule = text_rule(share.category, MAX_CATEGORY_BYTES, min_bytes=1)
         if rule:
-            broken.append(violation(path(field, f"{named}.category"), rule, share.category))
+            broken.append(violation(path(field, f"categories[{place}].category"), rule, share.category))
         if not 0.0 <= share.share <= 1.0:  # nor NaN
-            broken.append(violation(path(field, f"{named}.share"), "must be in 0..1", share.share))
+            name = f"categories[{place}].share"
+            broken.append(violation(path(field, name), "must be in 0..1", share.share))
     return kept
 
 
