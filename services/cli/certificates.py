@@ -52,7 +52,8 @@ def files_of(directory: Path, name: str) -> TlsFiles:
 def write_certificates(directory: Path, *, days: int, hosts: Sequence[str] = ()) -> list[str]:
     """Makes or renews the certificates of all services and the operator; returns their names.
 
-    The authority is made once and stays. hosts: names and addresses besides those of this machine.
+    The authority is made once and stays. hosts: names and addresses besides those of this machine and those
+    that the certificates have already: a renewal must not shut callers out.
     Raises CommandError where there is half an authority, or one that is damaged.
     """
     if directory.exists() and not directory.is_dir():
@@ -62,11 +63,26 @@ def write_certificates(directory: Path, *, days: int, hosts: Sequence[str] = ())
     names = [*CALLERS, OPERATOR]
     for name in names:
         key = ec.generate_private_key(ec.SECP256R1())
-        cert = authority.sign(name, key.public_key(), days, [name, *_LOCAL, *hosts])
+        called = dict.fromkeys([name, *_LOCAL, *_names_in(directory / f"{name}.pem"), *hosts])
+        cert = authority.sign(name, key.public_key(), days, list(called))
         # The key first: half a pair is taken up by nobody.
         _write(directory / f"{name}-key.pem", _pem(key), 0o600)
         _write(directory / f"{name}.pem", cert.public_bytes(Encoding.PEM), 0o644)
     return names
+
+
+def _names_in(cert_file: Path) -> list[str]:
+    """Names and addresses of a certificate; none where there is none yet."""
+    if not cert_file.exists():
+        return []
+    try:
+        cert = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise CommandError(
+            f"{cert_file} must be a certificate that this command made ({error}): remove it to make it anew"
+        ) from error
+    return [str(name.value) for name in names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _DIGITS = 12
 SHOWN_FIELDS = frozenset((
     "domain", "item_id", "item_ids", "action", "task", "tasks", "version", "model_version", "training_id",
     "surface", "device", "category", "categories", "adapter", "preset", "name", "runs", "registry", "run",
+    "scope",
 ))  # fmt: skip
 # What stands where a request's field would: a variable or option, a file.
 _NO_FIELD = re.compile(r"[A-Z][A-Z0-9_]+|--[a-z-]+|\S*[./]\S*:")
@@ -109,7 +110,7 @@ class Hiding:
         return said
 
     def _hidden(self, name: str, value: Any, people: list[str]) -> Any:
-        if _SECRET_KEYS.search(name):
+        if _SECRET_KEYS.search(name) and not isinstance(value, int):  # counts of refusals are no secrets
             return HIDDEN
         if isinstance(value, dict):
             return {key: self._hidden(str(key), inner, people) for key, inner in value.items()}
@@ -143,5 +144,5 @@ def _is_shown(sentences: str, value: str) -> bool:
     """Whether a value may stand at the end of these: a number, or that of a field that is no person's."""
     words = sentences.rpartition("; ")[2].split(None, 1)
     first = words[0] if words else ""
-    field = re.sub(r"\[[^\]]*\]", "", first).rpartition(".")[2]  # events[3].user_id → user_id
+    field = re.sub(r"\[[^\]]*\]", "", first).rpartition(".")[2].rstrip(":")  # events[3].user_id → user_id
     return bool(_PLAIN.fullmatch(value.strip()) or field in SHOWN_FIELDS or _NO_FIELD.fullmatch(first))

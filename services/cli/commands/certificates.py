@@ -20,7 +20,10 @@ def certificates(
     days: Annotated[int, typer.Option(help="Days for which certificates are good.", min=1, max=3650)] = 90,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Name or address that servers are called by besides localhost; repeat for more."),
+        typer.Option(
+            help="Name or address that servers are called by besides localhost; repeat for more. "
+            "Those of before stay."
+        ),
     ] = None,
 ) -> None:
     """Make a private authority and a certificate for each service, for `warmstart up --tls DIR`.

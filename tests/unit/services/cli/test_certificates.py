@@ -46,6 +46,19 @@ def test_once_more_renews_by_the_same_authority(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_servers_are_called_by_outlive_a_renewal(tmp_path: Path) -> None:
+    write_certificates(tmp_path, days=30, hosts=["shop.internal", "10.0.0.7"])
+    write_certificates(tmp_path, days=30, hosts=["shop.internal", "other.internal"])
+    local = ["localhost", "127.0.0.1", "::1"]
+    wanted = ["gateway", *local, "shop.internal", "10.0.0.7", "other.internal"]
+    assert names(tmp_path / "gateway.pem") == wanted
+    (tmp_path / "gateway.pem").write_text("cut short")
+    with pytest.raises(
+        CommandError, match=r"gateway\.pem must be a certificate .*: remove it to make it anew"
+    ):
+        write_certificates(tmp_path, days=30)
+
+
 def test_half_an_authority_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
     write_certificates(tmp_path, days=30)
     key = (tmp_path / "ca-key.pem").read_bytes()

@@ -40,10 +40,23 @@ def test_a_pseudonym_is_the_same_for_the_same_key_and_says_nothing_without_it() 
         ("WARMSTART_X_TLS_KEY must be a file, got '/a/b'", "WARMSTART_X_TLS_KEY must be a file, got '/a/b'"),
         ("manifest.json: dims must be 3, got '4'", "manifest.json: dims must be 3, got '4'"),
         ("weights must be finite, got nan", "weights must be finite, got nan"),
+        ("scope must be admin, got 'feedback'", "scope must be admin, got 'feedback'"),
+        ("item_ids: a shop has none of them, got 'i-7'", "item_ids: a shop has none of them, got 'i-7'"),
     ],
 )  # fmt: skip
 def test_values_of_fields_are_hidden_unless_they_are_nobodys(said: str, logged: str) -> None:
     assert HIDING.text(said) == logged
+
+
+def test_how_often_a_secret_was_refused_is_no_secret() -> None:
+    refused = {
+        "event": "calls refused",
+        "reasons": {"CREDENTIAL_INVALID": 3, "DOMAIN_DENIED": 1},
+        "token": "x",
+    }
+    told = HIDING(None, "warning", refused)
+    assert told["reasons"] == {"CREDENTIAL_INVALID": 3, "DOMAIN_DENIED": 1}
+    assert told["token"] == "[hidden]"
 
 
 @pytest.mark.parametrize(
