@@ -143,6 +143,11 @@ class Contended(WarmstartError):
     code = "ABORTED"
     reason = "CONTENDED"
 
+    @classmethod
+    def for_now(cls, message: str) -> Contended:
+        """Worth trying again in a second."""
+        return cls(message, metadata={RETRY_KEY: "1000"})
+
 
 class Unavailable(WarmstartError):
     code = "UNAVAILABLE"

@@ -38,7 +38,7 @@ from services.features.store.scripts import script
 from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
 from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
 from shared.domain import Event
-from shared.errors import RETRY_KEY, Contended, Unavailable, WrongState
+from shared.errors import Contended, Unavailable, WrongState
 from shared.telemetry.logs import logger
 
 _LOG = logger("merge")
@@ -48,7 +48,6 @@ _FOLD_ATTEMPTS = 20
 # After so many, relations of the source wait for the end; if this server dies, they wait no longer than that.
 _OPEN_ATTEMPTS = 2
 _CLOSED_MS = 30_000
-_RETRY_MS = 1000
 _ERASE_JOB, _WEIGH_JOB = "x:", "w:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
 # For so long an impression of a list that was on its way is known to be of somebody who was merged.
@@ -120,9 +119,8 @@ class Lifecycle:
             if attempt >= _OPEN_ATTEMPTS:
                 with suppress(Unavailable):  # what is done is done; the mark goes by itself
                     await self._store.one("UNLINK", closed)
-        raise Contended(
-            "from_user_id is being written to faster than it can be folded; try again later",
-            metadata={RETRY_KEY: str(_RETRY_MS)},
+        raise Contended.for_now(
+            "from_user_id is being written to faster than it can be folded; try again later"
         )
 
     async def _fold_once(self, source: str, target: str, now_ms: int) -> tuple[bool, int]:

@@ -21,13 +21,12 @@ from services.features.store.records import SEPARATOR, pack_relation, relation_f
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
 from shared.domain import Relation
-from shared.errors import RETRY_KEY, Contended
+from shared.errors import Contended
 
 JOB = "r"
 # An erasure or merge takes milliseconds, on a busy machine a second, unless its server died: then another
 # ends it with its next upkeep.
 _PAUSES_S = (0.02, 0.05, 0.1, 0.1, *(0.2,) * 6)
-_RETRY_MS = 1000
 _GONE = ord("0")
 
 
@@ -89,10 +88,7 @@ class Relations:
 
     async def _pause(self, pauses: int) -> None:
         if pauses == len(_PAUSES_S):
-            raise Contended(
-                "a person of a relation is just being erased or merged; try again later",
-                metadata={RETRY_KEY: str(_RETRY_MS)},
-            )
+            raise Contended.for_now("a person of a relation is just being erased or merged; try again later")
         await asyncio.sleep(_PAUSES_S[pauses])
 
     async def repair(self, job_fields: Iterable[str]) -> None:
