@@ -87,6 +87,12 @@ class ServerSettings(BaseSettings):
         description="PEM file of authorities: servers that this one calls must show a certificate that one "
         "of them signed, for the name called; empty calls without TLS.",
     )
+    scheduling: str = Field(
+        "batch",
+        pattern="^(batch|other)$",
+        description="How Linux shares processors: batch lets whoever computes finish its turn, which makes a "
+        "tenth to a fifth more lists where processors are the limit; other is the system's default.",
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
     log_format: str = Field("console", pattern="^(console|json)$", description="How logs are written.")
     log_secret: SecretStr = Field(

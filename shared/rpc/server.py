@@ -26,6 +26,7 @@ from shared.auth.guard import Guard
 from shared.auth.settings import DoorSettings, is_loopback
 from shared.errors import SettingsError, Unavailable, WarmstartError
 from shared.processes.listeners import listener_on
+from shared.processes.scheduling import schedule
 from shared.rpc import accepting
 from shared.rpc.admission import Admission
 from shared.rpc.credentials import KnownClients, server_credentials
@@ -167,6 +168,10 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
         return 2
     secret = settings.log_secret.get_secret_value()
     logs.configure(name, level=settings.log_level, format=settings.log_format, secret=secret)
+
+    refused = schedule(settings.scheduling)
+    if refused:
+        _LOG.warning("processors are shared as the system does by default", name=name, why=refused)
 
     async def run() -> None:
         await serve(build(settings), settings, name=name)  # built inside the loop: channels belong to it
