@@ -36,12 +36,15 @@ _WITHOUT_DEADLINE_S = 5.0
 # to do. Then a call may wait this share of what is left.
 _STANDING_S = 1.0
 _SHARE_STANDING = 0.2
+# Who was let in gets some more: what was read and queued, and is refused after all, has cost most.
+_LET_IN = 1.5
 # The time between two beginnings is that of so many latest ones; fewer than the first number tell nothing.
 _REMEMBERED = (8, 32)
 # A call that takes more of its caller's time than this, once in work, says that too many are.
 _SHARE_IN_WORK = 0.3
 _LEAST_LIMIT, _FIRST_LIMIT = 8.0, 32.0
-_DECREASE = 0.9
+# What the limit is multiplied by where calls take too long: by how much too long, within these.
+_DECREASE = (0.5, 0.9)
 # The request of a call that was let in is read within some rounds of the loop, or never.
 _ON_ITS_WAY_S = 0.1
 # Bulk calls may wait long for a disk, and would take the places of all lists.
@@ -83,11 +86,13 @@ class Limit:
     def learn(self, begun_at: float, now: float, allowed_s: float, *, full: bool) -> None:
         """A call that began at `begun_at` has ended. allowed_s: longer is too long; full: whether as many as
         the limit allows were in work: where fewer are asked for, nothing is learned of more."""
-        if now - begun_at <= allowed_s:
+        took_s = now - begun_at
+        if took_s <= allowed_s:
             if full:
                 self.value = min(self.most, self.value + 1.0 / self.value)
         elif begun_at >= self._decreased_at:  # of calls that began before, one decrease was enough
-            self.value = max(_LEAST_LIMIT, self.value * _DECREASE)
+            least, most = _DECREASE
+            self.value = max(_LEAST_LIMIT, self.value * min(most, max(least, allowed_s / took_s)))
             self._decreased_at = now
 
 
@@ -155,7 +160,7 @@ class Admission:
         for coming in self._coming:
             while coming and now - coming[0] > _ON_ITS_WAY_S:  # its caller has gone
                 coming.popleft()
-        self._check(priority, remaining_s, self._coming)
+        self._check(priority, self._allowed_s(priority, remaining_s), self._coming)
         self._coming[priority].append(now)
 
     def arrived(self, priority: Priority) -> None:
@@ -163,15 +168,13 @@ class Admission:
         if self._coming[priority]:
             self._coming[priority].popleft()
 
-    def _check(
-        self, priority: Priority, remaining_s: float | None, coming: Sequence[deque[float]] = ()
-    ) -> None:
+    def _check(self, priority: Priority, allowed_s: float, coming: Sequence[deque[float]] = ()) -> None:
         if not self.ready:
             raise Unavailable(f"{self.name} is starting or stopping")
         if self.in_work + self.waiting + sum(len(c) for c in coming) >= self.most:
             raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
         before = sum(map(len, self._queues[: priority + 1])) + sum(map(len, coming[: priority + 1]))
-        wait_s, allowed_s = before * self._between_s(), self._allowed_s(priority, remaining_s)
+        wait_s = before * self._between_s()
         if wait_s > allowed_s:
             what = f"has {before} calls waiting, for {wait_s:.3f} s; this one may wait {allowed_s:.3f} s"
             raise self._overloaded(what, wait_s - allowed_s)
@@ -179,9 +182,10 @@ class Admission:
     async def begin(self, priority: Priority, remaining_s: float | None = None) -> Place:
         """Returns when the call is in work; `end` it then. Raises what `let_in` does, also later, where its
         turn comes too late."""
-        self._check(priority, remaining_s)
+        allowed_s = self._allowed_s(priority, remaining_s, _LET_IN)
+        self._check(priority, allowed_s)
         if self._next is not None or self.in_work >= _ALWAYS:
-            await self._turn(priority, self._allowed_s(priority, remaining_s))
+            await self._turn(priority, allowed_s)
         else:
             self._count(priority, 1)
         left_s = _WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
@@ -287,13 +291,14 @@ class Admission:
         longest = max(later - earlier for earlier, later in pairwise(moments))
         return (moments[-1] - moments[0] - longest) / (count - 1)
 
-    def _allowed_s(self, priority: Priority, remaining_s: float | None) -> float:
-        """How long a call that arrives now may wait."""
+    def _allowed_s(self, priority: Priority, remaining_s: float | None, more: float = 1.0) -> float:
+        """How long a call that arrives now may wait; in a queue that stands, so many times that."""
         left_s = 2.0 * _WITHOUT_DEADLINE_S if remaining_s is None else remaining_s
         stood_s = self.clock() - self._full_since if self._next is not None else 0.0
         # A server behind that stalls makes a queue stand, too: to callers with time it is a burst yet.
         if stood_s > max(_STANDING_S, min(left_s, _WITHOUT_DEADLINE_S)):
-            return min(_SHARE_OF_REMAINING * left_s, max(_PATIENCE_S[priority], _SHARE_STANDING * left_s))
+            patience_s = more * max(_PATIENCE_S[priority], _SHARE_STANDING * left_s)
+            return min(_SHARE_OF_REMAINING * left_s, patience_s)
         return _SHARE_OF_REMAINING * left_s
 
     def _overloaded(self, what: str, again_s: float) -> Overloaded:

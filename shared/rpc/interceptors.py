@@ -146,8 +146,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         return None
 
     async def turn_away(self, method: str, context: Context, why: WarmstartError) -> None:
-        """Ends a call that may not."""
-        await self._failed(_arrive(method, context), why)
+        """Ends a call that may not. They come by the hundred when there is no time for them: nothing is made
+        but what the caller is told. An id that the caller did not send would be found nowhere."""
+        code = status_code(why)
+        self._metrics.calls.labels(method, code.name).inc()
+        sent = _sent_id(context)
+        await _abort(context, code, why, ((REQUEST_ID_KEY, sent),) if sent else ())
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         """Requests come as bytes: of a caller who is not known none is parsed."""
@@ -267,13 +271,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             known = WarmstartError(f"internal error; request id {call.request_id}")
         code = status_code(known)
         self._finish(call, code.name, known)
-        details = to_status(known)
-        trailing = ((DETAILS_KEY, details.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
-        try:
-            await call.context.abort(code, details.message, trailing)
-        except grpc.aio.AbortError as aborted:
-            aborted.__context__ = None
-            _let_go(aborted)  # the call keeps it
+        await _abort(call.context, code, known, ((REQUEST_ID_KEY, call.request_id),))
         _let_go(error)
         return True
 
@@ -287,6 +285,17 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         said = "" if error is None else str(error)
         caller = {} if call.caller is None else {"caller": call.caller.label}
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said, **caller)
+
+
+async def _abort(
+    context: Context, code: grpc.StatusCode, error: WarmstartError, trailing: tuple[tuple[str, str], ...]
+) -> None:
+    details = to_status(error)
+    try:
+        await context.abort(code, details.message, ((DETAILS_KEY, details.SerializeToString()), *trailing))
+    except grpc.aio.AbortError as aborted:
+        aborted.__context__ = None
+        _let_go(aborted)  # the call keeps it
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -306,19 +315,19 @@ def _arrive(method: str, context: Context) -> _Call:
     now = time.monotonic()
     remaining: float | None = context.time_remaining()
     deadline = None if remaining is None else now + remaining
-    call = _Call(method, context, _request_id(context), now, deadline)
+    call = _Call(method, context, _sent_id(context) or uuid.uuid4().hex, now, deadline)
     begin(ServedCall(call.request_id, deadline))
     structlog.contextvars.bind_contextvars(request_id=call.request_id)
     context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
     return call
 
 
-def _request_id(context: Context) -> str:
-    """The caller's id where it is well-formed, else a new one."""
+def _sent_id(context: Context) -> str:
+    """The caller's id; empty where there is none, or it is not well-formed."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return ""
 
 
 def _known(error: Exception, call: _Call) -> WarmstartError | None:

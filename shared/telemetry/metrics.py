@@ -39,7 +39,7 @@ class ServerMetrics:
             Counter("warmstart_rpc_calls", "RPCs answered.", ("method", "code"), registry=kept),
             Histogram(
                 "warmstart_rpc_seconds",
-                "Seconds from request to answer; streams count until they end.",
+                "Seconds from request to answer; streams count until they end, calls refused unread do not.",
                 ("method",),
                 buckets=CALL_BUCKETS,
                 registry=kept,

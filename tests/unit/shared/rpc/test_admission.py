@@ -113,14 +113,19 @@ async def test_a_call_of_a_burst_may_wait_half_of_what_its_caller_has_left() -> 
     assert (door.in_work, door.waiting) == (3, 0)
 
 
-async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second() -> None:
+async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second_and_half_as_much_once_let_in() -> None:
     clock = Clock(0.005)
     door = admission(clock, in_work=3)
     first = asyncio.ensure_future(door.begin(LIST))
     began = clock.now
     while clock.now - began < 1.1:
         await rounds(1)
-    assert await refused_after(door, clock, 1.0) == pytest.approx(0.2, abs=0.05)
+    assert await refused_after(door, clock, 1.0) == pytest.approx(0.3, abs=0.05)
+    # Nobody is let in whose turn comes after a fifth: one of these in a second each.
+    door._begun.extend(clock.now - ago for ago in range(10, 0, -1))
+    with pytest.raises(Overloaded, match=r"this one may wait 0\.200 s"):
+        door.let_in(LIST, 1.0)
+    door._begun.clear()
     # A caller with more time has seen no more than a stall yet.
     assert await refused_after(door, clock, 3.0) == pytest.approx(1.5, abs=0.05)
     first.cancel()
@@ -296,8 +301,8 @@ def test_the_limit_falls_once_for_all_that_were_in_work_and_grows_by_one_for_as_
     """10 · .9 = 9, and not 8.1: the second call began before the first one told; then nine calls of ninth
     parts are about one more."""
     limit = Limit(100.0, 10.0)
-    limit.learn(0.0, 1.0, 0.3, full=True)
-    limit.learn(0.5, 1.1, 0.3, full=True)
+    limit.learn(0.7, 1.01, 0.3, full=True)
+    limit.learn(0.8, 1.2, 0.3, full=True)
     assert limit.value == pytest.approx(9.0)
     for _ in range(9):
         limit.learn(2.0, 2.1, 0.3, full=True)
@@ -305,8 +310,20 @@ def test_the_limit_falls_once_for_all_that_were_in_work_and_grows_by_one_for_as_
     limit.learn(2.0, 2.1, 0.3, full=False)  # nobody asked for more
     assert limit.value == pytest.approx(9.96, abs=0.01)
     for second in range(3, 40):
-        limit.learn(second, second + 0.9, 0.3, full=True)
+        limit.learn(second, second + 0.4, 0.3, full=True)
     assert limit.value == 8.0
+
+
+def test_the_limit_falls_the_faster_the_longer_calls_take_and_by_half_at_most() -> None:
+    """From 64: calls of twice what they may take halve it, of ten times, too, of 5/4, too much by a fifth,
+    take a fifth."""
+    limit = Limit(100.0, 64.0)
+    limit.learn(0.0, 0.6, 0.3, full=True)
+    assert limit.value == pytest.approx(32.0)
+    limit.learn(1.0, 4.0, 0.3, full=True)
+    assert limit.value == pytest.approx(16.0)
+    limit.learn(5.0, 5.375, 0.3, full=True)
+    assert limit.value == pytest.approx(12.8)
 
 
 def test_the_limit_is_never_more_than_the_server_takes() -> None:
