@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,6 +135,20 @@ class Servers:
                 for server in self.of(service):
                     psutil.Process(server.pid).nice(nice)
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Meanwhile callers, which are this process, have the last processor for themselves and the servers
+        all others: what callers compute for each call that is refused would else be taken from the servers.
+        On a machine with one processor nothing is different."""
+        every = sorted(os.sched_getaffinity(0))
+        pids = [server.pid for server in self.all.values()]
+        if len(every) > 1:
+            _run_on({os.getpid(): every[-1:]} | dict.fromkeys(pids, every[:-1]))
+        try:
+            yield
+        finally:
+            _run_on(dict.fromkeys((os.getpid(), *pids), every))
+
     async def start(self, *names: str) -> None:
         """Starts them and returns once all of them serve."""
         for name in names:
@@ -202,6 +216,14 @@ async def running_servers(
         for server in running:
             server.send(signal.SIGCONT)  # a paused process would not be killed before it goes on
         await servers.kill(*(s.name for s in running))
+
+
+def _run_on(processors: Mapping[int, Sequence[int]]) -> None:
+    """pid → where all its threads may run."""
+    for pid, allowed in processors.items():
+        for thread in psutil.Process(pid).threads():
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(thread.id, allowed)
 
 
 async def _serves(server: Server) -> None:

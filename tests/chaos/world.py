@@ -23,8 +23,8 @@ class Effort:
     """How long and how hard.
 
     steady_s: of load before a fault, and after it; away_s: how long what was killed stays away; calls: at
-    least so many in scenarios that count them; kills: of random ones; rates: of the load; against: the commit
-    that a rollout comes from, "" = see `earlier.py`.
+    least so many in scenarios that count them; kills: of random ones; turns: of as much as can be done and of
+    too much; rates: of the load; against: the commit that a rollout comes from, "" = see `earlier.py`.
     """
 
     steady_s: float = 5.0
@@ -32,6 +32,7 @@ class Effort:
     calls: int = 20_000
     rolling_calls: int = 50_000
     kills: int = 50
+    turns: int = 9
     rates: Rates = field(default_factory=Rates)
     against: str = ""
 
@@ -41,7 +42,7 @@ class Skipped(Exception):
 
 
 # What `make test` has time for: the same faults, a handful of times.
-SHORT = Effort(1.0, 1.0, 300, 300, 3, Rates(10.0, 5.0, 5.0, 5.0))
+SHORT = Effort(1.0, 1.0, 300, 300, 3, 3, Rates(10.0, 5.0, 5.0, 5.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ _DAY_MS = 24 * 60 * _MINUTE_MS
 _DEADLINES_S = (0.0005, 0.001, 0.002, 0.005, 0.01)
 _CALLERS = 16
 _REST_S = 2.0
-_TURNS = 5
 # The first of a turn is the servers' to find out.
 _SETTLING_S = 1.0
 _CODES = {OK, "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
@@ -93,7 +92,12 @@ async def overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
     """As many lists as the servers make at most, by callers that ask one after the other; then three times as
     many, by callers that wait for nobody, of whom each gives up after a second; and so on in turns, as the
     machine becomes slower and faster meanwhile. A share is of the peaks before and after it; the table is of
-    the first turn."""
+    the first turn. All the while callers have a processor of their own."""
+    with world.servers.apart():
+        return await _overload(world, name)
+
+
+async def _overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
     backend, steady_s = world.backend, world.effort.steady_s
     answers: list[Answered] = []
     first = Phases()
@@ -102,7 +106,7 @@ async def overload(world: World, name: str) -> tuple[Outcome, list[Claim]]:
     later: list[Answered] = []
     late_s: list[float] = []
     counted: list[list[Answered]] = []
-    for _ in range(_TURNS):
+    for _ in range(world.effort.turns):
         load = Load({"list": (3.0 * peaks[-1], backend.impatient_list)})
         phases = Phases()
         with phases.during():
