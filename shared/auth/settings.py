@@ -18,7 +18,7 @@ class DoorSettings(ServerSettings):
 
     auth: str = Field(
         "",
-        pattern="^(off|keys|jwt|keys,jwt|)$",
+        pattern="^(off|keys|jwt|keys,jwt|jwt,keys|)$",
         description="Credentials accepted: keys, jwt, or keys,jwt; off takes every call. Empty is off on a"
         " loopback address; on others it must be set.",
     )

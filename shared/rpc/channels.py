@@ -31,6 +31,9 @@ Sent = tuple[tuple[str, str], ...]
 
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 MAX_ATTEMPTS = 4
+_LAST_PORT = 65_535
+# Targets by a scheme of gRPC's own are left to it.
+_NAMED_BY_GRPC = ("ipv4:", "ipv6:", "dns:", "unix:", "unix-abstract:", "xds:", "passthrough:")
 _FIRST_BACKOFF_S = 0.025
 # CANCELLED comes of a server that stops, or has far too many calls to take up, before it has taken one up.
 _TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -201,9 +204,20 @@ def _address(target: str, *, secure: bool) -> tuple[str, str]:
         raise SettingsError(f"a server to call must be {'name@' if at else ''}host:port, got {target!r}")
     if name and not secure:
         raise SettingsError(f"a server to call has a name before its address only with TLS, got {target!r}")
-    if "," not in places or places.startswith(("ipv4:", "ipv6:", "dns:", "unix:")):
+    if places.startswith(_NAMED_BY_GRPC):
         return places, name
     addresses = [part.strip() for part in places.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        # gRPC would call port 443 where there is none, and another one where it is too large.
+        bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        digits = port.isascii() and port.isdigit() and len(port) <= len(str(_LAST_PORT))
+        if not host or bare or not digits or not 0 < int(port) <= _LAST_PORT:
+            rule = f"must be {'name@' if at else ''}host:port, with a port from 1 to {_LAST_PORT}"
+            rule += ", an IPv6 address in brackets" if bare else ""
+            raise SettingsError(f"a server to call {rule}, got {target!r}")
+    if len(addresses) == 1:
+        return addresses[0], name
     try:
         versions = {ipaddress.ip_address(a.rpartition(":")[0].strip("[]")).version for a in addresses}
     except ValueError as error:

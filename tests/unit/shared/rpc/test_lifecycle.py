@@ -511,6 +511,12 @@ async def test_a_call_that_its_caller_gives_up_is_cancelled_on_the_server(idempo
     ("target", "message"),
     [
         ("", "must be host:port, got ''"),
+        ("gateway", "must be host:port, with a port from 1 to 65535, got 'gateway'"),
+        ("gateway:85587", "with a port from 1 to 65535, got 'gateway:85587'"),
+        ("gateway:0", "with a port from 1 to 65535, got 'gateway:0'"),
+        (":20051", "must be host:port"),
+        ("127.0.0.1:1,127.0.0.1", "with a port from 1 to 65535"),
+        ("::1", "an IPv6 address in brackets, got '::1'"),
         ("one:1,two:2", "must be ip:port,ip:port, got 'one:1,two:2'"),
         ("127.0.0.1:1,[::1]:2", "must be all IPv4 or all IPv6"),
     ],
