@@ -146,11 +146,13 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         return None
 
     async def turn_away(self, method: str, context: Context, why: WarmstartError) -> None:
-        """Ends a call that may not. They come by the hundred when there is no time for them: nothing is made
-        but what the caller is told. An id that the caller did not send would be found nowhere."""
+        """Ends a call that may not. They come by the hundred when there is no time for them: little is made
+        but what the caller is told."""
         code = status_code(why)
         self._metrics.calls.labels(method, code.name).inc()
         sent = _sent_id(context)
+        say = _LOG.debug if code.name in _QUIET else _LOG.warning
+        say("call", method=method, code=code.name, message=str(why), request_id=sent)
         await _abort(context, code, why, ((REQUEST_ID_KEY, sent),) if sent else ())
 
     def _wrap(self, method: str, handler: Handler) -> Handler:

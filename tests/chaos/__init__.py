@@ -10,5 +10,5 @@ __main__.py   `make chaos`
 
 import os
 
-# Before anything imports TensorFlow: what it says of GPUs that are not there is nobody's concern.
+# Before anything imports TensorFlow, which else says still more of GPUs that are not there.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
