@@ -55,7 +55,7 @@ def test_a_secret_is_long_and_never_shown() -> None:
     assert SECRET not in repr(good)
 
 
-@pytest.mark.parametrize("auth", ["yes", "jwt,keys", "none", "keys,off"])
+@pytest.mark.parametrize("auth", ["yes", "jwt,jwt", "none", "keys,off"])
 def test_other_words_are_refused(auth: str) -> None:
     assert "WARMSTART_SHOP_AUTH: String should match pattern" in refused(auth=auth)
 
