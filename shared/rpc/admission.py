@@ -39,7 +39,9 @@ _SHARE_STANDING = 0.2
 # Who was let in gets some more: what was read and queued, and is refused after all, has cost most.
 _LET_IN = 1.5
 # The time between two beginnings is that of so many latest ones; fewer than the first number tell nothing.
-_REMEMBERED = (8, 32)
+_REMEMBERED = (16, 32)
+# Of the pauses between them the longest are left out, one of so many: stalls say nothing of what follows.
+_A_STALL_IN = 8
 # A call that takes more of its caller's time than this, once in work, says that too many are.
 _SHARE_IN_WORK = 0.3
 _LEAST_LIMIT, _FIRST_LIMIT = 8.0, 32.0
@@ -282,14 +284,14 @@ class Admission:
                     waiting.turn.set_exception(self._overloaded("could not begin it in time", 0.0))
 
     def _between_s(self) -> float:
-        """Seconds between two beginnings of late, 0 where nobody waits or there have been none to tell. The
-        longest pause is left out: a disk or a processor that stalls once says nothing of what follows."""
+        """Seconds between two beginnings of late, 0 where nobody waits or there have been too few to tell: a
+        server that was just started, or whose disk or processor stalls, is slow for some calls."""
         count = len(self._begun) if self._next is not None else 0
         if count < _REMEMBERED[0]:
             return 0.0
-        moments = (*self._begun, self.clock())
-        longest = max(later - earlier for earlier, later in pairwise(moments))
-        return (moments[-1] - moments[0] - longest) / (count - 1)
+        pauses = sorted(later - earlier for earlier, later in pairwise((*self._begun, self.clock())))
+        kept = pauses[: count - count // _A_STALL_IN]
+        return sum(kept) / len(kept)
 
     def _allowed_s(self, priority: Priority, remaining_s: float | None, more: float = 1.0) -> float:
         """How long a call that arrives now may wait; in a queue that stands, so many times that."""
