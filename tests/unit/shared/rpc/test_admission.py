@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from warmstart.adaptation.v1 import adaptation_service_pb2
@@ -44,6 +46,20 @@ def ended(door: Admission, count: int) -> None:
 async def rounds(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def twenty_waiting() -> AsyncIterator[tuple[Admission, Clock]]:
+    """Lists in a queue behind three in work, on a clock that stands from then on; they go at the end."""
+    clock = Clock(0.005)
+    door = admission(clock, in_work=3)
+    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
+    await rounds(2)
+    clock.round_s = 0.0
+    yield door, clock
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_calls_begin_at_once_while_few_are_in_work() -> None:
@@ -138,30 +154,23 @@ async def test_in_a_queue_that_stands_a_list_waits_a_fifth_of_a_second_and_half_
 async def test_a_call_that_would_wait_too_long_is_refused_at_once_and_told_when_to_come_again() -> None:
     """Where 10 ms lie between two turns, twenty calls before it are .2 s: too long for a deadline in .2 s,
     not for one in half a second."""
-    clock = Clock(0.005)
-    door = admission(clock, in_work=3)
-    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
-    await rounds(2)
-    clock.round_s = 0.0
-    door._begun.extend(clock.now - 0.01 * ago for ago in range(16, 0, -1))
-    door.let_in(LIST, 0.5)
-    # The one that was let in counts, though it has not asked to begin yet.
-    too_long = r"has 21 calls waiting, for 0.210 s; this one may wait 0.100 s"
-    with pytest.raises(Overloaded, match=too_long) as no:
-        door.let_in(LIST, 0.2)
-    assert no.value.metadata[RETRY_KEY] == "110"
-    # Once it has arrived it is in the queue or gone; one that never does counts for a moment.
-    door.arrived(LIST)
-    with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
-        door.let_in(LIST, 0.2)
-    door.let_in(LIST, 0.5)
-    clock.now += 0.11
-    with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
-        door.let_in(LIST, 0.2)
-    door.let_in(WRITE, 0.2)  # it goes before them all
-    for call in waiting:
-        call.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    async with twenty_waiting() as (door, clock):
+        door._begun.extend(clock.now - 0.01 * ago for ago in range(16, 0, -1))
+        door.let_in(LIST, 0.5)
+        # The one that was let in counts, though it has not asked to begin yet.
+        too_long = r"has 21 calls waiting, for 0.210 s; this one may wait 0.100 s"
+        with pytest.raises(Overloaded, match=too_long) as no:
+            door.let_in(LIST, 0.2)
+        assert no.value.metadata[RETRY_KEY] == "110"
+        # Once it has arrived it is in the queue or gone; one that never does counts for a moment.
+        door.arrived(LIST)
+        with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
+            door.let_in(LIST, 0.2)
+        door.let_in(LIST, 0.5)
+        clock.now += 0.11
+        with pytest.raises(Overloaded, match=r"has 20 calls waiting"):
+            door.let_in(LIST, 0.2)
+        door.let_in(WRITE, 0.2)  # it goes before them all
     assert (door.in_work, door.waiting) == (3, 0)
 
 
@@ -169,36 +178,22 @@ async def test_stalls_refuse_nobody_who_has_the_time_for_them() -> None:
     """Sixteen turns, 1 ms apart but for two pauses of .7 s: by their mean twenty calls would seem to take
     1.8 s. A third pause among seventeen is no stall: without two of them 15 turns took .714 s, twenty take
     .952."""
-    clock = Clock(0.005)
-    door = admission(clock, in_work=3)
-    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
-    await rounds(2)
-    clock.round_s = 0.0
-    first, second = [0.001 * n for n in range(8)], [0.707 + 0.001 * n for n in range(8)]
-    door._begun.extend(clock.now + after for after in (*first, *second))
-    clock.now += 1.414
-    door.let_in(LIST, 2.0)
-    door._begun.append(clock.now)
-    clock.now += 0.7
-    with pytest.raises(Overloaded, match=r"has 20 calls waiting, for 0.952 s; this one may wait 0.400 s"):
+    async with twenty_waiting() as (door, clock):
+        first, second = [0.001 * n for n in range(8)], [0.707 + 0.001 * n for n in range(8)]
+        door._begun.extend(clock.now + after for after in (*first, *second))
+        clock.now += 1.414
         door.let_in(LIST, 2.0)
-    for call in waiting:
-        call.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+        door._begun.append(clock.now)
+        clock.now += 0.7
+        with pytest.raises(Overloaded, match=r"has 20 calls waiting, for 0.952 s; this one may wait 0.400 s"):
+            door.let_in(LIST, 2.0)
 
 
 async def test_of_too_few_turns_nothing_is_learned() -> None:
     """A server that was just started is slow for its first calls."""
-    clock = Clock(0.005)
-    door = admission(clock, in_work=3)
-    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(20)]
-    await rounds(2)
-    clock.round_s = 0.0
-    door._begun.extend(clock.now - 0.5 * ago for ago in range(12, 0, -1))
-    door.let_in(LIST, 2.0)
-    for call in waiting:
-        call.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    async with twenty_waiting() as (door, clock):
+        door._begun.extend(clock.now - 0.5 * ago for ago in range(12, 0, -1))
+        door.let_in(LIST, 2.0)
 
 
 async def test_after_a_burst_and_some_quiet_calls_are_let_in_as_before_it() -> None:
