@@ -7,6 +7,7 @@ Run by `warmstart up` before it starts anything: a service with bad settings wou
 
 from __future__ import annotations
 
+import os
 import sys
 
 from services.adaptation.settings import AdaptationSettings
@@ -17,7 +18,7 @@ from services.training.service.settings import TrainingServiceSettings
 from shared.auth.credentials import Credentials
 from shared.auth.settings import DoorSettings
 from shared.errors import SettingsError
-from shared.settings import ServerSettings, load
+from shared.settings import ServerSettings, load, unread
 from shared.tls import source_of
 
 _SETTINGS: tuple[type[ServerSettings], ...] = (
@@ -30,10 +31,15 @@ _SETTINGS: tuple[type[ServerSettings], ...] = (
 
 
 def main() -> int:
-    """0, or 1 with every bad variable, its rule and its value on stderr."""
+    """0, or 1 with every bad variable, its rule and its value on stderr. Tells what is no setting, too."""
+    strangers = [_told(*pair) for cls in _SETTINGS for pair in unread(cls, os.environ).items()]
     found = [problem for cls in _SETTINGS if (problem := _problem(cls))]
-    sys.stderr.writelines(f"{problem}\n" for problem in found)
+    sys.stderr.writelines(f"{line}\n" for line in (*strangers, *found))
     return 1 if found else 0
+
+
+def _told(variable: str, nearest: str) -> str:
+    return f"{variable} is no setting and changes nothing" + (f": is {nearest} meant?" if nearest else "")
 
 
 def _problem(cls: type[ServerSettings]) -> str:

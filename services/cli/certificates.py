@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,9 @@ CALLERS: dict[str, tuple[str, ...]] = {
 }
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _CA, _CA_DAYS = "ca", 3650
+# RFC 1123, and the wildcard of RFC 6125.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 # Clocks of machines differ.
 _EARLIER = timedelta(hours=1)
 
@@ -58,6 +62,9 @@ def write_certificates(directory: Path, *, days: int, hosts: Sequence[str] = ())
     """
     if directory.exists() and not directory.is_dir():
         raise CommandError(f"the certificates' place must be a directory, got the file {str(directory)!r}")
+    for host in hosts:
+        if not _is_address(host) and not _HOST_NAME.fullmatch(host):
+            raise CommandError(f"--host must be a host name or an IP address, got {host!r}")
     directory.mkdir(parents=True, exist_ok=True)
     authority = _authority(directory)
     names = [*CALLERS, OPERATOR]
@@ -168,10 +175,15 @@ def _subject(name: str) -> x509.Name:
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    return x509.IPAddress(ipaddress.ip_address(name)) if _is_address(name) else x509.DNSName(name)
+
+
+def _is_address(name: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        ipaddress.ip_address(name)
     except ValueError:
-        return x509.DNSName(name)
+        return False
+    return True
 
 
 def _in_days(days: int) -> datetime:

@@ -25,7 +25,8 @@ _NEXT_STEPS: tuple[tuple[type[WarmstartError], str], ...] = (
     (NoModel, "no model is serving yet: train one with `warmstart train`"),
     (
         Unavailable,
-        "is the cluster up? start it with `warmstart up`, or say where it is with --gateway HOST:PORT",
+        "is the cluster up? start it with `warmstart up`, or say where it is with --gateway HOST:PORT; "
+        "where it wants TLS, give --tls-ca, --tls-cert and --tls-key before the command",
     ),
     (Overloaded, "try again in a moment, with less at once"),
     (QuotaExceeded, "ask for less, or for a key with a higher --rate"),

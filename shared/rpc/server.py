@@ -9,6 +9,7 @@ SIGTERM    NOT_SERVING → `drain_s` (callers turn away; calls are still answere
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -35,7 +36,7 @@ from shared.rpc.heap import settle_heap
 from shared.rpc.interceptors import ServiceInterceptor
 from shared.rpc.loop import EventLoop
 from shared.rpc.streams import OpenStreams
-from shared.settings import ServerSettings, load
+from shared.settings import ServerSettings, load, unread
 from shared.telemetry import logs
 from shared.telemetry.exposition import exposed
 from shared.telemetry.metrics import ServerMetrics, certificate_expiry, process_registry
@@ -169,6 +170,8 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
     secret = settings.log_secret.get_secret_value()
     logs.configure(name, level=settings.log_level, format=settings.log_format, secret=secret)
 
+    for variable, nearest in unread(settings_class, os.environ).items():
+        _LOG.warning("a variable is no setting", name=name, variable=variable, nearest=nearest)
     refused = schedule(settings.scheduling)
     if refused:
         _LOG.warning("processors are shared as the system does by default", name=name, why=refused)

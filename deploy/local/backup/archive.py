@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -76,14 +76,24 @@ def write_backup(file: Path, draft: Path, about: About, snapshot: Path) -> None:
 
 
 def read_about(file: Path) -> About:
-    """Raises BackupError where it is no backup, cut short before its contents, or of a later format."""
-    with _opened(file) as tar:
-        return _about(tar, file)
+    """What it says of itself, once its contents are known to be whole.
+
+    Raises BackupError where it is no backup, cut short, altered, or of a later format.
+    """
+    return _checked(file, lambda content: _drained(content, lambda _: None))
 
 
 def unpack(file: Path, snapshot: Path) -> About:
-    """Writes the snapshot, once it is known to be whole. Raises BackupError where it is cut short or altered;
-    nothing is left at `snapshot` then."""
+    """The same, and writes the snapshot; nothing is left at `snapshot` where BackupError is raised."""
+    try:
+        return _checked(file, lambda content: copy(content, snapshot))
+    except BackupError:
+        snapshot.unlink(missing_ok=True)
+        raise
+
+
+def _checked(file: Path, take: Callable[[IO[bytes]], tuple[int, str]]) -> About:
+    """take: reads the snapshot to its end; (bytes, sha256)."""
     with _opened(file) as tar:
         about = _about(tar, file)
         try:
@@ -91,13 +101,11 @@ def unpack(file: Path, snapshot: Path) -> About:
             content = tar.extractfile(member) if member is not None else None
             if member is None or member.name != SNAPSHOT or content is None:
                 raise BackupError(f"{file}: must hold {SNAPSHOT} after {_ABOUT}: it is cut short")
-            size, digest = copy(content, snapshot)
+            size, digest = take(content)
         except (tarfile.TarError, EOFError) as error:
-            snapshot.unlink(missing_ok=True)
             raise BackupError(f"{file}: is cut short or damaged: {error}") from error
     for what, found, stated in (("bytes", size, about.bytes), ("sha256", digest, about.sha256)):
         if found != stated:
-            snapshot.unlink(missing_ok=True)
             raise BackupError(f"{file}: {what} of {SNAPSHOT} must be {stated}, got {found}: it is damaged")
     return about
 
@@ -158,14 +166,20 @@ def read_erasures(file: Path) -> Erasures:
 
 def copy(source: IO[bytes], target: Path) -> tuple[int, str]:
     """Durably; (bytes, sha256)."""
-    digest, size = hashlib.sha256(), 0
     with open(target, "wb", opener=_owner_only) as stream:
-        while chunk := source.read(_CHUNK):
-            stream.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
+        told = _drained(source, stream.write)
         stream.flush()
         os.fsync(stream.fileno())
+    return told
+
+
+def _drained(source: IO[bytes], take: Callable[[bytes], object]) -> tuple[int, str]:
+    """Reads to the end, a piece at a time; (bytes, sha256)."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(_CHUNK):
+        take(chunk)
+        digest.update(chunk)
+        size += len(chunk)
     return size, digest.hexdigest()
 
 

@@ -74,7 +74,7 @@ def environment(
         places[f"WARMSTART_{name.upper()}_HOST"] = HOST
         places[f"WARMSTART_{name.upper()}_PORT"] = str(ports.by_name()[name])
         places |= _tls(name, certificates) if certificates else {}
-    return {**local, **keys, **domain, **inherited, **places}
+    return {**local, **keys, **inherited, **domain, **places}
 
 
 def _tls(name: str, certificates: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from rich.table import Table
 from services.cli import output
 from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.health import HEALTHY, PartHealth, cluster_health
-from services.cli.cluster.layout import PROGRAMS, config_file, environment
+from services.cli.cluster.layout import PROGRAMS, SERVICES, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
 from services.cli.cluster.log_secret import log_secret
 from services.cli.cluster.ports import Ports
@@ -115,6 +115,7 @@ def local_cluster(
             log_secret=log_secret(data_dir, make=True),
             certificates=certificates,
         )
+        _tell_of_places(os.environ, variables)
         _check_settings(variables)
         supervisor = Supervisor(config_file(), variables, data_dir)
         try:
@@ -139,11 +140,24 @@ def _refuse_half_restored(data_dir: Path) -> None:
         )
 
 
+def _tell_of_places(given: Mapping[str, str], told: Mapping[str, str]) -> None:
+    """Names variables that say where something is: the local cluster's programs are where `up` puts them."""
+    prefixes = tuple(f"WARMSTART_{name.upper()}_" for name in SERVICES)
+    moot = sorted(v for v in given if v.startswith(prefixes) and told[v] != given[v])
+    if moot:
+        output.stderr().print(
+            f"not used here, as the command says where everything is: {', '.join(moot)}",
+            soft_wrap=True,
+        )
+
+
 def _check_settings(variables: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "deploy.local.check_settings"]
     done = subprocess.run(command, env=dict(variables), capture_output=True, text=True)  # noqa: S603 - ours
     if done.returncode != 0:
         raise CommandError(done.stderr.strip())
+    if done.stderr:
+        output.stderr().print(output.escaped(done.stderr.strip()), soft_wrap=True)
 
 
 def status_table(parts: list[PartHealth]) -> Table:

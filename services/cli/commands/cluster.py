@@ -25,6 +25,7 @@ from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
 from services.cli.signals import interrupted_by
 from shared.auth.settings import OFF
+from shared.limits import domain_rule
 from shared.processes.family import has_ended
 
 UP_EXAMPLES = options.examples(
@@ -78,6 +79,9 @@ def up(
     """
     if tls is not None and not Path(files_of(tls, OPERATOR).ca).is_file():
         raise CommandError(f"no certificates are in {tls}: `warmstart certificates {tls}` makes them")
+    for domain in map(str.strip, domains.split(",") if domains else ()):
+        if broken := domain_rule(domain):
+            raise CommandError(f"--domains {broken}, got {domain!r}")
     if detach:
         state = start_detached(
             data_dir, base_port=base_port, free=free, domains=domains, timeout_s=timeout, tls=tls

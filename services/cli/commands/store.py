@@ -117,7 +117,7 @@ def erasures(
 
 
 def show(file: Backup, as_json: options.Json = False) -> None:
-    """What is in a backup. Its contents are checked when it is restored."""
+    """What is in a backup, which is read whole: one that is cut short or altered is refused."""
     if not file.is_file():
         raise CommandError(f"{file} must be a file of `warmstart store backup`, got none")
     _print_about(_run("show", file), as_json)

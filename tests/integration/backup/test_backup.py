@@ -438,6 +438,11 @@ async def test_a_damaged_file_is_refused_and_the_store_stays(
     assert done.code == 1
     assert words in done.err
     assert sorted(path.name for path in data.root.iterdir()) == ["valkey"]
+    shown = data.run("show", file)
+    if damage is with_other_counts:  # nobody counts what is only looked at
+        assert shown.code == 0
+    else:
+        assert (shown.code, words in shown.err) == (1, True)
 
 
 @pytest.fixture(scope="module")

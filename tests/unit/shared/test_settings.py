@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from shared.errors import SettingsError
-from shared.settings import ServerSettings, load, settings_config
+from shared.settings import ServerSettings, load, settings_config, unread
 
 
 class ShopSettings(ServerSettings):
@@ -35,6 +35,23 @@ def test_every_bad_value_is_named_with_rule_and_value(monkeypatch: pytest.Monkey
     assert said[0].endswith("got 'loud'")
     assert said[1].startswith("WARMSTART_SHOP_MAX_ITEMS: Input should be greater than or equal to 1, got '0'")
     assert said[2].startswith("WARMSTART_SHOP_PORT: Input should be less than or equal to 65535, got '99999'")
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_one_most_like_it() -> None:
+    environment = dict.fromkeys(
+        [
+            "WARMSTART_SHOP_MAX_ITEM",
+            "WARMSTART_SHOP_XYZZY",
+            "WARMSTART_SHOP_PORT",
+            "warmstart_shop_host",
+            "SHOP",
+        ],
+        "1",
+    )
+    assert unread(ShopSettings, environment) == {
+        "WARMSTART_SHOP_MAX_ITEM": "WARMSTART_SHOP_MAX_ITEMS",
+        "WARMSTART_SHOP_XYZZY": "",
+    }
 
 
 def test_domains_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,3 +119,14 @@ def test_a_training_is_told_the_files_by_its_own_variables(tmp_path: Path) -> No
     tls.use_certificates(tmp_path)
     assert tls.environment()["WARMSTART_TRAINING_TLS_CERT"] == ""
     tls.options()
+
+
+@pytest.mark.parametrize("host", ["a b", "", "http://shop.internal", "-shop", "shop..internal", "shöp", "*"])
+def test_a_host_that_nobody_can_call_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(CommandError, match="--host must be a host name or an IP address, got"):
+        write_certificates(tmp_path, days=30, hosts=("shop.internal", host))
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_with_wildcards_and_addresses_are_taken(tmp_path: Path) -> None:
+    assert write_certificates(tmp_path, days=30, hosts=("*.shop.internal", "features_1", "fe80::1"))

@@ -184,6 +184,7 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
             "WARMSTART_GATEWAY_PORT": "1",
             "WARMSTART_GATEWAY_LOG_LEVEL": "debug",
             "WARMSTART_GATEWAY_AUTH": "keys",
+            "WARMSTART_FEATURES_DOMAINS": "c",
         },
         data_dir=tmp_path,
         ports=Ports.from_base(6000),
@@ -202,7 +203,7 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
     assert env["WARMSTART_GATEWAY_AUTH"] == "keys"
     assert env["WARMSTART_FEATURES_STORE_URL"] == "valkey://127.0.0.1:6009/0"
     assert env["WARMSTART_SCORING_FEATURES_TARGET"] == "127.0.0.1:6001"
-    assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"
+    assert env["WARMSTART_FEATURES_DOMAINS"] == "a,b"  # the command line's
     assert env["WARMSTART_TRAINING_PORT"] == "6004"
     assert env["WARMSTART_TRAINING_FEATURES_TARGET"] == "127.0.0.1:6001"
     assert env["WARMSTART_TRAINING_REGISTRY"] == env["WARMSTART_SCORING_REGISTRY"]
@@ -240,3 +241,23 @@ def test_bad_settings_of_all_services_are_told_before_anything_starts(tmp_path, 
     assert "got 'loud'" in told
     assert "WARMSTART_TRAINING_MAX_RUNNING: " in told
     assert not list((tmp_path / "logs").iterdir())
+
+
+def test_variables_that_change_nothing_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WARMSTART_GATEWAY_PORT", "7000")
+    monkeypatch.setenv("WARMSTART_FEATURES_EVENT_RETENTON_DAYS", "30")
+    monkeypatch.setenv("WARMSTART_SCORING_LOG_LEVEL", "loud")  # so that nothing starts
+    assert main(["up", "--free-ports", "--data-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "not used here, as the command says where everything is: WARMSTART_GATEWAY_PORT\n" in told
+    assert (
+        "WARMSTART_FEATURES_EVENT_RETENTON_DAYS is no setting and changes nothing: "
+        "is WARMSTART_FEATURES_EVENT_RETENTION_DAYS meant?"
+    ) in told
+
+
+def test_a_bad_domain_is_told_once(tmp_path, capsys):
+    assert main(["up", "--free-ports", "--domains", "default,Shop", "--data-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert told.count("Shop") == 1
+    assert "--domains must " in told
