@@ -206,5 +206,6 @@ def encode_export(page: ExportPage, next_page_token: str) -> pb.ExportUserRespon
         relations_from_others=[encode_relation(relation) for relation in page.relations_from_others],
         total_events=page.total_events,
         recognised_events=page.recognised_events,
+        merged_people=page.merged_people,
         next_page_token=next_page_token,
     )

@@ -119,7 +119,7 @@ class DomainFeatures:
             store, keys, Packer(store, keys), hours=settings.rewrite_hours, age=tools.erased_age
         )
         lifecycle = Lifecycle(
-            store, keys, schema, writer, relations, held, withdrawals, erased, max_seen=settings.seen_items
+            store, keys, schema, writer, relations, held, withdrawals, erased, limits=_event_limits(settings)
         )
         await mirror.start()
         trending.start()

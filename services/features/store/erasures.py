@@ -139,17 +139,25 @@ async def _erase(
     )
     erased = ErasedBytes(store, keys, Packer(store, keys), hours=0, age=erased_bytes_gauge())
     held = HeldReader(store, keys)
-    lifecycle = Lifecycle(
-        store, keys, schema, writer, relations, held, withdrawals, erased, max_seen=limits.seen
-    )
+    lifecycle = Lifecycle(store, keys, schema, writer, relations, held, withdrawals, erased, limits=limits)
     found = [
         (user_id, fresh[keyed_hash])
         async for user_id in people_of(store, keys)
         if (keyed_hash := schema.keyed_hash(user_id).hex()) in fresh
     ]
+    erased_again = 0
     for user_id, time_ms in found:
-        await lifecycle.erase(user_id, now_ms=time_ms)
-    return len(found)
+        if await _began_by(store, keys, user_id, time_ms):
+            await lifecycle.erase(user_id, now_ms=time_ms)
+            erased_again += 1
+    return erased_again
+
+
+async def _began_by(store: Store, keys: DomainKeys, user_id: str, time_ms: int) -> bool:
+    """Whether what there is of a person is from before that. Else it is of somebody who was merged into
+    another before the backup, has begun anew under the same id, and counts as erased until the merge."""
+    oldest = await store.one("ZRANGE", keys.shard(user_id).history(user_id), 0, 0, "WITHSCORES")
+    return not oldest or float(oldest[1]) <= time_ms
 
 
 async def _mark(store: Store, schema: Schema, one: ErasureList) -> None:

@@ -166,7 +166,7 @@ class EventWriter:
         for user_id in people:
             keyed_hash = self._schema.keyed_hash(user_id)
             names += (keys.person(user_id), keys.history(user_id), keys.seen(user_id), keys.dedupe(user_id))
-            names.append(keys.merged(keyed_hash))
+            names += (keys.merged(keyed_hash), keys.known_of_merged(keyed_hash))
             args += (user_id, keyed_hash)
         for event in events:
             args += (

@@ -38,7 +38,7 @@ class HeldPerson:
 
     arrived: (place in the order of arrival, event), what the log has lost to its cap first; seen: (item,
     time_ms), oldest first; relations: removed ones too; followers: (kind, owner) of others' relations to
-    this person.
+    this person; merged_from: marks of who was merged into them.
     """
 
     arrivals: str
@@ -50,6 +50,7 @@ class HeldPerson:
     seen: list[tuple[str, int]]
     relations: list[Relation]
     followers: list[tuple[str, str]]
+    merged_from: list[str]
 
     @property
     def events(self) -> list[Event]:
@@ -58,7 +59,14 @@ class HeldPerson:
 
     @property
     def is_nothing(self) -> bool:
-        kept = (self.arrived, self.seen, self.relations, self.followers, self.recognised_events)
+        kept = (
+            self.arrived,
+            self.seen,
+            self.relations,
+            self.followers,
+            self.recognised_events,
+            self.merged_from,
+        )
         return not any(kept) and self.attributes is None
 
 
@@ -70,7 +78,7 @@ class HeldReader:
 
     async def read(self, user_id: str) -> HeldPerson:
         keys = self._keys.shard(user_id)
-        person, history, seen, recognised, forward, back = await self._store.run(
+        person, history, seen, recognised, forward, back, merged_from = await self._store.run(
             [
                 ("HMGET", keys.person(user_id), "q", "r", "a", "n", "l0", "l1", "i0", "i1"),
                 ("ZRANGE", keys.history(user_id), 0, -1),
@@ -78,6 +86,7 @@ class HeldReader:
                 ("ZCARD", keys.dedupe(user_id)),
                 ("HGETALL", keys.forward(user_id)),
                 ("HKEYS", keys.back(user_id)),
+                ("SMEMBERS", keys.merged_from(user_id)),
             ]
         )
         arrivals, changes, attributes, total, *entries = person
@@ -93,6 +102,7 @@ class HeldReader:
             [(item.decode(), int(float(t))) for item, t in zip(seen[::2], seen[1::2], strict=True)],
             unpack_relations(user_id, pairs(forward), removed=True),
             [split_relation_field(field) for field in back],
+            [member.decode() for member in merged_from],
         )
 
     async def arrived(

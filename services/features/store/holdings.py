@@ -33,6 +33,7 @@ HOLDINGS = (
     Holding("marks of known events", ShardKeys.dedupe, ("recognised_events",)),
     Holding("relations", ShardKeys.forward, ("relations",)),
     Holding("relations of others", ShardKeys.back, ("relations_from_others",)),
+    Holding("marks of people merged into this one", ShardKeys.merged_from, ("merged_people",)),
     Holding("event log", None, ("events",)),
     Holding("impressions", None, ("events",)),
     Holding("place among the shard's people", None, ("user",)),

@@ -18,12 +18,16 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     d:<u>   zset    digests of the latest event ids by arrival
     f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
     b:<u>   hash    relations to <u>: kind + owner → nothing
-    xh:<u> xf:<u> xb:<u>  history and relations, detached while <u> is being erased
+    mf:<u>  set     who was merged into <u>, directly or by others: shard + keyed hash
+    xh:<u> xf:<u> xb:<u> xm:<u>  history, relations and who was merged, detached while <u> is being erased
     log     stream  events of the shard in order of arrival, all but impressions
     imp     stream  impressions, apart: there are far more of them, and they must not push events out
     users   set     people with attributes or relations
     gone    hash    keyed hash of an erased person → time of erasure
     m:<h>   string  when the person of that keyed hash was merged into another; goes after an hour
+    md:<h>  zset    digests of the latest event ids of the person of that keyed hash who was merged into
+                    another: what comes again is known; goes with whom they were merged into
+    merges  hash    keyed hash of a merged person → time of the latest merge; goes likewise
     c:<h>   string  while the person of that keyed hash is being merged and relations wait for its end; goes
                     after seconds
     jobs    hash    work that spans shards and is not finished
@@ -63,6 +67,10 @@ class ShardKeys:
         return f"{self.tag}:gone"
 
     @cached_property
+    def merges(self) -> str:
+        return f"{self.tag}:merges"
+
+    @cached_property
     def jobs(self) -> str:
         return f"{self.tag}:jobs"
 
@@ -88,8 +96,14 @@ class ShardKeys:
     def back(self, user_id: str) -> str:
         return f"{self.tag}:b:{user_id}"
 
+    def merged_from(self, user_id: str) -> str:
+        return f"{self.tag}:mf:{user_id}"
+
     def merged(self, keyed_hash: bytes) -> str:
         return f"{self.tag}:m:{keyed_hash.hex()}"
+
+    def known_of_merged(self, keyed_hash: bytes) -> str:
+        return f"{self.tag}:md:{keyed_hash.hex()}"
 
     def closed(self, keyed_hash: bytes) -> str:
         return f"{self.tag}:c:{keyed_hash.hex()}"
@@ -102,6 +116,9 @@ class ShardKeys:
 
     def detached_back(self, user_id: str) -> str:
         return f"{self.tag}:xb:{user_id}"
+
+    def detached_merged_from(self, user_id: str) -> str:
+        return f"{self.tag}:xm:{user_id}"
 
 
 class DomainKeys:

@@ -6,11 +6,16 @@ Both span shards, so each can be interrupted anywhere and is finished by repeati
 erase   one script takes the person out of their shard, leaves the keyed hash and the jobs; then it is read
         what they weighed in trends, to be withdrawn; then the other sides of their relations and their log
         entries go, last the job.
-fold    the source's events are appended to the target under their own ids (so repeating adds
-        nothing), then seen items and relations; last the source is taken out, but only if nothing
-        was added to it meanwhile, else it begins again, from the third time on with new relations waiting for
-        its end. No acknowledged event is lost: where the target was erased after something of the source
-        happened, nothing is folded and the source stays whole.
+fold    it is noted, then the source's events are appended to the target under their own ids (so repeating
+        adds nothing; where the target has another event of that id, under one made of both), then seen items
+        and relations, and who was folded into the source before; last the source is taken out, but only if
+        nothing was added to it meanwhile, else it begins again, from the third time on with new relations
+        waiting for its end. What was acknowledged under the source's id stays known under it. No acknowledged
+        event is lost: where the target was erased after something of the source happened, nothing is folded
+        and the source stays whole.
+
+Whoever erases somebody whose fold is not finished finishes it first: what was copied would outlive them. Who
+is erased takes along whom was folded into them: what those did before counts as erased under their ids, too.
 
 What an erased person's id may do afterwards: what is dated before the erasure (or has no date)
 is refused, also from importers; what is dated later begins a new person.
@@ -20,36 +25,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.features.store.connection import Command, Store
+from services.features.store.copying import Copier
 from services.features.store.erased_bytes import ErasedBytes
-from services.features.store.events import AppendStatus, EventWriter
-from services.features.store.held import HeldPerson, HeldReader, Stretch, first_events
+from services.features.store.events import EventLimits, EventWriter
+from services.features.store.held import HeldReader, Stretch, first_events
 from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
-from services.features.store.people import PersonStatus, pairs
-from services.features.store.records import relation_field, split_relation_field, unpack_relations
+from services.features.store.records import relation_field, split_relation_field
 from services.features.store.relations import JOB as RELATION_JOB
 from services.features.store.relations import Relations
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
 from services.features.store.withdrawals import JOB as WITHDRAWAL_JOB
 from services.features.store.withdrawals import Withdrawals, fresh_token, withdrawal_of
-from shared.domain import Event
 from shared.errors import Contended, Unavailable, WrongState
 from shared.telemetry.logs import logger
 
 _LOG = logger("merge")
 _ENTRIES_A_LOOK = 1000
-_EVENTS_A_CALL = 1000
 _FOLD_ATTEMPTS = 20
 # After so many, relations of the source wait for the end; if this server dies, they wait no longer than that.
 _OPEN_ATTEMPTS = 2
 _CLOSED_MS = 30_000
-_ERASE_JOB, _WEIGH_JOB = "x:", "w:"
-_NOTHING, _FORGOTTEN, _BUSY, _CHANGED = range(4)
+_ERASE_JOB, _WEIGH_JOB, _FOLD_JOB = "x:", "w:", "m:"
+_NOTHING, _FORGOTTEN, _BUSY, _CHANGED, _FOLDING = range(5)
 # For so long an impression of a list that was on its way is known to be of somebody who was merged.
 _MERGE_MS = 3600 * 1000
 
@@ -81,20 +84,21 @@ class Lifecycle:
         withdrawals: Withdrawals,
         erased: ErasedBytes,
         *,
-        max_seen: int,
+        limits: EventLimits,
     ) -> None:
         self._store, self._keys, self._schema = store, keys, schema
-        self._writer, self._relations = writer, relations
+        self._relations = relations
+        self._copy = Copier(store, keys, schema, writer, relations, held, max_seen=limits.seen)
         self._held, self._withdrawals, self._erased = held, withdrawals, erased
-        self._max_seen = max_seen
+        self._limits = limits
 
     async def erase(self, user_id: str, *, now_ms: int, unless_changed: Seen = _WHATEVER) -> bool:
         """Leaves nothing of the person but the keyed hash. False where there was nothing.
 
         unless_changed: as they were seen; False also where they are others now.
         """
-        keyed_hash = self._schema.keyed_hash(user_id)
-        outcome = await self._forget(user_id, keyed_hash, now_ms, unless_changed)
+        while (outcome := await self._forget(user_id, now_ms, unless_changed)) == _FOLDING:
+            await self._finish_fold(user_id, now_ms)
         if outcome == _FORGOTTEN:
             await self._clean(user_id, now_ms=now_ms)
         return outcome == _FORGOTTEN
@@ -105,6 +109,31 @@ class Lifecycle:
         Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
         and so cannot take all of it; Contended where others write to the source all the time.
         """
+        while (noted := await self._note_fold(source, target)) != target:
+            await self._fold_noted(source, noted, now_ms)
+        return await self._fold_noted(source, target, now_ms)
+
+    async def _note_fold(self, source: str, target: str) -> str:
+        """Into whom the source is being folded, which may be another."""
+        jobs, field = self._keys.shard(source).jobs, _FOLD_JOB + source
+        _, noted = await self._store.run([("HSETNX", jobs, field, target), ("HGET", jobs, field)], write=True)
+        return target if noted is None else str(noted.decode())  # None: another server has just finished it
+
+    async def _finish_fold(self, source: str, now_ms: int) -> None:
+        """One that another call has begun; where it cannot be finished, the source stays."""
+        noted = await self._store.one("HGET", self._keys.shard(source).jobs, _FOLD_JOB + source)
+        if noted is not None:
+            with suppress(WrongState):
+                await self._fold_noted(source, noted.decode(), now_ms)
+
+    async def _fold_noted(self, source: str, target: str, now_ms: int) -> int:
+        try:
+            return await self._fold(source, target, now_ms)
+        except WrongState:  # never to be finished
+            await self._store.one("HDEL", self._keys.shard(source).jobs, _FOLD_JOB + source, write=True)
+            raise
+
+    async def _fold(self, source: str, target: str, now_ms: int) -> int:
         closed = self._keys.shard(source).closed(self._schema.keyed_hash(source))
         moved = attempt = 0
         try:
@@ -126,15 +155,19 @@ class Lifecycle:
     async def _fold_once(self, source: str, target: str, now_ms: int) -> tuple[bool, int]:
         """Whether the source is out, and the events that were new to the target."""
         held = await self._held.read(source)
-        await self._expect_room(held.events, target)
-        if not held.is_nothing:  # merged into another before, the target is here again
-            await self._unmark(target)
-        moved = await self._copy_events(held.events, target)
-        await self._copy_seen(held.seen, target)
-        left_out = await self._copy_relations(held, source, target)
-        withdrawal = withdrawal_of(await self._chosen_by_both(held, target), now_ms=now_ms)
-        outcome = await self._forget(source, b"", now_ms, Seen(held.arrivals, held.changes), withdrawal)
+        await self._copy.expect_room(held.events, target)
+        if not held.is_nothing:
+            await self._copy.unmark(target)
+        moved = await self._copy.events(held.events, source, target)
+        await self._copy.seen(held.seen, target)
+        left_out = await self._copy.relations(held, source, target)
+        if not held.is_nothing:
+            await self._copy.link(held, self._mark(source), target)
+        withdrawal = withdrawal_of(await self._copy.chosen_by_both(held, source, target), now_ms=now_ms)
+        seen = Seen(held.arrivals, held.changes)
+        outcome = await self._forget(source, now_ms, seen, withdrawal=withdrawal, merged=True)
         if outcome == _FORGOTTEN:
+            await self._forget_with(source, target)
             await self._clean(source, now_ms=now_ms)
             if left_out:
                 _LOG.warning("relations_left_out", domain=self._keys.domain, count=left_out)
@@ -149,6 +182,9 @@ class Lifecycle:
                 kind = field[:2]
                 if kind in (_ERASE_JOB, _WEIGH_JOB):
                     await self._clean(field.removeprefix(kind), now_ms=now_ms)
+                elif kind == _FOLD_JOB:
+                    with suppress(Contended):  # the next time
+                        await self._finish_fold(field.removeprefix(kind), now_ms)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
                 elif kind == f"{RELATION_JOB}:":
@@ -159,21 +195,24 @@ class Lifecycle:
     async def _forget(
         self,
         user_id: str,
-        keyed_hash: bytes,
         now_ms: int,
-        expected: Seen = _WHATEVER,
+        expected: Seen,
+        *,
         withdrawal: str = "",
+        merged: bool = False,
     ) -> int:
-        """withdrawal: known already; else it is read by `_clean`."""
-        keys, token = self._keys.shard(user_id), fresh_token()
+        """merged: into another person, who has everything by now; with a withdrawal, which else is read by
+        `_clean`."""
+        keys, token, keyed_hash = self._keys.shard(user_id), fresh_token(), self._schema.keyed_hash(user_id)
         names = [
             keys.gone, keys.jobs, keys.users, *own_keys(keys, user_id),
             keys.detached_history(user_id), keys.detached_forward(user_id), keys.detached_back(user_id),
-            keys.merged(self._schema.keyed_hash(user_id)),
+            keys.detached_merged_from(user_id), keys.merged(keyed_hash), keys.known_of_merged(keyed_hash),
+            keys.merges,
         ]  # fmt: skip
         args: Command = [
             user_id, keyed_hash, now_ms, expected.arrivals, expected.changes, token, withdrawal,
-            expected.described, _MERGE_MS,
+            expected.described, "merge" if merged else "erase", _MERGE_MS, self._limits.dedupe,
         ]  # fmt: skip
         while True:
             outcome = int(await self._store.script(script("forget"), names, args))
@@ -217,10 +256,16 @@ class Lifecycle:
             )
             if cursor == b"0":
                 break
+        merged_from, cursor = keys.detached_merged_from(user_id), b"0"
+        while True:
+            cursor, marks = await self._store.one("SSCAN", merged_from, cursor, "COUNT", _ENTRIES_A_LOOK)
+            await self._forget_merged([mark.decode() for mark in marks])
+            if cursor == b"0":
+                break
         await self._cut(user_id, keys.log, logged, CUT_LOG)
         await self._cut(user_id, keys.impressions, shown, CUT_IMPRESSIONS)
         await self._erased.note(now_ms)
-        names = [keys.jobs, forward, back]
+        names = [keys.jobs, forward, back, merged_from]
         await self._store.script(script("settle_forgotten"), names, [_ERASE_JOB + user_id, job])
         await self._erased.note(now_ms)
 
@@ -245,94 +290,27 @@ class Lifecycle:
             more, _ = await self._store.script(script("sift"), [log, state], args)
             first = f"({more.decode()}" if more else ""
 
-    async def _chosen_by_both(self, held: HeldPerson, target: str) -> list[Event]:
-        """First events of the source on items that the target had chosen for themselves: as one person they
-        count once."""
-        kept = first_events((await self._held.read(target)).events)
-        return [
-            event
-            for item_id, event in first_events(held.events).items()
-            if item_id in kept and kept[item_id].event_id != event.event_id
-        ]
+    def _mark(self, user_id: str) -> str:
+        """Of somebody who was merged: where, and as whom, erasures would note them."""
+        return f"{self._keys.shard_number(user_id)}:{self._schema.keyed_hash(user_id).hex()}"
 
-    async def _expect_room(self, events: Sequence[Event], target: str) -> None:
-        """Refuses before anything is copied; an erasure from now on is noticed while copying."""
+    async def _forget_with(self, source: str, target: str) -> None:
+        """Where the target was erased while the source went, it did not find the merge noted yet."""
         keys = self._keys.shard(target)
-        erased = await self._store.one("HGET", keys.gone, self._schema.keyed_hash(target))
-        if erased is not None and any(event.time_ms <= float(erased) for event in events):
-            raise _target_erased()
-
-    async def _unmark(self, user_id: str) -> None:
-        await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))
-
-    async def _copy_events(self, events: Sequence[Event], target: str) -> int:
-        moved = 0
-        for at in range(0, len(events), _EVENTS_A_CALL):
-            part = [replace(event, user_id=target) for event in events[at : at + _EVENTS_A_CALL]]
-            statuses = await self._writer.append(part)
-            if AppendStatus.ERASED_PERSON in statuses:
-                raise _target_erased()
-            if AppendStatus.MERGED_PERSON in statuses:
-                raise WrongState(
-                    "into_user_id has just been merged into another person; nothing of from_user_id was "
-                    "removed: merge it into that one"
-                )
-            moved += sum(status.is_new for status in statuses)
-        return moved
-
-    async def _copy_seen(self, seen: Sequence[tuple[str, int]], target: str) -> None:
-        if not seen:
-            return
-        keys = self._keys.shard(target)
-        args: list[bytes | str | int | float] = [self._schema.keyed_hash(target), self._max_seen]
-        for item_id, time_ms in seen:
-            args += (time_ms, item_id)
-        if not await self._store.script(
-            script("see"), [keys.gone, keys.person(target), keys.seen(target)], args
-        ):
-            raise _target_erased()
-
-    async def _copy_relations(self, held: HeldPerson, source: str, target: str) -> int:
-        """Both sides; what the target has already stays as it is, and nobody is related to themselves. How
-        many found no room."""
-        own = await self._store.one("HKEYS", self._keys.shard(target).forward(target))
-        known = {split_relation_field(field) for field in own}
-        copies = [
-            replace(relation, user_id=target)
-            for relation in held.relations
-            if not relation.removed
-            and relation.other_user_id != target
-            and (relation.kind, relation.other_user_id) not in known
-        ]
-        followers = [(kind, owner) for kind, owner in held.followers if owner != target]
-        replies = await self._store.run(
-            [("HGETALL", self._keys.shard(owner).forward(owner)) for _, owner in followers]
-        )
-        for (kind, owner), flat in zip(followers, replies, strict=True):
-            relations = {(r.kind, r.other_user_id): r for r in unpack_relations(owner, pairs(flat))}
-            there = relations.get((kind, source))
-            if there is not None and (kind, target) not in relations:
-                copies.append(replace(there, other_user_id=target))
-        statuses = await self._relations.relate(copies, by_merge=True)
-        # A relation may also be refused because the person at its other end was erased: then it has to go.
-        if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
-            raise _target_erased()
-        return statuses.count(PersonStatus.TOO_MANY)
-
-    async def _is_erased(self, user_id: str) -> bool:
-        """Erased, and nothing later has begun a new person."""
-        keys = self._keys.shard(user_id)
-        erased, there = await self._store.run(
+        mark = self._mark(source)
+        linked, erased = await self._store.run(
             [
-                ("HEXISTS", keys.gone, self._schema.keyed_hash(user_id)),
-                ("EXISTS", keys.person(user_id)),
+                ("SISMEMBER", keys.merged_from(target), mark),
+                ("HEXISTS", keys.gone, self._schema.keyed_hash(target)),
             ]
         )
-        return bool(erased) and not there
+        if erased and not linked:
+            await self._forget_merged([mark])
 
-
-def _target_erased() -> WrongState:
-    return WrongState(
-        "into_user_id was erased, and what from_user_id did before that cannot be taken in under this id; "
-        "nothing of from_user_id was removed: merge it into an id that was not erased, or delete it"
-    )
+    async def _forget_merged(self, marks: Sequence[str]) -> None:
+        calls: list[tuple[list[str], Command]] = []
+        for shard, _, hexed in (mark.partition(":") for mark in marks):
+            keys, keyed_hash = self._keys.shards[int(shard)], bytes.fromhex(hexed)
+            names = [keys.gone, keys.merges, keys.known_of_merged(keyed_hash)]
+            calls.append((names, [keyed_hash]))
+        await self._store.scripts(script("forget_merged"), calls)

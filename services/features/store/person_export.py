@@ -33,6 +33,7 @@ class ExportPage:
     user: User
     total_events: int
     recognised_events: int
+    merged_people: int
     relations: list[Relation] = field(default_factory=list)
     relations_from_others: list[Relation] = field(default_factory=list)
     seen: list[tuple[str, int]] = field(default_factory=list)
@@ -52,7 +53,10 @@ class PersonExporter:
         if held.is_nothing:
             raise NotFound(f"user_id must be known, got {user_id!r}")
         page = ExportPage(
-            User(user_id, unpack_attributes(held.attributes)), held.total_events, held.recognised_events
+            User(user_id, unpack_attributes(held.attributes)),
+            held.total_events,
+            held.recognised_events,
+            len(held.merged_from),
         )
         followers: list[tuple[str, str]] = []
         lists = (page.relations, followers, page.seen, page.events)

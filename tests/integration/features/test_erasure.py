@@ -14,6 +14,7 @@ from warmstart.common.v1 import user_pb2
 from services.features.domain import DomainFeatures
 from services.features.store import relations
 from services.features.store.connection import Store
+from services.features.store.copying import Copier
 from services.features.store.erased_bytes import ErasedBytes
 from services.features.store.events import AppendStatus
 from services.features.store.export import EventSpan
@@ -232,7 +233,7 @@ async def test_relations_alone_are_not_lost_to_an_erased_target_but_one_to_someb
         assert (await _held(features, "visitor")).is_nothing
 
 
-@pytest.mark.parametrize("before", ["_copy_events", "_copy_seen", "_copy_relations"])
+@pytest.mark.parametrize("before", ["events", "seen", "relations"])
 async def test_a_target_that_is_erased_while_somebody_is_folded_into_it_does_not_come_back(
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -240,13 +241,13 @@ async def test_a_target_that_is_erased_while_somebody_is_folded_into_it_does_not
     async with a_domain(session_valkey, domain, lambda: now) as features:
         await features.record([_likes("visitor", "a", now - 5), _likes(_ANN, "x", now - 5)])
         await features.relate([Relation("visitor", "bob", time_ms=now - 5)])
-        whole, step = await _held(features, "visitor"), getattr(Lifecycle, before)
+        whole, step = await _held(features, "visitor"), getattr(Copier, before)
 
-        async def after_an_erasure(self: Lifecycle, *rest: Any) -> Any:
+        async def after_an_erasure(self: Copier, *rest: Any) -> Any:
             assert await features.erase(_ANN)
             return await step(self, *rest)
 
-        monkeypatch.setattr(Lifecycle, before, after_an_erasure)
+        monkeypatch.setattr(Copier, before, after_an_erasure)
         with pytest.raises(WrongState):
             await features.fold("visitor", _ANN)
         assert await _held(features, "visitor") == whole
@@ -303,14 +304,14 @@ async def test_nobody_is_folded_into_somebody_who_is_merged_into_another_meanwhi
     now = time.time_ns() // 1_000_000
     async with a_domain(session_valkey, domain, lambda: now) as features:
         await features.record([_shown("a", "x", now - 5), _likes("b", "y", now - 5)])
-        copy = Lifecycle._copy_events
+        copy = Copier.events
 
-        async def after_a_merge(self: Lifecycle, events: Any, target: str) -> int:
+        async def after_a_merge(self: Copier, events: Any, source: str, target: str) -> int:
             if target == "b":
                 await features.fold("b", "c")
-            return await copy(self, events, target)
+            return await copy(self, events, source, target)
 
-        monkeypatch.setattr(Lifecycle, "_copy_events", after_a_merge)
+        monkeypatch.setattr(Copier, "events", after_a_merge)
         with pytest.raises(WrongState, match="into_user_id has just been merged into another person"):
             await features.fold("a", "b")
         assert [e.item_id for e in (await _held(features, "a")).events] == ["x"]
@@ -328,9 +329,9 @@ async def test_a_merge_ends_although_its_person_is_related_without_a_pause(
         a_domain(session_valkey, domain, lambda: now) as other,
     ):
         await features.record([_likes("visitor", "a", now - 5)])
-        copy, attempts, relating = Lifecycle._copy_relations, 0, []
+        copy, attempts, relating = Copier.relations, 0, []
 
-        async def related_meanwhile(self: Lifecycle, *rest: Any) -> None:
+        async def related_meanwhile(self: Copier, *rest: Any) -> None:
             nonlocal attempts
             attempts += 1
             await copy(self, *rest)
@@ -339,7 +340,7 @@ async def test_a_merge_ends_although_its_person_is_related_without_a_pause(
             # At once; later not before this ends.
             await asyncio.wait(relating[-2:], timeout=None if attempts <= 2 else 0.3)
 
-        monkeypatch.setattr(Lifecycle, "_copy_relations", related_meanwhile)
+        monkeypatch.setattr(Copier, "relations", related_meanwhile)
         assert await features.fold("visitor", _ANN) == 1
         assert 2 < attempts < 20
         assert [status for task in relating for status in await task] == [PersonStatus.STORED] * 2 * attempts

@@ -32,6 +32,8 @@ async def a_full_life(features: Features, user_id: str) -> None:
     )
     await features.relate(relation(user_id, "bob", weight=0.5), relation("carl", user_id, weight=0.25))
     await features.relate(relation(user_id, "dora"), relation(user_id, "dora", removed=True))
+    await features.relate(relation("visitor", "bob"))  # which this person has already
+    await features.ask("MergeUsers", from_user_id="visitor", into_user_id=user_id)
 
 
 async def pages(features: Features, user_id: str, **fields: Any) -> list[pb.ExportUserResponse]:

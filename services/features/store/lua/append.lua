@@ -1,13 +1,14 @@
 -- Appends events of one shard: log (or impressions), history, seen set, and last the dedupe mark.
 --
--- KEYS  1 log  2 impressions  3 gone, then for each person: person, history, seen, dedupe, merged
+-- KEYS  1 log  2 impressions  3 gone, then for each person: person, history, seen, dedupe, merged, known of the
+--       merged
 -- ARGV  1 history cap  2 seen cap  3 dedupe window  4 log cap  5 impressions cap  6 number of people,
 --       for each person: user id, keyed hash
 --       for each event: person (1..), action, time_ms, item id, digest, record, exposure ("" = none)
--- Returns {one digit an event: 1 recorded, 2 duplicate, 3 dated before the person's erasure, 4 recorded, on an
+-- Returns {one digit an event: 1 recorded, 2 duplicate (also of before a merge into another person), 3 dated before the person's erasure, 4 recorded, on an
 --          item that the person had acted on before, 6 an impression from before a merge into another person;
 --          entries trimmed from the log; entries in the log}
-local PER_PERSON, PER_EVENT, IMPRESSION = 5, 7, 1
+local PER_PERSON, PER_EVENT, IMPRESSION = 6, 7, 1
 local people = tonumber(ARGV[6])
 local history_cap, seen_cap = tonumber(ARGV[1]), tonumber(ARGV[2])
 local window, log_cap, impressions_cap = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -27,7 +28,7 @@ local function expect(key, wanted)
   end
 end
 local wrong = expect(KEYS[1], 'stream') or expect(KEYS[2], 'stream') or expect(KEYS[3], 'hash')
-local kinds = { 'hash', 'zset', 'zset', 'zset', 'string' }
+local kinds = { 'hash', 'zset', 'zset', 'zset', 'string', 'zset' }
 for key = 4, #KEYS do
   wrong = wrong or expect(KEYS[key], kinds[(key - 4) % PER_PERSON + 1])
 end
@@ -41,10 +42,11 @@ for at = first + 1, #ARGV, PER_EVENT do
   end
 end
 
-local gone_at, merged_at = {}, {}
+local gone_at, merged_at, was_merged = {}, {}, {}
 for person = 1, people do
   gone_at[person] = tonumber(redis.call('HGET', KEYS[3], ARGV[5 + 2 * person + 1]) or '')
-  merged_at[person] = tonumber(redis.call('GET', KEYS[3 + PER_PERSON * person]) or '')
+  merged_at[person] = tonumber(redis.call('GET', KEYS[2 + PER_PERSON * person]) or '')
+  was_merged[person] = redis.call('EXISTS', KEYS[3 + PER_PERSON * person]) == 1
 end
 
 local statuses, touched = {}, {}
@@ -56,7 +58,10 @@ for at = first + 1, #ARGV, PER_EVENT do
     statuses[#statuses + 1] = '3'
   elseif merged_at[person] and time <= merged_at[person] and tonumber(ARGV[at + 1]) == IMPRESSION then
     statuses[#statuses + 1] = '6' -- of a list that was on its way: it would bring the merged id back to life
-  elseif redis.call('ZSCORE', KEYS[base + 3], digest) then
+  elseif
+    redis.call('ZSCORE', KEYS[base + 3], digest)
+    or (was_merged[person] and redis.call('ZSCORE', KEYS[base + 5], digest))
+  then
     statuses[#statuses + 1] = '2'
   else
     local arrival = redis.call('HINCRBY', KEYS[base], 'q', 1)

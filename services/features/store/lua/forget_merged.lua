@@ -1,0 +1,14 @@
+-- Whom somebody was merged into has been erased: what they did before the merge counts as erased, too.
+--
+-- KEYS  1 gone  2 merges  3 known of the merged
+-- ARGV  1 keyed hash
+local merged_at = redis.call('HGET', KEYS[2], ARGV[1])
+if merged_at then
+  local before = redis.call('HGET', KEYS[1], ARGV[1])
+  if not before or tonumber(before) < tonumber(merged_at) then
+    redis.call('HSET', KEYS[1], ARGV[1], merged_at)
+  end
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('UNLINK', KEYS[3])
+end
+return 1

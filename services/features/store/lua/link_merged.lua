@@ -1,0 +1,16 @@
+-- Notes at a person who is merged into them: who is erased takes those along.
+--
+-- KEYS  1 person  2 merged from
+-- ARGV  1 1 = something of theirs has been copied to this person, who is there then  2 ..: shard and keyed hash of each
+-- Returns 1; 0 where this person has gone since.
+if ARGV[1] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+for at = 2, #ARGV do
+  if redis.call('SADD', KEYS[2], ARGV[at]) == 1 then
+    redis.call('HINCRBY', KEYS[1], 'r', 1) -- whoever is just folding this person on begins again
+  end
+end
+local clock = redis.call('TIME')
+redis.call('HSET', KEYS[1], 't', string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)))
+return 1

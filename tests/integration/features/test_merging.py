@@ -1,0 +1,337 @@
+"""What a merge must not lose, double or leave behind, whoever dies, erases or sends again meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any
+
+import pytest
+
+from services.features.domain import DomainFeatures
+from services.features.store.connection import Store
+from services.features.store.copying import Copier
+from services.features.store.erasures import erasures_of, replay
+from services.features.store.events import AppendStatus
+from services.features.store.export import EventSpan
+from services.features.store.held import HeldReader
+from services.features.store.lifecycle import Lifecycle
+from shared.domain import Action, Event, Relation
+from shared.errors import WrongState
+from tests.integration.features.alone import a_domain
+from tests.traces import traces
+from tests.valkey import RunningValkey, running_valkey
+
+_VISITOR, _ANN = "visitor-7", "ann-the-traveller"
+_SECRET = "a secret of sixteen characters"
+_DAY_MS = 24 * 3600 * 1000
+_NEW = [AppendStatus.RECORDED]
+_KNOWN = [AppendStatus.DUPLICATE]
+_REFUSED = [AppendStatus.ERASED_PERSON]
+
+
+class Clock:
+    """Milliseconds since the epoch, as the test moves them."""
+
+    def __init__(self) -> None:
+        self.now = time.time_ns() // 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def features(session_valkey: RunningValkey, domain: str, clock: Clock) -> AsyncIterator[DomainFeatures]:
+    async with a_domain(session_valkey, domain, clock) as features:
+        yield features
+
+
+def _likes(user_id: str, item_id: str, time_ms: int, event_id: str) -> Event:
+    return Event(user_id, item_id, Action.LIKE, 0.0, time_ms, event_id)
+
+
+async def _chosen(features: DomainFeatures, user_id: str) -> list[tuple[str, str]]:
+    """(item, event id), as they arrived."""
+    held = await HeldReader(features.store, features.keys).read(user_id)
+    return [(event.item_id, event.event_id) for event in held.events]
+
+
+async def _logged(features: DomainFeatures) -> list[tuple[str, str]]:
+    return sorted(
+        [
+            (event.user_id, event.item_id)
+            async for batch in features.export_events(EventSpan())
+            for event in batch
+        ]
+    )
+
+
+async def test_what_was_acknowledged_before_a_merge_and_comes_again_is_known(
+    features: DomainFeatures, clock: Clock
+) -> None:
+    """The answer was lost, the visitor signed in, and the shop sends the event again."""
+    order = _likes(_VISITOR, "shoe", clock.now - 5, "order-17")
+    assert await features.record([order]) == _NEW
+    assert await features.fold(_VISITOR, _ANN) == 1
+    assert await features.record([order]) == _KNOWN
+    assert await _logged(features) == [(_ANN, "shoe")]
+
+    # The browser keeps its id: what is new of it begins anew, and is known after the next merge, too.
+    later = _likes(_VISITOR, "hat", clock.now, "order-18")
+    assert await features.record([later]) == _NEW
+    assert await features.fold(_VISITOR, _ANN) == 1
+    assert await features.record([order, later]) == _KNOWN * 2
+    assert await _logged(features) == [(_ANN, "hat"), (_ANN, "shoe")]
+
+
+async def test_of_merged_people_the_latest_ids_are_known_as_of_everybody(
+    session_valkey: RunningValkey, domain: str, clock: Clock
+) -> None:
+    async with a_domain(session_valkey, domain, clock, dedupe_events=2) as features:
+        events = [_likes(_VISITOR, f"i{n}", clock.now - 9 + n, f"e{n}") for n in range(4)]
+        await features.record(events[:2])
+        await features.fold(_VISITOR, _ANN)
+        await features.record(events[2:])
+        await features.fold(_VISITOR, _ANN)
+        assert await features.record(events[2:]) == _KNOWN * 2
+        assert await features.record(events[:1]) == _NEW
+
+
+async def test_two_events_of_one_id_are_both_kept(features: DomainFeatures, clock: Clock) -> None:
+    """Ids are a person's own: counted up in each browser, say."""
+    await features.record(
+        [_likes(_VISITOR, "hat", clock.now - 5, "1"), _likes(_ANN, "shoe", clock.now - 5, "1")]
+    )
+    await features.trending.flush()
+    assert await features.fold(_VISITOR, _ANN) == 1
+    assert [item_id for item_id, _ in await _chosen(features, _ANN)] == ["shoe", "hat"]
+    assert await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")]) == _KNOWN
+    clock.now += 10_000
+    await features.lifecycle.repair(now_ms=clock.now)
+    ranked, _ = await features.trending.top(10, now_ms=clock.now)
+    assert sorted(item_id for item_id, _ in ranked) == ["hat", "shoe"], "each was chosen, by one person"
+
+
+async def test_one_event_that_both_have_is_kept_once(features: DomainFeatures, clock: Clock) -> None:
+    for user_id in (_VISITOR, _ANN):
+        await features.record([_likes(user_id, "hat", clock.now - 5, "1")])
+    assert await features.fold(_VISITOR, _ANN) == 0
+    assert await _chosen(features, _ANN) == [("hat", "1")]
+
+
+async def test_whatever_call_to_the_store_was_the_last_a_merge_is_ended_or_was_not_begun(
+    features: DomainFeatures, clock: Clock, session_valkey: RunningValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death before the merge's first round trip, after one, after two … until it needs no more. Then
+    another server looks, the visitor's last event comes again, and whoever is left is erased."""
+    deaths = Deaths(monkeypatch)
+    for number in deaths:
+        clock.now += 10_000
+        visitor, ann = f"{_VISITOR}-{number}", f"{_ANN}-{number}"
+        own = [_likes(visitor, "hat", clock.now - 5, "1"), _likes(visitor, "tie", clock.now - 5, "2")]
+        await features.record([*own, _likes(ann, "shoe", clock.now - 5, "1")])
+        await features.relate([Relation(visitor, "bob", time_ms=clock.now - 5)])
+        await deaths.strike(number, features.fold(visitor, ann))
+        await features.lifecycle.repair(now_ms=clock.now)
+        assert await features.record(own) == _KNOWN * 2
+        items = {u: sorted(i for i, _ in await _chosen(features, u)) for u in (visitor, ann)}
+        if number == 0:
+            assert items == {visitor: ["hat", "tie"], ann: ["shoe"]}
+        else:
+            assert items == {visitor: [], ann: ["hat", "shoe", "tie"]}
+        clock.now += 1
+        for user_id in (ann, visitor):
+            await features.erase(user_id)
+        assert [user_id for user_id, _ in await features.erased([visitor, ann])] == [visitor, ann]
+        assert await features.record(own) == _REFUSED * 2
+        for _ in range(3):
+            clock.now += 2_000
+            await features.lifecycle.repair(now_ms=clock.now)
+        for user_id in (visitor, ann):
+            assert traces(session_valkey, user_id, match=f"{{{features.name}:*") == []
+    assert number >= 10
+
+
+async def test_who_is_erased_while_they_are_merged_is_merged_first(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied would outlive them, and nobody would know whose it was."""
+    await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+    copy, erasures = Copier.events, iter([_VISITOR])
+
+    async def erased_meanwhile(self: Copier, *rest: Any) -> int:
+        moved = await copy(self, *rest)
+        for user_id in erasures:
+            assert not await features.erase(user_id), "by now there is nothing under this id"
+        return moved
+
+    monkeypatch.setattr(Copier, "events", erased_meanwhile)
+    await features.fold(_VISITOR, _ANN)
+    assert await _chosen(features, _ANN) == [("hat", "1")]
+    assert await _chosen(features, _VISITOR) == []
+    assert await features.erase(_ANN)
+    assert await _logged(features) == []
+
+
+async def test_a_merge_that_can_no_longer_be_ended_does_not_keep_its_person_from_being_erased(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server died, and then the target was erased."""
+    await features.record(
+        [_likes(_VISITOR, "hat", clock.now - 5, "1"), _likes(_ANN, "hat", clock.now - 5, "2")]
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Copier, "seen", _dies)
+        with pytest.raises(Died):
+            await features.fold(_VISITOR, _ANN)
+    await features.erase(_ANN)
+    assert await features.erase(_VISITOR)
+    assert await _logged(features) == []
+    with pytest.raises(WrongState):
+        await features.record([_likes("bea", "hat", clock.now - 5, "3")])
+        await features.fold("bea", _ANN)
+    assert await _chosen(features, "bea") == [("hat", "3")]
+    assert await features.lifecycle.repair(now_ms=clock.now) <= 2  # trends of the two, and no merge
+
+
+async def test_somebody_who_is_being_merged_into_one_person_goes_there_first(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Copier, "seen", _dies)
+        with pytest.raises(Died):
+            await features.fold(_VISITOR, _ANN)
+    assert await features.fold(_VISITOR, "bea") == 0
+    assert await _logged(features) == [(_ANN, "hat")]
+
+
+@pytest.mark.parametrize(
+    "through", [(), ("desktop",), ("desktop", "tablet")], ids=lambda them: f"{len(them)} between"
+)
+async def test_whoever_was_merged_into_somebody_counts_as_erased_with_them(
+    features: DomainFeatures, clock: Clock, through: tuple[str, ...], session_valkey: RunningValkey
+) -> None:
+    """Copies that know them by the old id, earlier trainings and backups, leave them out by that."""
+    event = _likes(_VISITOR, "hat", clock.now - 5, "1")
+    await features.record([event])
+    chain = [_VISITOR, *through, _ANN]
+    for source, target in itertools.pairwise(chain):
+        await features.fold(source, target)
+    merged_ms, clock.now = clock.now, clock.now + 10
+    assert await features.erased(chain) == []
+    await features.record([_likes(_VISITOR, "tie", clock.now, "2")])  # somebody begins anew under the id
+    clock.now += 10
+    assert await features.erase(_ANN)
+    earlier = [(user_id, merged_ms) for user_id in chain[:-1]]
+    assert await features.erased(chain) == [*earlier, (_ANN, clock.now)]
+    assert await features.record([event]) == _REFUSED
+    assert await _logged(features) == [(_VISITOR, "tie")]
+    with session_valkey.client() as client:
+        left = [key.decode() for key in client.scan_iter(match=f"{{{features.name}:s*")]
+    assert not [key for key in left if key.split("}:")[1].split(":")[0] in ("md", "mf", "xm", "merges")]
+
+
+@pytest.mark.parametrize("step", ["_forget", "_forget_with"])
+async def test_a_target_that_is_erased_while_its_visitor_goes_takes_them_along(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Right before the visitor's id is empty, or right after."""
+    await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+    last, erasures = getattr(Lifecycle, step), iter([_ANN])
+
+    async def erased_meanwhile(self: Lifecycle, *rest: Any, **more: Any) -> Any:
+        for user_id in erasures:
+            assert await features.erase(user_id)
+        return await last(self, *rest, **more)
+
+    monkeypatch.setattr(Lifecycle, step, erased_meanwhile)
+    await features.fold(_VISITOR, _ANN)
+    assert await _logged(features) == []
+    assert [user_id for user_id, _ in await features.erased([_VISITOR, _ANN])] == [_VISITOR, _ANN]
+
+
+async def test_a_restore_brings_back_nobody_who_was_merged_and_then_erased(clock: Clock) -> None:
+    """Nor does it erase who began anew under the id before the backup."""
+    settings = {"deletion_secret": _SECRET}
+    with running_valkey() as present, running_valkey() as backup:
+        async with (
+            a_domain(present, "shop", clock, **settings) as now,
+            a_domain(backup, "shop", clock, **settings) as then,
+        ):
+            both = (now, then)
+            for features in both:
+                await features.record([_likes("before", "hat", clock.now - 5, "1")])
+                await features.record([_likes("after", "tie", clock.now - 5, "1")])
+                await features.fold("before", _ANN)
+            clock.now += 10
+            for features in both:
+                await features.record([_likes("before", "cap", clock.now, "2")])  # another in this browser
+            clock.now += 10  # the backup is made here
+            await now.fold("after", _ANN)
+            clock.now += 10
+            assert await now.erase(_ANN)
+            lists = await erasures_of(now.store, _SECRET)
+            done = await replay(then.store, lists, _SECRET, half_life_s=3600, max_trending=100)
+            assert (done.erased, done.marks) == (2, 3)
+            assert await _logged(then) == [("before", "cap")]
+            assert await then.erased(["before", "after", _ANN]) == await now.erased(["before", "after", _ANN])
+
+
+async def test_days_without_anything_new_count_from_a_merge(
+    session_valkey: RunningValkey, domain: str, clock: Clock
+) -> None:
+    async with a_domain(session_valkey, domain, clock, idle_retention_days="1") as features:
+        await features.relate([Relation(_VISITOR, "bob", time_ms=clock.now)])
+        await features.fold(_VISITOR, _ANN)
+        await features.retention.sweep(now_ms=clock.now + _DAY_MS // 2)
+        assert traces(session_valkey, _ANN, match=f"{{{domain}:*")
+        clock.now += 3 * _DAY_MS
+        await features.retention.sweep(now_ms=clock.now)
+        assert traces(session_valkey, _ANN, match=f"{{{domain}:*") == []
+
+
+class Died(Exception):
+    """The server, in the middle of it."""
+
+
+async def _dies(*_: Any) -> None:
+    raise Died
+
+
+class Deaths:
+    """Of this test's own task, one round trip later each time, until it needs no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._task, self._left, self._replies = asyncio.current_task(), -1, Store._replies
+        self.is_survived = False
+
+        async def dying(store: Store, commands: Any, write: bool) -> list[Any]:
+            if self._left >= 0 and asyncio.current_task() is self._task:
+                if self._left == 0:
+                    raise Died
+                self._left -= 1
+            return await self._replies(store, commands, write)
+
+        monkeypatch.setattr(Store, "_replies", dying)
+
+    def __iter__(self) -> Iterator[int]:
+        """After how many round trips the next one is."""
+        return itertools.takewhile(lambda _: not self.is_survived, itertools.count())
+
+    async def strike(self, after: int, doing: Awaitable[Any]) -> None:
+        self._left = after
+        try:
+            await doing
+            self.is_survived = True
+        except Died:
+            pass
+        finally:
+            self._left = -1
