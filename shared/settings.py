@@ -11,7 +11,7 @@ and starts with `load(GatewaySettings)`. The field descriptions are the README's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -164,7 +164,7 @@ def load(cls: type[S], **overrides: Any) -> S:
         raise SettingsError("bad settings:\n  " + "\n  ".join(lines)) from error
 
 
-def unread(cls: type[BaseSettings], environment: Mapping[str, str]) -> dict[str, str]:
+def unread(cls: type[BaseSettings]) -> dict[str, str]:
     """Variables of this service that are no setting, each with the setting that is most like it, or "".
 
     A misspelt one changes nothing; who set it is to be told.
@@ -172,7 +172,7 @@ def unread(cls: type[BaseSettings], environment: Mapping[str, str]) -> dict[str,
     prefix = str(cls.model_config.get("env_prefix", ""))
     known = [name.upper() for name in cls.model_fields]
     given = sorted(
-        name.removeprefix(prefix) for name in map(str.upper, environment) if name.startswith(prefix)
+        name.removeprefix(prefix) for name in map(str.upper, os.environ) if name.startswith(prefix)
     )
     alike = {name: get_close_matches(name, known, 1) for name in given if name not in known}
     return {prefix + name: prefix + found[0] if found else "" for name, found in alike.items()}

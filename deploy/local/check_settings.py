@@ -7,7 +7,6 @@ Run by `warmstart up` before it starts anything: a service with bad settings wou
 
 from __future__ import annotations
 
-import os
 import sys
 
 from services.adaptation.settings import AdaptationSettings
@@ -32,7 +31,7 @@ _SETTINGS: tuple[type[ServerSettings], ...] = (
 
 def main() -> int:
     """0, or 1 with every bad variable, its rule and its value on stderr. Tells what is no setting, too."""
-    strangers = [_told(*pair) for cls in _SETTINGS for pair in unread(cls, os.environ).items()]
+    strangers = [_told(*pair) for cls in _SETTINGS for pair in unread(cls).items()]
     found = [problem for cls in _SETTINGS if (problem := _problem(cls))]
     sys.stderr.writelines(f"{line}\n" for line in (*strangers, *found))
     return 1 if found else 0

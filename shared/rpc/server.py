@@ -9,7 +9,6 @@ SIGTERM    NOT_SERVING → `drain_s` (callers turn away; calls are still answere
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -170,7 +169,7 @@ def main(name: str, settings_class: type[S], build: Callable[[S], Component]) ->
     secret = settings.log_secret.get_secret_value()
     logs.configure(name, level=settings.log_level, format=settings.log_format, secret=secret)
 
-    for variable, nearest in unread(settings_class, os.environ).items():
+    for variable, nearest in unread(settings_class).items():
         _LOG.warning("a variable is no setting", name=name, variable=variable, nearest=nearest)
     refused = schedule(settings.scheduling)
     if refused:

@@ -37,18 +37,13 @@ def test_every_bad_value_is_named_with_rule_and_value(monkeypatch: pytest.Monkey
     assert said[2].startswith("WARMSTART_SHOP_PORT: Input should be less than or equal to 65535, got '99999'")
 
 
-def test_a_variable_that_is_no_setting_is_told_with_the_one_most_like_it() -> None:
-    environment = dict.fromkeys(
-        [
-            "WARMSTART_SHOP_MAX_ITEM",
-            "WARMSTART_SHOP_XYZZY",
-            "WARMSTART_SHOP_PORT",
-            "warmstart_shop_host",
-            "SHOP",
-        ],
-        "1",
-    )
-    assert unread(ShopSettings, environment) == {
+def test_a_variable_that_is_no_setting_is_told_with_the_one_most_like_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SHOP_MAX_ITEM", "SHOP_XYZZY", "SHOP_PORT", "SHOPS_PORT"):
+        monkeypatch.setenv(f"WARMSTART_{name}", "1")
+    monkeypatch.setenv("warmstart_shop_host", "127.0.0.1")
+    assert unread(ShopSettings) == {
         "WARMSTART_SHOP_MAX_ITEM": "WARMSTART_SHOP_MAX_ITEMS",
         "WARMSTART_SHOP_XYZZY": "",
     }
