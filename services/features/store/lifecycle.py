@@ -109,8 +109,8 @@ class Lifecycle:
         Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
         and so cannot take all of it; Contended where others write to the source all the time.
         """
-        while (noted := await self._note_fold(source, target)) != target:
-            await self._fold_noted(source, noted, now_ms)
+        while await self._note_fold(source, target) != target:
+            await self._finish_fold(source, now_ms)
         return await self._fold_noted(source, target, now_ms)
 
     async def _note_fold(self, source: str, target: str) -> str:
