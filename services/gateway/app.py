@@ -122,7 +122,7 @@ def stages(settings: GatewaySettings, ports: Ports, rooms: Rooms, rng: Rng = lis
             PersonHydrator(ports.features),
             LikedHydrator(),
             AdaptedHydrator(ports.adaptation, rooms.models),
-            RecentItemsHydrator(),
+            RecentItemsHydrator(rooms.models),
         ],
         sources=[
             RequestSource(),
@@ -156,7 +156,7 @@ def pipeline(settings: GatewaySettings, ports: Ports, rooms: Rooms, rng: Rng = l
     return Pipeline(
         stages=stages(settings, ports, rooms, rng),
         adapted=AdaptedHydrator(ports.adaptation, rooms.models),
-        recent_items=RecentItemsHydrator(),
+        recent_items=RecentItemsHydrator(rooms.models),
         models=rooms.models,
         catalogue=rooms.catalogue,
         details=ItemDetails(ports.features, rooms.catalogue),

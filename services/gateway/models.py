@@ -15,7 +15,7 @@ from shared.telemetry.logs import logger
 _LOG = logger("gateway.models")
 # Each look reaches one replica, in turn: what all of the last few report, all hold.
 _REPORTS = 3
-_SERVICES = ("adaptation", "scoring")
+ADAPTATION, SCORING = _SERVICES = ("adaptation", "scoring")
 
 Report = tuple[HeldModel, ...]
 
@@ -65,6 +65,12 @@ class ServingModels:
                 if all(model.ref.version in versions for versions in held):
                     return ServingModel(model.ref.version, model.tasks)
         return None
+
+    def none_held(self, domain: str, by: str) -> bool:
+        """Whether a service says, replica after replica, that it has no model of the domain yet: asking it
+        for more would only be refused, again and again. by: ADAPTATION or SCORING."""
+        reports = self._reports[domain][_SERVICES.index(by)]
+        return bool(reports) and not any(reports)
 
     def tasks(self, domain: str, version: str) -> tuple[TaskInfo, ...] | None:
         """Tasks of a version that either service has reported lately."""

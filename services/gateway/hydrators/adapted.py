@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from services.gateway.draft import Adapted, Draft, Rung
-from services.gateway.models import ServingModels
+from services.gateway.models import ADAPTATION, ServingModels
 from services.gateway.ports import Adaptation
 from shared.domain import FloatArray, TaskInfo
 from shared.errors import ModelNotHeld, NoModel
@@ -27,6 +27,8 @@ class AdaptedHydrator:
     async def hydrate(self, draft: Draft) -> Draft:
         if not draft.person_known and not draft.query.events:
             return draft
+        if self._models.none_held(draft.domain, ADAPTATION):
+            raise NoModel(f"no model of domain {draft.domain!r} is held yet")
         chosen = self._models.choose(draft.domain)
         try:
             return await self._adapt(draft, chosen.version if chosen else "")

@@ -211,6 +211,31 @@ async def test_adaptation_away_and_nothing_liked_shows_what_is_trending() -> Non
         assert answer.model is None
 
 
+@pytest.mark.parametrize(
+    ("holding_none", "rung"),
+    [(("adaptation",), Rung.RECENT_ITEMS), (("adaptation", "scoring"), Rung.TRENDING)],
+)
+async def test_who_says_that_they_hold_no_model_are_not_asked_for_lists(
+    holding_none: tuple[str, ...], rung: Rung
+) -> None:
+    async with world() as w:
+        w.acts(event("a3"))
+        for name in holding_none:
+            getattr(w, name).versions = []
+        for _ in range(3):  # replica after replica
+            await w.rooms.models.look()
+        answer = await w.recommend()
+        assert answer.rung is rung
+        assert ("adaptation", "UNAVAILABLE: no model of domain 'default' is held yet") in [
+            (d.stage, d.reason) for d in answer.degradations
+        ]
+        assert w.adaptation.asked == []
+        assert bool(w.scoring.retrievals) is (rung is Rung.RECENT_ITEMS)
+        w.adaptation.versions = w.scoring.versions = ["v1"]
+        await w.rooms.models.look()
+        assert (await w.recommend()).rung is Rung.ADAPTED
+
+
 async def test_scoring_away_gives_the_last_good_list_without_what_was_seen_since() -> None:
     async with world() as w:
         w.acts(event("a3"))
