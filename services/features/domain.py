@@ -218,7 +218,7 @@ class DomainFeatures:
             await self.exporter.trim(before_ms=self.clock() - self.log_retention_days * _DAY_MS)
 
     async def rewrite_files(self) -> None:
-        """Has the store rewrite its files, where they may hold erased bytes for too long."""
+        """A step of having the store rewrite its files, where they may hold erased bytes for too long."""
         await self.erased_bytes.rewrite_if_due(now_ms=self.clock())
 
     def _too_old(self, events: Sequence[Event]) -> list[bool]:
