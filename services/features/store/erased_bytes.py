@@ -49,8 +49,8 @@ class ErasedBytes:
         await self._store.script(script("note_erased"), [self._keys.erasures], [now_ms])
 
     async def rewrite_if_due(self, *, now_ms: int) -> bool:
-        """A step of packing logs and having every server of the store rewrite its file: begins it, or finds it
-        ended. True where it is done with this step.
+        """A step of packing logs and having every server of the store rewrite its file: begins that, or finds
+        it ended. True where it is done with this step.
 
         One server of ours at a time, as two would do the same work; what is erased meanwhile waits for the
         next time.
