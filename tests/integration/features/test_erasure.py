@@ -153,6 +153,33 @@ async def test_what_is_withdrawn_twice_goes_once(session_valkey: RunningValkey, 
         assert round(2.0**weight, 6) == 3.0
 
 
+async def test_callers_who_do_not_wait_take_nobody_elses_part_in_trends_away_by_being_erased(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    """Their events are on the way to the store as they go."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes(f"u{n}", "a", now) for n in range(3)])
+        await features.writer.close()  # no flush is under way
+        hasty = [f"hasty{n}" for n in range(3)]
+        for user_id in hasty:
+            call = asyncio.create_task(features.record([_likes(user_id, "a", now)]))
+            while not features.writer._flushes or features.writer._waiting:
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
+            await features.writer.close()
+            assert [e.item_id for e in (await _held(features, user_id)).events] == ["a"]
+        await features.trending.flush()
+        for user_id in hasty:
+            await features.erase(user_id)
+        now += _SETTLED_MS
+        await features.lifecycle.repair(now_ms=now)
+        ((item_id, weight),), _ = await features.trending.top(10, now_ms=now)
+        assert (item_id, round(2.0**weight, 3)) == ("a", 3.0)
+
+
 async def test_a_visitor_folded_into_somebody_who_chose_the_same_counts_once_and_goes_with_them(
     features: Features,
 ) -> None:
