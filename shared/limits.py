@@ -27,6 +27,8 @@ MAX_ITEMS_A_CALL = 1000
 MAX_USERS_A_CALL = 1000
 MAX_RELATIONS_A_CALL = 5000
 MAX_ERASURES_A_CALL = 10_000
+# Of a person's export; so many of the longest ids are below the 4 MiB of a message.
+MAX_EXPORT_ROWS = 2000
 MAX_PAGE_SIZE = 500
 DEFAULT_PAGE_SIZE = 10
 MAX_CANDIDATES = 1000

@@ -56,6 +56,8 @@ class LocalValkey:
             # Every acknowledged write is on disk; no snapshots beside the append-only file.
             "appendonly": "yes" if self.appendonly else "no",
             "appendfsync": self.appendfsync,
+            # Also while the append-only file is rewritten.
+            "no-appendfsync-on-rewrite": "no",
             "save": "",
             # Full disk or memory: refuse writes, never drop what was acknowledged.
             "maxmemory": self.max_memory,

@@ -93,7 +93,7 @@ class FeatureComponent:
             await self._until_there(open_one, wait)
         await warm
         self._upkeep.start(self._again_and_again(DomainFeatures.maintain))
-        # Apart, as it waits for the store, minutes where that is large.
+        # Apart, as it packs logs first, minutes where they are large.
         self._rewriting.start(self._again_and_again(DomainFeatures.rewrite_files))
 
     async def stop(self) -> None:

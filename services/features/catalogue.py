@@ -16,6 +16,7 @@ from services.features.store.items import (
     ItemStore,
     ItemWrite,
     Position,
+    PutStatus,
     StoredItem,
     pack_vector,
 )
@@ -39,6 +40,9 @@ class ItemOutcome(Enum):
     NOT_FOUND = auto()
 
 
+_OUTCOMES = {PutStatus.CREATED: ItemOutcome.CREATED, PutStatus.UPDATED: ItemOutcome.UPDATED}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WatchedItem:
     """One change: `item` None = deleted. vector: [content_dim] float16, None where not asked for."""
@@ -55,6 +59,16 @@ class WatchBatch:
     changes: tuple[WatchedItem, ...]
     cursor: str
     snapshot_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An item to be stored. over: the stored document whose vector it keeps; None: it gets one of its own."""
+
+    place: int
+    item: Item
+    document: bytes
+    over: bytes | None
 
 
 class Catalogue:
@@ -75,27 +89,44 @@ class Catalogue:
         self._clock = clock
 
     async def upsert(self, items: Sequence[Item]) -> list[ItemOutcome]:
-        """Stores what is new or different, in order; equal items change and announce nothing."""
+        """Stores what is new or different, in order; equal items change and announce nothing.
+
+        An item whose text is as it was keeps its vector, unless others have changed or deleted it by then:
+        it gets one of its own in a second round, and so do the items of the same id after it.
+        """
         known = await self._items.read(list(dict.fromkeys(item.item_id for item in items)))
         outcomes = [ItemOutcome.UNCHANGED] * len(items)
-        changed: list[tuple[int, Item, str, bool]] = []
+        changes: list[_Change] = []
         for place, given in enumerate(items):
             stored = known.get(given.item_id)
             item = replace(given, created_ms=given.created_ms or _created(stored) or self._clock())
             embedded = _embedded(item)
             if stored is not None and stored.item == item and stored.embedded == embedded:
                 continue
+            document = pack_item(item, embedded)
             same_text = stored is not None and stored.embedded == embedded
-            changed.append((place, item, embedded, same_text))
-            known[item.item_id] = StoredItem(item, embedded)
-        vectors = iter(await self._encode([item for _, item, _, same_text in changed if not same_text]))
-        writes = [
-            ItemWrite(item.item_id, pack_item(item, embedded), KEEP_VECTOR if same_text else next(vectors))
-            for _, item, embedded, same_text in changed
-        ]
-        for (place, _, _, _), created in zip(changed, await self._items.put(writes), strict=True):
-            outcomes[place] = ItemOutcome.CREATED if created else ItemOutcome.UPDATED
+            changes.append(_Change(place, item, document, stored.document if stored and same_text else None))
+            known[item.item_id] = StoredItem(item, embedded, document=document)
+        stale = await self._put(changes, outcomes)
+        await self._put([replace(c, over=None) for c in changes if c.item.item_id in stale], outcomes)
         return outcomes
+
+    async def _put(self, changes: Sequence[_Change], outcomes: list[ItemOutcome]) -> set[str]:
+        """Notes outcomes; the ids of items that were not stored, as there was no vector to keep."""
+        vectors = iter(await self._encode([change.item for change in changes if change.over is None]))
+        writes = [
+            ItemWrite(change.item.item_id, change.document, next(vectors))
+            if change.over is None
+            else ItemWrite(change.item.item_id, change.document, KEEP_VECTOR, change.over)
+            for change in changes
+        ]
+        stale: set[str] = set()
+        for change, status in zip(changes, await self._items.put(writes), strict=True):
+            if status is PutStatus.STALE:
+                stale.add(change.item.item_id)
+            else:
+                outcomes[change.place] = _OUTCOMES[status]
+        return stale
 
     async def delete(self, item_ids: Sequence[str]) -> list[ItemOutcome]:
         existed = await self._items.drop(item_ids)

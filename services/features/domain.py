@@ -158,15 +158,12 @@ class DomainFeatures:
         await self.mirror.close()
 
     async def record(self, events: Sequence[Event]) -> list[AppendStatus]:
-        """Appends durably; what people did to an item for the first time counts for trending. Events from
-        before what is kept are not stored."""
+        """Appends durably; what people did to an item for the first time counts for trending, whether or not
+        the caller waits for the answer. Events from before what is kept are not stored."""
         old = self._too_old(events)
         kept = [event for event, too_old in zip(events, old, strict=True) if not too_old]
-        stored = iter(await self.writer.append(kept))
-        statuses = [AppendStatus.TOO_OLD if too_old else next(stored) for too_old in old]
-        first = AppendStatus.RECORDED
-        self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is first])
-        return statuses
+        stored = iter(await self.writer.append(kept, stored=self._count))
+        return [AppendStatus.TOO_OLD if too_old else next(stored) for too_old in old]
 
     async def context(self, user_id: str, carried: Sequence[Event], request: RequestContext) -> ExtractedUser:
         return await self.extractor.extract(user_id, carried, request)
@@ -218,8 +215,12 @@ class DomainFeatures:
             await self.exporter.trim(before_ms=self.clock() - self.log_retention_days * _DAY_MS)
 
     async def rewrite_files(self) -> None:
-        """Has the store rewrite its files, where they may hold erased bytes for too long."""
+        """A step of having the store rewrite its files, where they may hold erased bytes for too long."""
         await self.erased_bytes.rewrite_if_due(now_ms=self.clock())
+
+    def _count(self, events: Sequence[Event], statuses: Sequence[AppendStatus]) -> None:
+        first = AppendStatus.RECORDED
+        self.trending.add([e for e, s in zip(events, statuses, strict=True) if s is first])
 
     def _too_old(self, events: Sequence[Event]) -> list[bool]:
         oldest = self.retention.oldest_ms(impressions=False, now_ms=self.clock())

@@ -1,7 +1,7 @@
 """Page tokens: the last row given, bound to its list.
 
 Not signed: a place in an order gives nobody anything. The check catches tokens of other domains, people and
-lists, which would else silently skip rows.
+lists, which would else silently skip rows; who makes one up is refused where it is no place.
 """
 
 from __future__ import annotations
@@ -43,11 +43,23 @@ def open_export_token(domain: str, user_id: str, token: str) -> Place:
     """The row that the page begins after; START without a token. InvalidInput names `page_token`."""
     if not token:
         return START
-    after = _open(_export(domain, user_id), token)
-    if not after:
+    after = _place(_open(_export(domain, user_id), token))
+    if after is None:
         raise InvalidInput.of("page_token", "must be the next_page_token of this person's export", token)
-    number, order, tie = json.loads(after)
-    return number, order, tie
+    return after
+
+
+def _place(text: str) -> Place | None:
+    try:
+        place = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    match place:
+        case [0 | 1 as number, str(order), str(tie)]:
+            return number, order, tie
+        case [2 | 3 as number, int(order), str(tie)]:
+            return number, order, tie
+    return None
 
 
 def _export(domain: str, user_id: str) -> str:

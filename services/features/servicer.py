@@ -24,6 +24,7 @@ from shared.limits import (
     MAX_CARRIED_EVENTS,
     MAX_ERASURES_A_CALL,
     MAX_EVENTS_A_CALL,
+    MAX_EXPORT_ROWS,
     MAX_ITEMS_A_CALL,
     MAX_RELATIONS_A_CALL,
     MAX_USERS_A_CALL,
@@ -43,8 +44,6 @@ from shared.rpc.codec import (
 
 _DEFAULT_TRENDING, _MAX_TRENDING = 200, 10_000
 _DEFAULT_PAGE, _MAX_PAGE = 100, 1000
-# Of the longest ids, below the 4 MiB of a message.
-_MAX_EXPORT_ROWS = 2000
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -161,7 +160,7 @@ class FeatureServicer(pb_grpc.FeatureServiceServicer):
 
     async def ExportUser(self, request: pb.ExportUserRequest, context: Context) -> pb.ExportUserResponse:
         domain, user_id = self._domain(request), _user_id(request.user_id, "user_id")
-        rows = _bounded("page_size", request.page_size, _MAX_EXPORT_ROWS, _MAX_EXPORT_ROWS)
+        rows = _bounded("page_size", request.page_size, MAX_EXPORT_ROWS, MAX_EXPORT_ROWS)
         after = open_export_token(domain.name, user_id, request.page_token)
         page = await domain.export_person(user_id, after, rows)
         return codec.encode_export(page, issue_export_token(domain.name, user_id, page.after))

@@ -69,7 +69,8 @@ class FeatureSettings(ServerSettings):
     log_retention_days: int = Field(
         0,
         ge=0,
-        description="Days after which exported events leave the log; 0 keeps them until the hard cap.",
+        description="Days after which exported events leave the log; 0 keeps them until the hard cap. "
+        "Impressions have days of their own.",
     )
     event_retention_days: str = Field(
         "0",

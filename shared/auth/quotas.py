@@ -1,10 +1,10 @@
 """Token buckets: how much a caller may ask for.
 
 A call takes one token for each 100 elements of its longest list (events, items, ids …, or the page that it
-asks for), at least one: a thousand events cost what ten lists do, which is about what they take. It counts
-whatever comes of it. A bucket lets a call through that costs more than it can hold, once it is full; its
-caller then waits the longer. One replica's buckets know nothing of another's: `replicas` says how many share
-a caller's calls.
+asks for, also by saying no size), at least one: a thousand events cost what ten lists do, which is about what
+they take. It counts whatever comes of it. A bucket lets a call through that costs more than it can hold, once
+it is full; its caller then waits the longer. One replica's buckets know nothing of another's: `replicas` says
+how many share a caller's calls.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 
 from shared.auth.callers import Caller, Quota
 from shared.errors import RETRY_KEY, QuotaExceeded
-from shared.limits import MAX_EVENTS_A_CALL
+from shared.limits import MAX_EVENTS_A_CALL, MAX_EXPORT_ROWS
 
 ELEMENTS_A_TOKEN = 100
 MAX_BUCKETS = 10_000
+# Pages of which a request that says no size gets more than one token's worth.
+_DEFAULT_PAGES = {"ExportUserRequest": MAX_EXPORT_ROWS}
 # Of a token: who waited as long as told is not refused for the last bit of a float.
 _ROUNDING = 1e-9
 
@@ -107,3 +109,5 @@ def _counts(request: Any) -> Iterator[int]:
             yield len(value)
         elif field.name == "page_size":
             yield value
+    if not getattr(request, "page_size", None):
+        yield _DEFAULT_PAGES.get(request.DESCRIPTOR.name, 0)

@@ -35,6 +35,7 @@ from valkey.exceptions import TimeoutError as ValkeyTimeoutError
 from services.features.store.address import StoreAddress, connected, safe_url, single
 from services.features.store.scripts import Script
 from shared.errors import Unavailable
+from shared.telemetry.hiding import HIDDEN
 
 # How long a follower waits for an entry before it asks again.
 FOLLOW_WAIT_S = 1.0
@@ -86,7 +87,7 @@ class Store:
 
     async def run(self, commands: Sequence[Command], *, write: bool = False) -> list[Any]:
         """Replies in order. `write`: acknowledged only once as durable as the level says."""
-        return self._checked(await self._replies(commands, write))
+        return self._checked(await self._replies(commands, write), commands)
 
     async def one(self, *command: bytes | str | int | float, write: bool = False) -> Any:
         return (await self.run([command], write=write))[0]
@@ -102,7 +103,7 @@ class Store:
             again = [("EVAL", script.text, *commands[place][2:]) for place in unknown]
             for place, reply in zip(unknown, await self._replies(again, write), strict=True):
                 replies[place] = reply
-        return self._checked(replies)
+        return self._checked(replies, commands)
 
     async def script(
         self, script: Script, keys: Sequence[str], args: Command = (), *, write: bool = True
@@ -169,7 +170,7 @@ class Store:
                 await self._client.initialize()
                 node = self._client.get_node_from_key(stream)
                 if node is None:
-                    raise ValkeyConnectionError(f"no node holds {stream}")
+                    raise ValkeyConnectionError(f"no node holds {_shown(stream)}")
                 client = single(self.address, node=(node.host, int(node.port)), wait_s=FOLLOW_WAIT_S)
             else:
                 client = single(self.address, wait_s=FOLLOW_WAIT_S)
@@ -235,7 +236,7 @@ class Store:
         for place, command in enumerate(commands):
             node = client.get_node_from_key(_first_key(command))
             if node is None:
-                raise ValkeyConnectionError(f"no node holds {_first_key(command)}")
+                raise ValkeyConnectionError(f"no node holds {_shown(_first_key(command))}")
             nodes[node.name] = node
             by_node.setdefault(node.name, []).append(PipelineCommand(place, *command))
         waiting = {name: [PipelineCommand(-1, *wait) for wait in waits] for name in by_node}
@@ -267,12 +268,14 @@ class Store:
                 f"{self._acknowledgement.timeout_ms} ms (own disk: {'yes' if local else 'no'})"
             )
 
-    def _checked(self, replies: list[Any]) -> list[Any]:
-        for reply in replies:
+    def _checked(self, replies: list[Any], commands: Sequence[Command]) -> list[Any]:
+        for reply, command in zip(replies, commands, strict=True):
             if isinstance(reply, _AWAY) or (
                 isinstance(reply, ResponseError) and str(reply).startswith(_AWAY_WORDS)
             ):
                 raise self._away(reply) from reply
+            if isinstance(reply, ResponseError):
+                raise _without_keys(reply, command) from None
             if isinstance(reply, Exception):
                 raise reply
         return replies
@@ -307,5 +310,25 @@ async def _execute(client: Valkey, *command: bytes | str | int | float) -> Any:
 
 
 def _first_key(command: Command) -> str:
-    key = command[3] if command[0] in ("EVALSHA", "EVAL") else command[1]
-    return key.decode() if isinstance(key, bytes) else str(key)
+    return _keys(command)[0]
+
+
+def _keys(command: Command) -> list[str]:
+    """Of a script all, of another command the first."""
+    keys = command[3 : 3 + int(command[2])] if command[0] in ("EVALSHA", "EVAL") else command[1:2]
+    return [key.decode() if isinstance(key, bytes) else str(key) for key in keys]
+
+
+def _shown(key: str) -> str:
+    """A key without the person that it may name: `{domain:s007}:h:[hidden]`."""
+    tag, _, rest = key.partition("}:")
+    kind, named, _ = rest.partition(":")
+    return f"{tag}}}:{kind}:{HIDDEN}" if named else key
+
+
+def _without_keys(error: ResponseError, command: Command) -> ResponseError:
+    """What a script says of a key is told to all callers who shared its round trip."""
+    text = str(error)
+    for key in sorted(_keys(command), key=len, reverse=True):  # one may begin with another
+        text = text.replace(key, _shown(key))
+    return type(error)(text)

@@ -5,8 +5,9 @@ replicated  `appendonly yes` and WAITAOF: acknowledged = on the primary's disk a
             `replicas` replicas
 relaxed     `appendonly yes`: acknowledged = in memory; a crash may lose about a second
 
-None of them may throw keys away where memory is short: `maxmemory-policy` must be `noeviction`, or one that
-takes only keys that expire, which no person's and no item's do.
+All need `no-appendfsync-on-rewrite no`: else nothing is synced for as long as the file is rewritten, minutes
+where the store is large. None of them may throw keys away where memory is short: `maxmemory-policy` must be
+`noeviction`, or one that takes only keys that expire, which no person's and no item's do.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ async def check_durability(store: Store, level: Durability, *, replicas: int) ->
     Raises Unavailable where replicas are still missing.
     """
     try:
-        configs = await store.on_each_primary("CONFIG", "GET", "append*")
+        configs = await store.on_each_primary("CONFIG", "GET", "*append*")
         memory = await store.on_each_primary("CONFIG", "GET", "maxmemory-policy")
     except ResponseError as error:
         raise SettingsError(
@@ -44,6 +45,7 @@ async def check_durability(store: Store, level: Durability, *, replicas: int) ->
         _expect(config, "appendonly", "yes", level, name)
         if level is Durability.LOCAL:
             _expect(config, "appendfsync", "always", level, name)
+        _expect(config, "no-appendfsync-on-rewrite", "no", level, name)
         _expect_no_eviction(_pairs(memory[name]), level, name)
     if level is Durability.REPLICATED:
         await _expect_replicas(store, replicas)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 
 from services.features.store.connection import Command, Store
 from services.features.store.keys import DomainKeys
@@ -57,9 +58,14 @@ class EventLimits:
     queued: int = 50_000
 
 
+# Told a call's events and what became of each, once they are stored.
+Stored = Callable[[Sequence[Event], Sequence[AppendStatus]], None]
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     events: Sequence[Event]
+    stored: Stored | None
     done: asyncio.Future[list[AppendStatus]]
 
 
@@ -75,8 +81,10 @@ class EventWriter:
         self._queued = 0
         self._flushes: set[asyncio.Task[None]] = set()
 
-    async def append(self, events: Sequence[Event]) -> list[AppendStatus]:
+    async def append(self, events: Sequence[Event], *, stored: Stored | None = None) -> list[AppendStatus]:
         """Stores events in order; returns once they are as durable as the level says.
+
+        stored: is told what was stored, also where the caller has gone by then.
 
         Raises Unavailable where the store is away: what of it was stored is then not known, and
         sending the same events again is safe. Raises Overloaded where too much is waiting.
@@ -85,7 +93,7 @@ class EventWriter:
             return []
         if self._queued + len(events) > max(self._limits.queued, len(events)):
             raise Overloaded(f"events waiting for the store must be at most {self._limits.queued}")
-        waiting = _Waiting(events, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(events, stored, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._queued += len(events)
         self._start_flush()
@@ -109,17 +117,15 @@ class EventWriter:
     async def _flush(self) -> None:
         batch = self._take()
         try:
-            statuses = await self._append([event for waiting in batch for event in waiting.events])
+            statuses = await self._append(batch)
         except Exception as error:
             for waiting in batch:
                 if not waiting.done.done():
                     waiting.done.set_exception(error)
             return
-        at = 0
-        for waiting in batch:
+        for waiting, became in zip(batch, statuses, strict=True):
             if not waiting.done.done():
-                waiting.done.set_result(statuses[at : at + len(waiting.events)])
-            at += len(waiting.events)
+                waiting.done.set_result(became)
 
     def _take(self) -> list[_Waiting]:
         """The next calls, at least one; those whose caller has gone are left out."""
@@ -133,17 +139,24 @@ class EventWriter:
                 size += len(waiting.events)
         return batch
 
-    async def _append(self, events: list[Event]) -> list[AppendStatus]:
+    async def _append(self, batch: Sequence[_Waiting]) -> list[list[AppendStatus]]:
+        events = [event for waiting in batch for event in waiting.events]
         groups = self._groups(events)
         replies = await self._store.scripts(
             script("append"), [self._call(shard, [events[n] for n in places]) for shard, places in groups]
         )
         statuses = [AppendStatus.RECORDED] * len(events)
-        for (shard, places), (digits, trimmed, length) in zip(groups, replies, strict=True):
+        for (_, places), (digits, *_) in zip(groups, replies, strict=True):
             for place, digit in zip(places, digits, strict=True):
                 statuses[place] = AppendStatus(digit - 48)
+        rest = iter(statuses)
+        by_call = [list(islice(rest, len(waiting.events))) for waiting in batch]
+        for waiting, became in zip(batch, by_call, strict=True):
+            if waiting.stored is not None:
+                waiting.stored(waiting.events, became)
+        for (shard, _), (_, trimmed, length) in zip(groups, replies, strict=True):
             await self._alarm.observe(shard, trimmed, length)
-        return statuses
+        return by_call
 
     def _groups(self, events: list[Event]) -> list[tuple[int, list[int]]]:
         """(shard, places of its events), at most _EVENTS_A_SCRIPT each, in order."""

@@ -90,14 +90,14 @@ class Exporter:
                     break
 
     async def trim(self, *, before_ms: int) -> int:
-        """Takes entries that arrived before `before_ms` and were exported out of the logs; how many."""
+        """Takes events that arrived before `before_ms` and were exported out of the log; how many. Impressions
+        stay, as what was exported is told of the log alone: they have a cap and days of their own."""
         exported = await self._store.run([("HGET", s.state, "exported") for s in self._keys.shards])
         commands: list[Command] = []
         for shard, last in zip(self._keys.shards, exported, strict=True):
             if last is not None:
                 bound = min(entry_order(last), (before_ms, 0))
-                logs = (shard.log, shard.impressions)
-                commands += [("XTRIM", log, "MINID", "~", f"{bound[0]}-{bound[1]}") for log in logs]
+                commands.append(("XTRIM", shard.log, "MINID", "~", f"{bound[0]}-{bound[1]}"))
         return sum(await self._store.run(commands, write=True))
 
     async def _entries(self, log: str) -> AsyncGenerator[tuple[bytes, list[bytes]], None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -26,20 +27,33 @@ HalfArray = NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredItem:
-    """An item with what its embedding stands for; vector [content_dim] float16, None where not read."""
+    """An item with what its embedding stands for; vector [content_dim] float16, None where not read;
+    document: as the store holds it."""
 
     item: Item
     embedded: str
     vector: HalfArray | None = None
+    document: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:
-    """One item on its way in. vector: float16 bytes, b"" = no text, KEEP_VECTOR = as stored."""
+    """One item on its way in. vector: float16 bytes, b"" = no text, KEEP_VECTOR = as stored with the document
+    `over`."""
 
     item_id: str
     document: bytes
     vector: bytes
+    over: bytes = b""
+
+
+class PutStatus(IntEnum):
+    """What became of a write; numbers as `put_items.lua` gives them. STALE: not stored, as there is another
+    document than the one whose vector it would keep."""
+
+    STALE = 0
+    CREATED = 1
+    UPDATED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +99,19 @@ class ItemStore:
         for item_id, doc, vector in zip(item_ids, docs, packed, strict=True):
             if doc is not None:
                 item, embedded = unpack_item(item_id, doc)
-                found[item_id] = StoredItem(item, embedded, _unpack_vector(vector))
+                found[item_id] = StoredItem(item, embedded, _unpack_vector(vector), doc)
         return found
 
-    async def put(self, writes: Sequence[ItemWrite]) -> list[bool]:
-        """Stores and announces; True where the item is new."""
-        created: list[bool] = []
+    async def put(self, writes: Sequence[ItemWrite]) -> list[PutStatus]:
+        """Stores and announces."""
+        statuses: list[PutStatus] = []
         for part in _parts(writes):
             args: list[bytes | str | int | float] = [self._max_changes]
             for write in part:
-                args += (write.item_id, write.document, write.vector)
-            digits, _ = await self._store.script(script("put_items"), self._all, args)
-            created += [digit == ord("1") for digit in digits]
-        return created
+                args += (write.item_id, write.document, write.vector, write.over)
+            digits = await self._store.script(script("put_items"), self._all, args)
+            statuses += [PutStatus(digit - ord("0")) for digit in digits]
+        return statuses
 
     async def drop(self, item_ids: Sequence[str]) -> list[bool]:
         """Deletes and announces; True where the item existed."""
@@ -168,5 +182,5 @@ def _parts(writes: Sequence[ItemWrite]) -> list[list[ItemWrite]]:
             parts.append([])
             size = 0
         parts[-1].append(write)
-        size += len(write.document) + len(write.vector)
+        size += len(write.document) + len(write.vector) + len(write.over)
     return parts

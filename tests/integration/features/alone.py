@@ -14,6 +14,8 @@ from services.features.store.connection import Acknowledgement, Store
 from services.features.store.erased_bytes import erased_bytes_gauge
 from services.features.store.retention import retention_counter
 from services.features.store.watermark import trimmed_counter
+from shared.errors import Unavailable
+from tests.integration.features.client import until
 from tests.integration.features.conftest import shared_encoder
 from tests.valkey import RunningValkey
 
@@ -35,3 +37,16 @@ async def a_domain(
         await domain.close()
         await store.close()
         threads.shutdown()
+
+
+async def rewritten(domain: DomainFeatures, *, now_ms: int) -> None:
+    """Returns once the store's files hold no erased bytes: one step begins that, a later one finds it ended.
+    One that finds the store away is put off, as the server does."""
+
+    async def done() -> bool:
+        try:
+            return await domain.erased_bytes.rewrite_if_due(now_ms=now_ms)
+        except Unavailable:
+            return False
+
+    await until(done, says="the store's files were written anew")

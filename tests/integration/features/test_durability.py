@@ -91,6 +91,19 @@ async def test_local_durability_is_refused_where_the_store_does_not_sync_every_w
             assert await features.record(event("ann", "a")) == [1]
 
 
+@pytest.mark.parametrize("durability", ["local", "replicated", "relaxed"])
+async def test_a_store_that_does_not_sync_while_it_rewrites_its_file_is_refused(
+    own_valkey: RunningValkey, domain: str, durability: str
+) -> None:
+    with own_valkey.client() as client:
+        client.config_set("no-appendfsync-on-rewrite", "yes")
+    with pytest.raises(
+        SettingsError, match=rf"durability {durability} needs no-appendfsync-on-rewrite no .*got 'yes'"
+    ):
+        async with serving(own_valkey, domain, durability=durability):
+            pass
+
+
 @pytest.mark.parametrize(
     "cluster", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["single", "cluster"]
 )

@@ -12,7 +12,7 @@ from valkey.exceptions import ResponseError
 from warmstart.common.v1 import user_pb2
 
 from services.features.domain import DomainFeatures
-from services.features.store import relations
+from services.features.store import erased_bytes, relations
 from services.features.store.connection import Store
 from services.features.store.copying import Copier
 from services.features.store.erased_bytes import ErasedBytes
@@ -25,7 +25,7 @@ from services.features.store.people import PersonStatus
 from services.features.store.trending import choices
 from shared.domain import Action, Event, Relation, User
 from shared.errors import Contended, WrongState
-from tests.integration.features.alone import a_domain
+from tests.integration.features.alone import a_domain, rewritten
 from tests.integration.features.client import (
     NOW_MS,
     RECORDED,
@@ -152,6 +152,33 @@ async def test_what_is_withdrawn_twice_goes_once(session_valkey: RunningValkey, 
             await features.trending.withdraw("token", choices(likes[:1]))
         ((_, weight),), _ = await features.trending.top(1, now_ms=now)
         assert round(2.0**weight, 6) == 3.0
+
+
+async def test_callers_who_do_not_wait_take_nobody_elses_part_in_trends_away_by_being_erased(
+    session_valkey: RunningValkey, domain: str
+) -> None:
+    """Their events are on the way to the store as they go."""
+    now = time.time_ns() // 1_000_000
+    async with a_domain(session_valkey, domain, lambda: now) as features:
+        await features.record([_likes(f"u{n}", "a", now) for n in range(3)])
+        await features.writer.close()  # no flush is under way
+        hasty = [f"hasty{n}" for n in range(3)]
+        for user_id in hasty:
+            call = asyncio.create_task(features.record([_likes(user_id, "a", now)]))
+            while not features.writer._flushes or features.writer._waiting:
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
+            await features.writer.close()
+            assert [e.item_id for e in (await _held(features, user_id)).events] == ["a"]
+        await features.trending.flush()
+        for user_id in hasty:
+            await features.erase(user_id)
+        now += _SETTLED_MS
+        await features.lifecycle.repair(now_ms=now)
+        ((item_id, weight),), _ = await features.trending.top(10, now_ms=now)
+        assert (item_id, round(2.0**weight, 3)) == ("a", 3.0)
 
 
 async def test_a_visitor_folded_into_somebody_who_chose_the_same_counts_once_and_goes_with_them(
@@ -566,6 +593,42 @@ async def test_a_log_that_is_cut_while_it_is_packed_is_packed_the_next_time(
         assert keys_with_bytes_of(session_valkey, _ANN, match=_of(domain)) == []
         exported = [e async for batch in features.export_events(EventSpan()) for e in batch]
         assert sorted(e.user_id for e in exported) == sorted(bystanders)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["ends", "store dies"])
+async def test_a_rewrite_that_takes_long_is_begun_once_and_settled_by_whoever_finds_it_ended(
+    own_valkey: RunningValkey,
+    domain: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dies: bool,
+) -> None:
+    """Two servers look again and again; if the store dies in the midst of it, it is begun once more."""
+    now = time.time_ns() // 1_000_000
+    monkeypatch.setattr(erased_bytes, "_SLOW_S", 0)
+    async with (
+        a_domain(own_valkey, domain, lambda: now) as one,
+        a_domain(own_valkey, domain, lambda: now) as other,
+    ):
+        await one.record([_likes(f"u{n}", "a", now) for n in range(100)])
+        await one.erase("u1")
+        now += 25 * 3600 * 1000
+        with own_valkey.client() as client:
+            client.config_set("rdb-key-save-delay", 1000)  # of some 400 keys
+            for features in (one, other) * 3:
+                assert not await features.erased_bytes.rewrite_if_due(now_ms=now)
+            said = client.info("persistence")
+            assert (said["aof_rewrite_in_progress"], said["aof_rewrites"]) == (1, 1)
+            assert client.hget(one.keys.erasures, "first") is not None
+        if dies:
+            own_valkey.kill()
+            own_valkey.start()
+        await rewritten(other, now_ms=now)
+        with own_valkey.client() as client:
+            assert client.info("persistence")["aof_rewrites"] == 1
+            assert client.hkeys(one.keys.erasures) == [b"count"]
+    if not dies:
+        assert capsys.readouterr().out.count("store_rewrite_slow") == 2, "each server says so once"
 
 
 async def test_a_store_that_refuses_to_rewrite_its_file_is_told_of_and_the_age_grows(

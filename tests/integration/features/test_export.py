@@ -85,6 +85,7 @@ async def test_impressions_push_each_other_out_and_no_other_event(serve: Serve) 
 async def test_only_what_was_exported_and_is_old_leaves_the_log(
     session_valkey: RunningValkey, features: Features
 ) -> None:
+    await features.record(*(event("ann", f"i{n}", IMPRESSION, time_ms=NOW_MS + n) for n in range(250)))
     await features.record(*(event("ann", f"i{n}", time_ms=NOW_MS + n) for n in range(250)))
     store = Store(StoreAddress(session_valkey.url))
     try:
@@ -97,5 +98,7 @@ async def test_only_what_was_exported_and_is_old_leaves_the_log(
         trimmed = await exporter.trim(before_ms=later)
         assert 0 < trimmed < 250  # whole nodes of the stream
         assert len(await features.exported()) == 250 - trimmed
+        shown = [e for e in await features.exported(include_impressions=True) if e.action == IMPRESSION]
+        assert len(shown) == 250, "they were not exported, and have days of their own"
     finally:
         await store.close()

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from warmstart.features.v1 import feature_service_pb2 as pb
 
+from services.features.catalogue import ItemOutcome
 from services.features.page_tokens import issue_page_token
-from shared.content import CONTENT_DIM, TextEncoder
+from services.features.store.items import ItemStore, ItemWrite, PutStatus
+from shared.content import CONTENT_DIM, TextEncoder, item_text
 from shared.domain import Item
 from shared.errors import InvalidInput, StaleCursor
 from shared.limits import MAX_TIME_MS
 from shared.rpc.codec import decode_tensor
+from tests.integration.features.alone import a_domain
 from tests.integration.features.client import Features, event, item, until
 from tests.integration.features.conftest import Serve, shared_encoder
+from tests.valkey import RunningValkey
 
 CREATED, UPDATED, UNCHANGED, REJECTED, DELETED, NOT_FOUND = 1, 2, 3, 4, 5, 6
 Stream = AsyncIterator[pb.WatchItemsResponse]
@@ -52,6 +57,47 @@ async def test_an_items_birth_is_kept_when_it_is_updated_without_one(features: F
     items = (await features.ask("GetItems", item_ids=["a", "b"])).items
     assert items[0].created_ms == 1000
     assert items[1].created_ms > 1_600_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "text"),
+    [("other text", "Heat"), ("deleted", "Heat"), ("other text", "")],
+    ids=["another text", "deleted", "a text where there was none"],
+)
+async def test_an_item_that_others_write_meanwhile_has_the_vector_of_its_own_text(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, meanwhile: str, text: str
+) -> None:
+    """Two that are given at once, the latter with another text: the item is as it was given last."""
+    put, puts = ItemStore.put, 0
+
+    async def after_others(self: ItemStore, writes: Sequence[ItemWrite]) -> list[PutStatus]:
+        nonlocal puts
+        puts += 1
+        if puts == 1:
+            if meanwhile == "deleted":
+                await features.catalogue.delete(["a"])
+            else:
+                await features.catalogue.upsert([Item("a", "Brand new words", created_ms=1)])
+        return await put(self, writes)
+
+    async with a_domain(session_valkey, domain, lambda: 1) as features:
+        first = Item("a", text, attributes={"price": "1"}, created_ms=1)
+        dearer, last = replace(first, attributes={"price": "2"}), replace(first, title="Not at all")
+        for given in ([dearer], [dearer, last]):
+            await features.catalogue.upsert([first])
+            puts = 0
+            with monkeypatch.context() as patch:
+                patch.setattr(ItemStore, "put", after_others)
+                assert ItemOutcome.UNCHANGED not in await features.catalogue.upsert(given)
+            stored = (
+                await ItemStore(features.store, features.keys, max_changes=9).read(["a"], vectors=True)
+            )["a"]
+            assert stored.item == given[-1]
+            (expected,) = shared_encoder().encode_items([given[-1]])
+            if item_text(given[-1]):
+                np.testing.assert_allclose(stored.vector, expected, atol=1e-3)
+            else:
+                assert stored.vector is None
 
 
 async def test_a_bad_item_is_rejected_and_the_others_go_on(features: Features) -> None:

@@ -9,6 +9,7 @@ from warmstart.common.v1 import event_pb2, user_pb2
 from warmstart.features.v1 import feature_service_pb2 as pb
 from warmstart.gateway.v1 import user_service_pb2 as gateway_pb
 
+from services.features import page_tokens
 from services.features.store.holdings import HOLDINGS, own_keys
 from services.features.store.keys import DomainKeys
 from shared.errors import InvalidInput, NotFound
@@ -141,6 +142,11 @@ async def test_a_token_is_of_one_persons_export(features: Features) -> None:
     for user_id, bad in (("bea", token), (_ANN, token[:-2] + "AA"), (_ANN, "no token")):
         with pytest.raises(InvalidInput, match="page_token must be the next_page_token of this person's"):
             await features.ask("ExportUser", user_id=user_id, page_token=bad)
+    made_up = ("7", "{}", '["x",{},1]', '[0,7,""]', '[3,"x",""]', '[2,1.5,""]', '[4,0,""]', "[[0],0,0]")
+    for after in (*made_up, "[" * 100_000, "[2," + "9" * 10_000 + ',""]'):
+        with pytest.raises(InvalidInput, match="page_token must be the next_page_token of this person's"):
+            bad = page_tokens._issue(page_tokens._export(features.domain, _ANN), after)
+            await features.ask("ExportUser", user_id=_ANN, page_token=bad)
     with pytest.raises(InvalidInput, match=r"page_size must be 1\.\.2000, or 0 for 2000, got 2001"):
         await features.ask("ExportUser", user_id=_ANN, page_size=2001)
 

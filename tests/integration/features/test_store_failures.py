@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from valkey import Valkey
+from valkey.exceptions import ResponseError
 
+from shared.domain import Action, Event
 from shared.errors import SettingsError, Unavailable
+from tests.integration.features.alone import a_domain
 from tests.integration.features.client import event, until
 from tests.integration.features.conftest import serving
 from tests.valkey import RunningValkey
@@ -61,3 +66,21 @@ async def test_a_store_that_would_throw_acknowledged_events_away_is_refused(
         client.config_set("maxmemory-policy", "volatile-lru")  # which takes only keys that expire
         async with serving(own_valkey, domain) as features:
             assert await features.record(event("ann", "a")) == [1]
+
+
+async def test_what_is_wrong_with_somebodys_keys_names_nobody_to_others(
+    own_valkey: RunningValkey, domain: str
+) -> None:
+    """Callers share round trips, and so the error of one; logs hide only whom the call itself names."""
+    async with a_domain(own_valkey, domain, lambda: 1) as features:
+        history = features.keys.shard("ann-the-traveller").history("ann-the-traveller")
+        with own_valkey.client() as client:
+            client.set(history, "not what belongs there")
+        people = ("bea", "ann-the-traveller", "ann")
+        calls = [features.record([Event(u, "a", Action.LIKE, 0.0, 1, u)]) for u in people]
+        raised = await asyncio.gather(*calls, return_exceptions=True)
+        for error in raised:
+            assert isinstance(error, ResponseError)
+            said = "".join(traceback.format_exception(error))
+            assert f"{history.removesuffix('ann-the-traveller')}[hidden] holds string, not zset" in said
+            assert "ann-the" not in said

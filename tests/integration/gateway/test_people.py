@@ -26,6 +26,7 @@ from shared.errors import NotFound
 from shared.rpc.channels import call, stream
 from shared.telemetry.hiding import Hiding
 from tests.artifacts import item_ids
+from tests.integration.features.alone import rewritten
 from tests.integration.gateway.cluster import Caller, Cluster
 from tests.model_servers import until
 from tests.traces import everything, files_with_bytes_of, keys_with_bytes_of, remembered, traces
@@ -181,13 +182,13 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(
 
     # The store's files hold it until they are rewritten, here because a day has passed.
     assert files_with_bytes_of(store.config.data_dir, _ANN)
-    assert await domain_of(cluster).erased_bytes.rewrite_if_due(now_ms=now_ms() + 25 * HOUR_MS)
+    await rewritten(domain_of(cluster), now_ms=now_ms() + 25 * HOUR_MS)
 
-    async def rewritten() -> bool:
-        """Old files are deleted a moment after the new ones are there."""
+    async def deleted() -> bool:
+        """Old files are, a moment after the new ones are there."""
         return not files_with_bytes_of(store.config.data_dir, _ANN)
 
-    await until(rewritten)
+    await until(deleted)
     for person in (_ANN, _VISITOR):
         assert keys_with_bytes_of(store, person) == []
         assert files_with_bytes_of(store.config.data_dir, person) == []

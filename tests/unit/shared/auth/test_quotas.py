@@ -137,6 +137,27 @@ def test_a_call_costs_a_token_for_each_hundred_of_its_longest_list() -> None:
     ] == [1, 5, 3, 10, 1, 50, 10, 1, 1]  # fmt: skip
 
 
+def test_a_page_whose_size_is_not_said_costs_what_it_costs_when_it_is() -> None:
+    """All requests for pages at the doors, with the sizes that they have by default."""
+    by_default = {
+        pb.RecommendRequest: 10,
+        pb.ListSimilarItemsRequest: 10,
+        catalog_pb.ListItemsRequest: 100,
+        user_pb.ExportUserRequest: 2000,
+        training_pb.ListTrainingsRequest: 50,
+        training_pb.ListModelsRequest: 100,
+    }
+    assert {request.DESCRIPTOR for request in by_default} == {
+        message
+        for module in (pb, catalog_pb, user_pb, training_pb)
+        for message in module.DESCRIPTOR.message_types_by_name.values()
+        if "page_size" in message.fields_by_name
+    }
+    for request, size in by_default.items():
+        assert cost_of(request()) == cost_of(request(page_size=size)), request
+    assert cost_of(user_pb.ExportUserRequest()) == 20
+
+
 def test_what_no_request_may_ask_for_costs_no_more_than_the_most_that_one_may() -> None:
     """A backend that passes a visitor's page_size on must not be locked out for days by one of them."""
     assert cost_of(catalog_pb.ListItemsRequest(page_size=2**31 - 1)) == 50
