@@ -90,8 +90,11 @@ class Exporter:
                     break
 
     async def trim(self, *, before_ms: int) -> int:
-        """Takes events that arrived before `before_ms` and were exported out of the log; how many. Impressions
-        stay, as what was exported is told of the log alone: they have a cap and days of their own."""
+        """Takes events that arrived before `before_ms` and were exported out of the log; how many.
+
+        Impressions stay: what was exported is told of the log alone, and they have a cap and days of their
+        own.
+        """
         exported = await self._store.run([("HGET", s.state, "exported") for s in self._keys.shards])
         commands: list[Command] = []
         for shard, last in zip(self._keys.shards, exported, strict=True):
