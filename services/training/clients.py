@@ -26,11 +26,12 @@ _FIND_TIMEOUT_S = 30.0
 
 
 async def snapshot_of_service(
-    target: str, domain: str, writer: SnapshotWriter, progress: CountProgress, tls: TlsSource | None = None
+    target: str, domain: str, writer: SnapshotWriter, progress: CountProgress, *, tls: TlsSource | None
 ) -> None:
     """Streams catalogue (with embeddings), people, relations and the event log into a snapshot.
 
-    target: the feature service, "host:port". Raises Unavailable where it cannot be reached.
+    target: the feature service, "host:port"; tls: None = without. Raises Unavailable where it cannot be
+    reached.
     """
     channel = connect(target, tls=tls, max_message_bytes=_MAX_MESSAGE_BYTES)
     try:
@@ -43,10 +44,12 @@ async def snapshot_of_service(
         await channel.close()
 
 
-async def find_erased(target: str, domain: str, user_ids: Sequence[str]) -> dict[str, int]:
+async def find_erased(
+    target: str, domain: str, user_ids: Sequence[str], *, tls: TlsSource | None
+) -> dict[str, int]:
     """Of these people, those that have been erased, and when (ms). Raises Unavailable."""
     found: dict[str, int] = {}
-    async with connect(target) as channel:
+    async with connect(target, tls=tls) as channel:
         service = FeatureServiceStub(channel)
         for at in range(0, len(user_ids), MAX_ERASURES_A_CALL):
             request = pb.FindErasedUsersRequest(

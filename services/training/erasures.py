@@ -3,6 +3,7 @@
 A snapshot is a copy: what is erased in the feature service is still in it. So whoever goes on with a run, or
 uses the data of one, first asks the service; where somebody has been erased, the snapshot is written anew
 without them, and what was derived from it goes: sequences, and checkpoints of models that are not finished.
+Other runs may have learnt from the same data: they find out by its generation when they go on.
 """
 
 from __future__ import annotations
@@ -18,22 +19,32 @@ import pyarrow.parquet as pq
 
 from services.training.clients import find_erased
 from services.training.lines import Lines
-from services.training.runs import Run, is_finished
+from services.training.runs import Run, is_finished, write_atomically
 from services.training.settings import SourceSettings
-from services.training.snapshot import RELATIONS, USERS, event_shards, note_counts, snapshot_counts
+from services.training.snapshot import (
+    RELATIONS,
+    USERS,
+    event_shards,
+    generation_of,
+    note_whole,
+    snapshot_counts,
+)
+from services.training.sources import calling_tls
 from shared.errors import Unavailable
 
+_LEARNT_FROM = "generation"
 
-def leave_out_erased(run: Run, source: SourceSettings, domain: str, lines: Lines) -> bool:
-    """Whether anybody had to be taken out of the run's snapshot. Data of files know no erasures.
+
+def leave_out_erased(run: Run, source: SourceSettings, domain: str, lines: Lines) -> None:
+    """Takes them out of the run's snapshot. Data of files know no erasures.
 
     Raises Unavailable where the feature service cannot be asked: who was erased must not be learnt from.
     """
     if not source.features_target:
-        return False
+        return
     people = sorted(set(_people(run.snapshot)))
     try:
-        found = asyncio.run(find_erased(source.features_target, domain, people))
+        found = asyncio.run(find_erased(source.features_target, domain, people, tls=calling_tls()))
     except Unavailable as error:
         raise Unavailable(
             f"who has been erased since the snapshot of {run.directory} was taken cannot be asked: {error}; "
@@ -41,14 +52,28 @@ def leave_out_erased(run: Run, source: SourceSettings, domain: str, lines: Lines
         ) from error
     erased = _copied_before(run.snapshot, found)
     if not erased:
-        return False
+        return
     # First, so that nothing derived outlives what it was derived from, whenever this is interrupted.
-    shutil.rmtree(run.prepared, ignore_errors=True)
-    if not is_finished(run):
-        shutil.rmtree(run.jobs, ignore_errors=True)
+    note_whole(run.snapshot, snapshot_counts(run.snapshot))
+    for derived in (run.prepared, *(() if is_finished(run) else (run.jobs,))):
+        if derived.exists():
+            shutil.rmtree(derived)
     _rewrite(run.snapshot, erased)
     lines.log(f"erased since the snapshot was taken: {len(erased)} people; learning begins without them")
-    return True
+
+
+def drop_learnt_from_others(run: Run, snapshot: Path, lines: Lines) -> None:
+    """Deletes checkpoints and models of the run that learnt from another generation of the snapshot it reads,
+    which may be another run's, and notes the one that is learnt from now.
+
+    Of runs of earlier versions nothing is noted: theirs are trusted where their snapshot has no generation.
+    """
+    noted, generation = run.jobs / _LEARNT_FROM, generation_of(snapshot).encode()
+    if run.jobs.exists() and (noted.read_bytes() if noted.exists() else b"") != generation:
+        shutil.rmtree(run.jobs)
+        lines.log("people have been taken out of the data since this run began: learning begins anew")
+    run.jobs.mkdir(parents=True, exist_ok=True)
+    write_atomically(noted, generation)
 
 
 def _people(snapshot: Path) -> Iterator[str]:
@@ -83,7 +108,8 @@ def _rewrite(snapshot: Path, erased: set[str]) -> None:
         counts["events"] += _without(shard, ids, "user_id")
     counts["users"] = _without(snapshot / USERS, ids, "user_id")
     counts["relations"] = _without(snapshot / RELATIONS, ids, "user_id", "other_user_id")
-    note_counts(snapshot, snapshot_counts(snapshot) | counts)
+    # Once more: whoever read it meanwhile may have read rows that are gone.
+    note_whole(snapshot, snapshot_counts(snapshot) | counts)
 
 
 def _without(file: Path, ids: pa.Array, *columns: str) -> int:

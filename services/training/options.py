@@ -116,7 +116,7 @@ def _resumed(name: str, directory: str, features_target: str) -> Command:
         raise InvalidInput.of("--resume", rule, directory)
     check_adapter(before.settings.adapter, before.settings.adapter_settings, served=name == TRAIN)
     source = before.settings.source
-    if features_target and source.features_target:
+    if features_target and (source.features_target or before.settings.data_run):
         source = replace(source, features_target=features_target)
     return Command(name, replace(before.settings, source=source), before.run)
 

@@ -17,7 +17,7 @@ import numpy as np
 from services.training.cluster import ClusterSettings, ray_session
 from services.training.costs import cost, seconds_since
 from services.training.data import TrainingData
-from services.training.erasures import leave_out_erased
+from services.training.erasures import drop_learnt_from_others, leave_out_erased
 from services.training.evaluation.few_shot import ON, OWN_POPULARITY, POPULARITY, FewShot
 from services.training.evaluation.protocol import FEWEST_EVENTS
 from services.training.jobs import Arm, Job, Plan, Streamed
@@ -103,16 +103,22 @@ def privately(
 
 def snapshot(settings: TrainSettings, run: Run, cluster: ClusterSettings, lines: Lines) -> None:
     """Copies the source into the run, unless that was done before or another run's data are to be used: then
-    who has been erased since is left out."""
+    who has been erased since is left out, and whatever learnt from them begins anew.
+
+    Raises InvalidInput where the other run has no data.
+    """
     copied = data_run(settings, run)
     if is_whole(copied.snapshot):
-        if leave_out_erased(copied, source_of(settings), settings.domain, lines):
-            shutil.rmtree(run.jobs, ignore_errors=True)  # models of the same data, where it is another run's
-        return
-    lines.stage("snapshot")
-    shards = _SHARDS_A_WORKER * max(cluster.workers, 1)
-    counts = take_snapshot(settings.source, settings.domain, run.snapshot, shards, lines)
-    lines.log(", ".join(f"{count} {name}" for name, count in counts.items()))
+        leave_out_erased(copied, source_of(settings), settings.domain, lines)
+    elif settings.data_run:
+        rule = "must be a run whose snapshot is whole (it may have been deleted after its days)"
+        raise InvalidInput.of("--data-run", rule, settings.data_run)
+    else:
+        lines.stage("snapshot")
+        shards = _SHARDS_A_WORKER * max(cluster.workers, 1)
+        counts = take_snapshot(settings.source, settings.domain, run.snapshot, shards, lines)
+        lines.log(", ".join(f"{count} {name}" for name, count in counts.items()))
+    drop_learnt_from_others(run, copied.snapshot, lines)
 
 
 def streamed(settings: TrainSettings, run: Run, data: TrainingData) -> Streamed | None:

@@ -3,6 +3,7 @@
 run.json                 the options of the run
 snapshot/  prepared/     what training reads
 jobs/<job>/<arm>/        checkpoints and the export of one trained model
+jobs/generation          of the snapshot that all of them learnt from
 tensorboard/  logs/      for people
 progress.jsonl           what the workers tell the driver
 lost.jsonl               workers that died, as Ray Train's controller saw it

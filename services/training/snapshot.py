@@ -2,12 +2,13 @@
 
 events/shard-0000.parquet …   each person's events in one shard, in the order they came
 items.parquet  users.parquet  relations.parquet
-snapshot.json                 counts; written last: without it the snapshot is not whole
+snapshot.json                 counts and generation; written last: without it the snapshot is not whole
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -45,7 +46,7 @@ RELATION_SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 20_000
-_WHOLE = "snapshot.json"
+_WHOLE, _GENERATION = "snapshot.json", "generation"
 USERS, RELATIONS = "users.parquet", "relations.parquet"
 
 
@@ -87,7 +88,7 @@ class SnapshotWriter:
         for writer in (*self._shards, *self._tables.values()):
             writer.close()
         if failure is None:
-            note_counts(self._directory, self.counts)
+            note_whole(self._directory, self.counts)
 
     def add_events(self, events: Sequence[Event]) -> None:
         """Appends events; their order here is the order that ties in time keep."""
@@ -193,15 +194,26 @@ def is_whole(directory: Path) -> bool:
     return (directory / _WHOLE).is_file()
 
 
-def note_counts(directory: Path, counts: Mapping[str, int]) -> None:
-    """Marks the snapshot as whole."""
-    write_atomically(directory / _WHOLE, json.dumps(dict(counts)).encode())
+def note_whole(directory: Path, counts: Mapping[str, int]) -> None:
+    """Marks the snapshot as whole, and as of another generation than before."""
+    noted = {**counts, _GENERATION: secrets.token_hex(8)}
+    write_atomically(directory / _WHOLE, json.dumps(noted).encode())
 
 
 def snapshot_counts(directory: Path) -> dict[str, int]:
     """Rows by table. The snapshot must be whole."""
-    counts: dict[str, int] = json.loads((directory / _WHOLE).read_text())
-    return counts
+    return {name: count for name, count in _noted(directory).items() if name != _GENERATION}
+
+
+def generation_of(directory: Path) -> str:
+    """Names what is in the snapshot: another one whenever rows were taken out, "" where an earlier version
+    wrote it. The snapshot must be whole."""
+    return str(_noted(directory).get(_GENERATION, ""))
+
+
+def _noted(directory: Path) -> dict[str, Any]:
+    noted: dict[str, Any] = json.loads((directory / _WHOLE).read_text())
+    return noted
 
 
 def event_shards(directory: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from shared.datasets import Columns, Dataset, load, load_files
 from shared.domain import FloatArray, Item
 from shared.errors import InvalidInput
 from shared.settings import load as load_settings
-from shared.tls import source_of
+from shared.tls import TlsSource, source_of
 
 _STAGE = "snapshot"
 _SHOWN_REJECTS = 5
@@ -25,18 +25,15 @@ _SHOWN_REJECTS = 5
 def take_snapshot(
     source: SourceSettings, domain: str, directory: Path, num_shards: int, lines: Lines
 ) -> dict[str, int]:
-    """Writes the snapshot; returns its counts. Rows of files that cannot be used are said and left out.
-
-    The feature service is called with the training service's TLS (`WARMSTART_TRAINING_TLS_*`).
-    """
+    """Writes the snapshot; returns its counts. Rows of files that cannot be used are said and left out."""
 
     def progress(done: int, total: int) -> None:
         lines.progress(_STAGE, done, total)
 
     with SnapshotWriter(directory, num_shards) as writer:
         if source.features_target:
-            tls = source_of(load_settings(TrainingServiceSettings).calling_tls)
-            asyncio.run(snapshot_of_service(source.features_target, domain, writer, progress, tls))
+            copied = snapshot_of_service(source.features_target, domain, writer, progress, tls=calling_tls())
+            asyncio.run(copied)
         else:
             dataset = open_source(source)
             for note in dataset.notes:
@@ -51,6 +48,11 @@ def take_snapshot(
                 raise InvalidInput.of("--events", "must hold an event that can be used", source.events)
             raise InvalidInput.of("events", "must not be empty: import some first", 0)
     return snapshot_counts(directory)
+
+
+def calling_tls() -> TlsSource | None:
+    """With what the feature service is called: the training service's (`WARMSTART_TRAINING_TLS_*`)."""
+    return source_of(load_settings(TrainingServiceSettings).calling_tls)
 
 
 def open_source(source: SourceSettings) -> Dataset:

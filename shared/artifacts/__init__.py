@@ -4,6 +4,7 @@ manifest.py   what a version says of itself
 privacy.py    what a privately trained version promises
 layout.py     the files of a version, and how they are written
 signature.py  who published a version
+reading.py    its small files, before they are believed
 artifact.py   opening and verifying a version
 aliases.py    `champion` and `challenger`: small files replaced atomically, with history
 registry.py   publish, open, promote, roll back, watch, prune

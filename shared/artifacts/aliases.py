@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shared.artifacts.manifest import version_rule
+from shared.artifacts.reading import read_small
 from shared.errors import ArtifactError
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 ALIASES = (CHAMPION, CHALLENGER)
 _MAX_HISTORY = 50
+_MAX_BYTES = 64 << 10  # the longest history of the longest names takes 7 kB
 _HOW_TO_MEND = "promote a version, and it is written anew"
 
 
@@ -45,7 +47,7 @@ def read_alias(domain_dir: Path, name: str) -> Alias | None:
     """None where the alias was never set. Raises ArtifactError where its file is damaged."""
     file = alias_file(domain_dir, name)
     try:
-        raw = file.read_bytes()
+        raw = read_small(file, _MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -118,10 +118,7 @@ def open_artifact(path: Path, ref: ModelRef, trusted: TrustedKeys | None = None)
     trusted: who must have signed it; None = nobody.
     """
     stated_file = path / MANIFEST_FILE
-    try:
-        raw = stated_file.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{stated_file}: must be readable: {error.strerror}") from error
+    raw = Manifest.stated(stated_file)
     if trusted is not None:
         trusted.check(path, raw)  # before anything of it is believed
     manifest = Manifest.parse(stated_file, raw)

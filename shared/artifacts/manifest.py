@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from shared.artifacts.privacy import PrivacyInfo, privacy_rules
+from shared.artifacts.reading import read_small
 from shared.calibration import broken_rule
 from shared.domain import TaskInfo
 from shared.errors import ArtifactError, violation
@@ -24,6 +25,7 @@ from shared.trends import HALF_LIFE_S
 SCHEMA_VERSION = 1
 OLDEST_SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+_MAX_BYTES = 4 << 20  # those of ours take some kB
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -141,8 +143,13 @@ class Manifest(ManifestDraft):
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Parses and checks a manifest. Raises ArtifactError naming the file, the rule and the value."""
+        return cls.parse(path, cls.stated(path))
+
+    @staticmethod
+    def stated(path: Path) -> bytes:
+        """What the file says, not checked yet. Raises ArtifactError where that cannot be read."""
         try:
-            return cls.parse(path, path.read_bytes())
+            return read_small(path, _MAX_BYTES)
         except OSError as error:
             raise ArtifactError(f"{path}: must be readable: {error.strerror}") from error
 

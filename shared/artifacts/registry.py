@@ -142,7 +142,7 @@ class Registry:
         Raises ArtifactError where it is damaged. Whether it is good to run is for the caller to know.
         """
         directory = self._version_dir(ref)
-        stated = (directory / MANIFEST_FILE).read_bytes()
+        stated = Manifest.stated(directory / MANIFEST_FILE)
         if Manifest.parse(directory / MANIFEST_FILE, stated) != open_artifact(directory, ref).manifest:
             raise ArtifactError(f"{directory / MANIFEST_FILE}: must not change while it is signed")
         temp = (

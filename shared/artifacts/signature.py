@@ -15,9 +15,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from shared.artifacts.reading import read_small
 from shared.errors import ArtifactError, SettingsError
 
 SIGNATURE_FILE = "manifest.sig"
+_MAX_BYTES = 1 << 10  # a signature is 129
 _END = b"-----END PUBLIC KEY-----"
 
 
@@ -78,7 +80,7 @@ class TrustedKeys:
         """Raises ArtifactError where no key of ours signed these bytes."""
         file = directory / SIGNATURE_FILE
         try:
-            signature = bytes.fromhex(file.read_text("ascii").strip())
+            signature = bytes.fromhex(read_small(file, _MAX_BYTES).decode("ascii").strip())
         except FileNotFoundError:
             raise ArtifactError(
                 f"{file}: must be there, as only signed versions are taken; got no such file"

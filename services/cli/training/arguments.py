@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.cli import options, tls
-from services.cli.cluster.state import read_state
+from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
 from services.cli.reading import Reading
 from services.cli.training.child import is_job_server
@@ -41,7 +41,7 @@ def erasures_arguments(data_dir: Path, features_target: str, address: str) -> li
     """Beside data that were copied before: the feature service that is asked who has been erased since, where
     it is named or runs on this data directory. Data of files need none, so it may also be missing."""
     state = None if features_target or is_job_server(address) else read_state(data_dir)
-    target = state.ports.target("features") if state is not None else features_target
+    target = _features_of(state) if state is not None else features_target
     return [f"--features-target={target}"] if target else []
 
 
@@ -58,6 +58,11 @@ def _local_features(data_dir: Path) -> str:
             "nothing to train on: no cluster runs on this data directory. Start one with `warmstart up` and "
             "import, or say where the data are with --features-target, --dataset or --events"
         )
+    return _features_of(state)
+
+
+def _features_of(state: ClusterState) -> str:
+    """That of a local cluster, which is then called with its certificates."""
     if state.certificates:
         tls.use_certificates(Path(state.certificates))
     return state.ports.target("features")

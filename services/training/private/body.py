@@ -148,22 +148,18 @@ class _Trainer:
         self._adam = Adam(np.concatenate(rates))
 
     def step(self, batch: list[Batch], seed: int, number: int) -> Mapping[str, Tensor]:
-        """seed: not asked, everything random is the secret's."""
-        total, loss = np.zeros(self._sum.size), 0.0
+        """seed: not asked, everything random is the secret's. What is told of a step, to whoever watches, is
+        made of the noisy sum alone: a loss without noise would give people away."""
+        total = np.zeros(self._sum.size)
         for part in batch:
-            found, losses = self._sum(part)
-            total, loss = total + found, loss + losses
-        total, loss = self._over_workers(total, loss)
+            total = total + self._sum(part)
+        if self._worker.count > 1:
+            total = _added(self._worker.strategy, total)
         deviation = self._mechanism.noise_multiplier * self._mechanism.sensitivity
         noise = deviation * self._secret.normal(self._mechanism.name, number, len(total))
-        add_to(self._variables, self._adam.step((total + noise) / self._expected))
-        return {"loss": loss / self._expected, "gradient": float(np.linalg.norm(total)) / self._expected}
-
-    def _over_workers(self, total: np.ndarray[Any, Any], loss: float) -> tuple[np.ndarray[Any, Any], float]:
-        if self._worker.count == 1:
-            return total, loss
-        both = np.append(total, loss)
-        return _added(self._worker.strategy, both)
+        mean = (total + noise) / self._expected
+        add_to(self._variables, self._adam.step(mean))
+        return {"noisy_gradient": float(np.linalg.norm(mean))}
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         return {**self._model.state_arrays(), **self._adam.arrays()}
@@ -173,17 +169,15 @@ class _Trainer:
         self._adam.load(arrays)
 
 
-def _added(
-    strategy: tf.distribute.Strategy, values: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, Any], float]:
+def _added(strategy: tf.distribute.Strategy, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Each worker's vector → the sum of all, on all of them."""
 
     def replica(mine: Tensor) -> Tensor:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
     found = strategy.run(replica, args=(tf.constant(values),))
-    total = strategy.experimental_local_results(found)[0].numpy()
-    return total[:-1], float(total[-1])
+    total: np.ndarray[Any, Any] = strategy.experimental_local_results(found)[0].numpy()
+    return total
 
 
 def person_loss(model: WarmstartModel, config: PrivateConfig) -> Callable[[Mapping[str, Tensor]], Tensor]:

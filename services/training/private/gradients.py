@@ -17,7 +17,7 @@ Float64Array = NDArray[np.float64]
 
 
 class ClippedSum:
-    """Σ over people of their gradient, each no longer than `norm`; and the sum of their losses.
+    """Σ over people of their gradient, each no longer than `norm`.
 
     loss: one person's inputs, without the axis of people → their loss, a scalar. Gradients of a batch are
     found side by side and clipped by person, all variables taken together.
@@ -29,25 +29,25 @@ class ClippedSum:
         self.size = sum(int(np.prod(v.shape)) for v in variables)
         values = [v.value for v in variables]
 
-        def gradient(person: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        def gradient(person: Mapping[str, Tensor]) -> Tensor:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(values)
                 found = loss(person)
             parts = tape.gradient(found, values, unconnected_gradients="zero")
-            return tf.concat([tf.reshape(tf.convert_to_tensor(p), [-1]) for p in parts], axis=0), found
+            return tf.concat([tf.reshape(tf.convert_to_tensor(p), [-1]) for p in parts], axis=0)
 
-        def total(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        def total(batch: Mapping[str, Tensor]) -> Tensor:
             batch = dict(batch)
             present = batch.pop("present")
-            gradients, losses = tf.vectorized_map(gradient, batch, fallback_to_while_loop=False)
-            return clipped(gradients, present, norm), tf.reduce_sum(losses * present)
+            gradients = tf.vectorized_map(gradient, batch, fallback_to_while_loop=False)
+            return clipped(gradients, present, norm)
 
         self._total = tf.function(total, autograph=False, reduce_retracing=True)
 
-    def __call__(self, batch: Batch) -> tuple[Float64Array, float]:
-        """Of one batch with `present` [P]. ([size] float64, loss)."""
-        found, loss = self._total({name: tf.constant(column) for name, column in batch.items()})
-        return found.numpy().astype(np.float64), float(loss)
+    def __call__(self, batch: Batch) -> Float64Array:
+        """Of one batch with `present` [P]. [size] float64."""
+        found = self._total({name: tf.constant(column) for name, column in batch.items()})
+        return np.asarray(found.numpy(), np.float64)
 
 
 def clipped(gradients: Tensor, present: Tensor, norm: float) -> Tensor:

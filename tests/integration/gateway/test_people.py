@@ -84,7 +84,9 @@ async def live(caller: Caller, user_id: str) -> str:
 async def snapshot_of(cluster: Cluster, directory: Path) -> str:
     """What the next training would read, as text."""
     with SnapshotWriter(directory, 2) as writer:
-        await snapshot_of_service(cluster.target("features"), "default", writer, lambda done, total: None)
+        await snapshot_of_service(
+            cluster.target("features"), "default", writer, lambda done, total: None, tls=None
+        )
     return as_text(directory)
 
 

@@ -60,7 +60,9 @@ async def test_everything_that_training_reads_comes_out_of_the_feature_service(
         await features.relate(encode_relation(Relation("u", "v", weight=0.5, time_ms=7)))
         assert await features.record(*(encode_event(event) for event in EVENTS)) == [RECORDED] * 5
         with SnapshotWriter(tmp_path, 2) as writer:
-            await snapshot_of_service(features.address, DOMAIN, writer, lambda done, _: told.append(done))
+            await snapshot_of_service(
+                features.address, DOMAIN, writer, lambda done, _: told.append(done), tls=None
+            )
     assert is_whole(tmp_path)
     assert snapshot_counts(tmp_path) == {"events": 4, "items": 3, "users": 2, "relations": 1}
     assert told[-1] == 10
@@ -85,5 +87,7 @@ async def test_everything_that_training_reads_comes_out_of_the_feature_service(
 async def test_a_service_that_is_away_is_an_error_and_leaves_no_whole_snapshot(tmp_path: Path) -> None:
     with pytest.raises(WarmstartError):
         with SnapshotWriter(tmp_path, 1) as writer:
-            await snapshot_of_service(f"127.0.0.1:{free_port()}", DOMAIN, writer, lambda done, total: None)
+            await snapshot_of_service(
+                f"127.0.0.1:{free_port()}", DOMAIN, writer, lambda done, total: None, tls=None
+            )
     assert not is_whole(tmp_path)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from services.training import pipeline
+from services.features.app import build
+from services.features.settings import FeatureSettings
+from services.training import erasures, pipeline
 from services.training.cluster import ClusterSettings
 from services.training.lines import Lines
 from services.training.options import parse
@@ -20,10 +23,12 @@ from services.training.runs import Run, new_run, note_result
 from services.training.settings import SourceSettings, TrainSettings
 from services.training.snapshot import snapshot_counts
 from shared.domain import Action, Event, Item, Relation, User
-from shared.errors import Unavailable
+from shared.errors import InvalidInput, Unavailable
 from shared.rpc.codec import encode_event, encode_item, encode_relation, encode_user
+from shared.rpc.server import running
+from tests.certificates import Pki
 from tests.integration.features.client import Features
-from tests.integration.features.conftest import serving
+from tests.integration.features.conftest import serving, shared_encoder
 from tests.ports import free_port
 from tests.valkey import RunningValkey, running_valkey
 
@@ -121,6 +126,138 @@ async def test_an_earlier_runs_data_are_used_without_who_was_erased_since(
         assert _ANN not in text_of(earlier.snapshot)
         assert not earlier.prepared.exists()
         assert earlier.jobs.exists(), "a finished run's models stay: they hold nobody"
+
+
+async def test_over_tls_a_run_goes_on_as_the_training_service_calls(
+    valkey: RunningValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pki = Pki(tmp_path / "tls")
+    pki.issue("features", "localhost")
+    pki.issue("training")
+    for name, file in (("CA", pki.ca_file), ("CERT", pki.cert("training")), ("KEY", pki.key("training"))):
+        monkeypatch.setenv(f"WARMSTART_TRAINING_TLS_{name}", str(file))
+    values = {"port": 0, "store_url": valkey.url, "domains": "tls", "shards": 8, **pki.server("features")}
+    closed = FeatureSettings(**values)
+    component = build(closed, encoder=shared_encoder())
+    async with (
+        serving(valkey, "tls") as features,
+        running(component, closed, name="features") as address,
+    ):
+        await people(features)
+        target = address.replace("127.0.0.1", "localhost")
+        settings = TrainSettings(SourceSettings(features_target=target), domain="tls")
+        run = new_run(tmp_path / "run", {"command": "train", **settings.as_dict()})
+        await copied(settings, run)
+        await features.ask("DeleteUser", user_id=_ANN)
+        assert "erased since" in await copied(settings, run)
+        assert _ANN not in text_of(run.snapshot)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_every_run_that_learnt_from_an_erased_person_begins_anew(
+    interrupted: bool, valkey: RunningValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that use the data of a first one: whichever finds the erasure, the other learnt from her too.
+    interrupted: the one that finds it dies once the data are written anew."""
+    domain = f"third-{interrupted}".lower()
+    async with serving(valkey, domain) as features:
+        await people(features)
+        settings = told(features, domain)
+        first = new_run(tmp_path / "first", {"command": "train", **settings.as_dict()})
+        await copied(settings, first)
+        again = told(features, domain, data_run=str(first.directory))
+        others = [new_run(tmp_path / name, {"command": "train", **again.as_dict()}) for name in "bc"]
+        for run in others:
+            assert await copied(again, run) == ""
+            (run.jobs / "model").mkdir(parents=True)
+            assert await copied(again, run) == ""
+            assert (run.jobs / "model").exists(), "nobody was erased"
+
+        await features.ask("DeleteUser", user_id=_ANN)
+        if interrupted:
+            with monkeypatch.context() as patch, pytest.raises(Interrupted):
+                patch.setattr(pipeline, "drop_learnt_from_others", interrupt)
+                await copied(again, others[0])
+            assert _ANN not in text_of(first.snapshot)
+        for run in others:
+            assert "learning begins anew" in await copied(again, run)
+            assert not (run.jobs / "model").exists()
+            (run.jobs / "model").mkdir(parents=True)
+            assert await copied(again, run) == ""
+            assert (run.jobs / "model").exists(), "learnt without her"
+
+
+class Interrupted(Exception):
+    """The process died there."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+async def test_a_death_while_the_data_are_written_anew_leaves_nothing_that_is_trusted(
+    valkey: RunningValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(valkey, "halfway") as features:
+        await people(features)
+        settings = told(features, "halfway")
+        run = new_run(tmp_path / "first", {"command": "train", **settings.as_dict()})
+        await copied(settings, run)
+        again = told(features, "halfway", data_run=str(run.directory))
+        other = new_run(tmp_path / "other", {"command": "train", **again.as_dict()})
+        await copied(again, other)
+        derived(other)
+        await features.ask("DeleteUser", user_id=_ANN)
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            # All rows of hers are gone, and the counts are not noted yet.
+            patch.setattr(erasures, "snapshot_counts", Nth(2, snapshot_counts))
+            await copied(settings, run)
+        assert _ANN not in text_of(run.snapshot)
+        assert "learning begins anew" in await copied(again, other)
+        assert not (other.jobs / "model").exists()
+
+
+class Nth:
+    """A function that is interrupted when it is called for the nth time."""
+
+    def __init__(self, nth: int, function: Callable[[Path], Any]) -> None:
+        self._left, self._function = nth, function
+
+    def __call__(self, path: Path) -> Any:
+        self._left -= 1
+        if not self._left:
+            raise Interrupted
+        return self._function(path)
+
+
+async def test_data_of_an_earlier_version_are_gone_on_with_until_somebody_is_erased(
+    valkey: RunningValkey, tmp_path: Path
+) -> None:
+    """It noted no generations, neither of the data nor of what learnt from them."""
+    async with serving(valkey, "older") as features:
+        await people(features)
+        settings = told(features, "older")
+        first = new_run(tmp_path / "first", {"command": "train", **settings.as_dict()})
+        await copied(settings, first)
+        (first.snapshot / "snapshot.json").write_text(json.dumps(snapshot_counts(first.snapshot)))
+        again = told(features, "older", data_run=str(first.directory))
+        others = [new_run(tmp_path / name, {"command": "train", **again.as_dict()}) for name in "bc"]
+        for run in others:
+            (run.jobs / "model").mkdir(parents=True)
+        assert await copied(again, others[0]) == ""
+        assert (others[0].jobs / "model").exists()
+        await features.ask("DeleteUser", user_id=_ANN)
+        for run in others:
+            assert "learning begins anew" in await copied(again, run)
+            assert not (run.jobs / "model").exists()
+
+
+async def test_an_earlier_run_whose_data_were_deleted_is_refused(tmp_path: Path) -> None:
+    settings = TrainSettings(SourceSettings(features_target="127.0.0.1:1"))
+    earlier = new_run(tmp_path / "earlier", {"command": "train", **settings.as_dict()})
+    again = replace(settings, data_run=str(earlier.directory))
+    with pytest.raises(InvalidInput, match=r"--data-run must be a run whose snapshot is whole .*earlier"):
+        await copied(again, Run(tmp_path / "run"))
 
 
 async def test_a_run_does_not_go_on_where_nobody_can_say_who_was_erased(

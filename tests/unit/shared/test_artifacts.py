@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.artifacts import CHALLENGER, CHAMPION, Dims, Mechanism, PrivacyInfo, Registry, TrendInfo
+from shared.artifacts import (
+    CHALLENGER,
+    CHAMPION,
+    Dims,
+    Mechanism,
+    PrivacyInfo,
+    Registry,
+    TrendInfo,
+    TrustedKeys,
+)
 from shared.artifacts.artifact import sha256_of
 from shared.domain import Calibration, Link, ModelRef, TaskInfo
 from shared.errors import ArtifactError, NotFound
@@ -352,6 +363,37 @@ def test_stray_files_and_links_are_refused(registry: Registry) -> None:
     stray.symlink_to("/etc/hostname")
     with pytest.raises(ArtifactError, match=r"extra\.so: must be a file or directory, got a symbolic link"):
         registry.open(ref)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("manifest.json", 4 << 20), ("manifest.sig", 1 << 10), ("champion.json", 64 << 10)]
+)
+def test_what_is_read_before_it_is_believed_is_a_small_regular_file(
+    registry: Registry, name: str, most: int
+) -> None:
+    """A pipe would hold a server up for ever, a huge file fill its memory: here a gigabyte of holes."""
+    ref = publish_plain(registry)
+    registry.promote("default", ref.version)
+    directory = registry.root / "default"
+    file = directory / name if name == "champion.json" else directory / ref.version / name
+    key = Ed25519PrivateKey.generate().public_key()
+    server = Registry(registry.root, trusted=TrustedKeys([key]))
+
+    def taken_up() -> None:
+        found = server.champion("default")
+        assert found is not None
+        server.open(found)
+
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(ArtifactError, match=rf"{re.escape(str(file))}: must be a regular file, got prw"):
+        taken_up()
+    file.unlink()
+    with file.open("wb") as stream:
+        stream.truncate(1 << 30)
+    rule = rf"{re.escape(str(file))}: must be at most {most:,} bytes, got 1,073,741,824"
+    with pytest.raises(ArtifactError, match=rule):
+        taken_up()
 
 
 def test_a_publication_that_would_be_refused_leaves_nothing(registry: Registry) -> None:

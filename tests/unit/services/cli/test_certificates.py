@@ -11,7 +11,10 @@ from cryptography import x509
 from services.cli import tls
 from services.cli.app import main
 from services.cli.certificates import CALLERS, OPERATOR, files_of, write_certificates
+from services.cli.cluster.ports import Ports
+from services.cli.cluster.state import write_state
 from services.cli.failures import CommandError
+from services.cli.training.arguments import erasures_arguments
 from shared.tls import read_tls
 
 
@@ -130,3 +133,17 @@ def test_a_host_that_nobody_can_call_is_refused(tmp_path: Path, host: str) -> No
 
 def test_names_with_wildcards_and_addresses_are_taken(tmp_path: Path) -> None:
     assert write_certificates(tmp_path, days=30, hosts=("*.shop.internal", "features_1", "fe80::1"))
+
+
+def test_a_cluster_that_is_asked_who_was_erased_is_called_with_its_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a training that goes on, or that uses the data of an earlier run."""
+    for name in ("CERT", "KEY", "CA"):
+        monkeypatch.delenv(f"WARMSTART_TRAINING_TLS_{name}", raising=False)
+    tls.options()
+    write_certificates(tmp_path, days=30)
+    write_state(tmp_path, Ports.from_base(6000), tmp_path)
+    assert erasures_arguments(tmp_path, "", "") == ["--features-target=127.0.0.1:6001"]
+    assert tls.environment()["WARMSTART_TRAINING_TLS_CERT"] == str(tmp_path / "operator.pem")
+    tls.options()

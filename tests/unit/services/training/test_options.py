@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.training.options import Submission, command_line, parse, submission
+from services.training.pipeline import source_of
 from services.training.settings import PRESET_NAMES, PRIVATE_PRESETS, SourceSettings, TrainSettings
 from shared.datasets import FileOptions
 from shared.domain import Action
@@ -246,6 +247,14 @@ def test_all_bad_options_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse(["train", "--workers", "0", "--seed", "-2", "--run-dir", str(tmp_path)])
     assert {v.field for v in refused.value.violations} == {"source", "--workers", "--seed"}
+
+
+def test_a_run_on_another_ones_data_asks_the_service_where_it_is_now(tmp_path: Path) -> None:
+    """Who was erased since; it noted no address of its own."""
+    parse(["train", "--features-target", "gone:1", "--run-dir", str(tmp_path / "data")])
+    parse(["evaluate", "--data-run", str(tmp_path / "data"), "--run-dir", str(tmp_path / "run")])
+    resumed = parse(["evaluate", "--resume", str(tmp_path / "run"), "--features-target", "here:1"])
+    assert source_of(resumed.settings).features_target == "here:1"
 
 
 def test_a_directory_with_a_run_is_not_written_over_and_one_without_not_resumed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,22 @@ def test_a_version_promises_in_writing_and_tells_nothing_else_of_people(
     secret = (job.directory / SECRET_FILE).read_bytes()
     for file in filter(Path.is_file, artifact.path.rglob("*")):
         assert secret not in file.read_bytes()
+
+
+def test_what_watchers_are_told_of_a_step_is_the_noisy_sum_alone(
+    whole: tuple[Path, Job], tmp_path: Path, data: TrainingData
+) -> None:
+    """No loss of anybody's, and no sum without noise: that of n clipped gradients is never longer than n."""
+    directory, job = whole
+    registry = Registry(tmp_path)
+    manifest = registry.manifest(publish(registry, "shop", job.export(ON)))
+    assert manifest.privacy is not None
+    told = [json.loads(line)["metrics"] for line in (directory / "progress.jsonl").read_text().splitlines()]
+    assert told
+    for metrics in told:
+        assert set(metrics) == {"noisy_gradient"}
+        length = metrics["noisy_gradient"] * manifest.privacy.mechanisms[-1].sampling * manifest.data.users
+        assert length > data.num_users
 
 
 def test_the_version_serves_and_adapts(whole: tuple[Path, Job], tmp_path: Path, data: TrainingData) -> None:
