@@ -165,7 +165,7 @@ class Overloaded(WarmstartError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
-    default_metadata = {RETRY_KEY: "1000"}
+    default_metadata: ClassVar[Mapping[str, str]] = {RETRY_KEY: "1000"}
 
 
 class QuotaExceeded(WarmstartError):

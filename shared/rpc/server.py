@@ -217,6 +217,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
                     yield bound
             finally:
                 interceptor.end_streams()
+                bound.health.end()
                 await server.stop(settings.grace_s)
     finally:
         await component.stop()
@@ -252,7 +253,7 @@ def _bind(
     tls: TlsSource | None,
 ) -> _Bound:
     services = tuple(component.register(server))
-    servicer = HealthService(settings.max_streams)
+    servicer = HealthService()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.reflection:
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
