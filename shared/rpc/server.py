@@ -48,6 +48,8 @@ S = TypeVar("S", bound=ServerSettings)
 _LOG = logs.logger("server")
 # Past start_timeout_s, after which components give up by themselves and say what they waited for.
 _START_SLACK_S = 5.0
+# Requests on their way, times the calls in work: next to all come in the same moment as their call.
+_READING = 4
 # Far more than a burst: our own queue is the one that refuses.
 MAX_PENDING = (512, 1024)
 
@@ -205,7 +207,8 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         interceptor = ServiceInterceptor(
             admission, metrics, streams, known, settings.max_message_bytes, guard
         )
-        server = accepting.server(interceptor, [interceptor], _options(settings))
+        most_reading = _READING * settings.max_concurrent_rpcs
+        server = accepting.server(interceptor, most_reading, _options(settings))
         with exposed(registry, settings.host, settings.metrics_port, tls) as metrics_port:
             bound = _bind(server, component, settings, admission, tls)
             bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
