@@ -37,9 +37,6 @@ class Reading:
         self._calls: dict[Context, tuple[str, float]] = {}
         self._looking: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return len(self._calls)
-
     def begin(self, method: str, context: Context) -> None:
         """`end` it in any case."""
         loop = asyncio.get_running_loop()
