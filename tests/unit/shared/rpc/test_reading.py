@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -15,7 +15,7 @@ from warmstart.features.v1 import feature_service_pb2 as pb
 
 from shared.errors import DeadlinePassed, InvalidInput, Overloaded, WarmstartError
 from shared.rpc.channels import call, connect
-from shared.rpc.reading import Reading
+from shared.rpc.reading import Context, Reading
 from shared.rpc.server import running
 from shared.rpc.status import from_rpc_error
 from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
@@ -29,7 +29,7 @@ def begun(channel: grpc.aio.Channel, method: str) -> grpc.aio.StreamUnaryCall[An
     return channel.stream_unary(method)()
 
 
-async def refused(call: grpc.aio.StreamUnaryCall[Any, Any]) -> WarmstartError:
+async def refused(call: Awaitable[Any]) -> WarmstartError:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await asyncio.wait_for(call, 20)
     return from_rpc_error(error.value)
@@ -54,20 +54,34 @@ async def test_a_request_must_come_soon_after_its_call(
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-async def test_of_too_many_the_one_that_was_begun_first_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes with its request is read as ever."""
+async def test_of_too_many_the_one_that_was_begun_first_gives_way() -> None:
+    given_up: list[tuple[Any, ...]] = []
+    calls = Reading(2, lambda *told: given_up.append(told), within_s=60.0)
+    a, b, c, d, e = (cast(Context, name) for name in "abcde")
+    for one in (a, b, c):
+        calls.begin(UNARY, one)
+    calls.end(b)
+    calls.end(a)  # what reads it is told that it has ended
+    calls.begin(UNARY, d)
+    assert [(method, context) for method, context, _ in given_up] == [(UNARY, a)]
+    calls.begin(STREAM, e)
+    assert [context for _, context, _ in given_up] == [a, c]
+    assert str(given_up[0][2]) == "requests on their way must be at most 2, got one more"
+
+
+async def test_what_comes_with_its_request_is_read_however_many_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reading(monkeypatch, lambda most, turn_away: Reading(3, turn_away))
     async with running(TestedComponent(), settings()) as target:
         async with grpc.aio.insecure_channel(target) as channel, connect(target) as ours:
-            slow = [begun(channel, UNARY) for _ in range(3)]
-            first = asyncio.create_task(refused(slow[0]))
-            for _ in range(5):
-                await call(stub(ours).GetUserContext, pb.GetUserContextRequest(), timeout_s=20)
-            error = await first
-            assert isinstance(error, Overloaded)
-            assert str(error) == "requests on their way must be at most 3, got one more"
-            for one in slow:
+            slow = [asyncio.ensure_future(refused(begun(channel, UNARY))) for _ in range(4)]
+            done, rest = await asyncio.wait(slow, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            assert isinstance(done.pop().result(), Overloaded)
+            await call(stub(ours).GetUserContext, pb.GetUserContextRequest(), timeout_s=20)
+            for one in rest:
                 one.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def test_a_request_that_is_slow_but_comes_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,14 +115,12 @@ async def test_of_a_stranger_no_request_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_strangers_take_no_place_of_those_who_may_call(tmp_path: Path) -> None:
-    """The headers of one are a call on its way to the other."""
+    """The headers of one would be a call on its way to the other."""
     told, key = door(tmp_path, max_concurrent_rpcs=1)
     async with running(TestedComponent(), told) as target:
         async with grpc.aio.insecure_channel(target) as channel:
             strangers = [begun(channel, UNARY) for _ in range(20)]
-            known = [
-                channel.unary_unary(UNARY)(b"", metadata=(("authorization", f"Bearer {key}"),)) for _ in "1"
-            ]
-            answers = [await refused(one) for one in (*strangers, *known)]
+            known = channel.unary_unary(UNARY)(b"", metadata=(("authorization", f"Bearer {key}"),))
+            answers = [await refused(one) for one in (*strangers, known)]
     # FeatureService is no door's, so that the key has no scope for it.
     assert [a.code for a in answers] == ["UNAUTHENTICATED"] * 20 + ["PERMISSION_DENIED"]
