@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 _SHOWN_VALUE_CHARS = 80
 RETRY_KEY = "retry_ms"
@@ -67,10 +68,11 @@ class WarmstartError(Exception):
 
     code = "INTERNAL"
     reason = "INTERNAL"
+    default_metadata: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.metadata = dict(metadata or {})
+        self.metadata = {**self.default_metadata, **(metadata or {})}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Training's workers are processes of their own: what they raise arrives whole, however a subclass is
@@ -159,10 +161,11 @@ class NoModel(Unavailable):
 
 
 class Overloaded(WarmstartError):
-    """Metadata may say under `RETRY_KEY` after how many milliseconds it is worth trying again."""
+    """Metadata say under `RETRY_KEY` after how many milliseconds it is worth trying again."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+    default_metadata: ClassVar[Mapping[str, str]] = {RETRY_KEY: "1000"}
 
 
 class QuotaExceeded(WarmstartError):

@@ -56,7 +56,12 @@ class ServerSettings(BaseSettings):
         (DEFAULT_DOMAIN,), min_length=1, description="Domains served, separated by commas."
     )
     max_message_bytes: int = Field(4 << 20, ge=1 << 16, le=1 << 30, description="Largest message accepted.")
-    max_concurrent_rpcs: int = Field(256, ge=1, description="Calls in work at once; more are refused.")
+    max_concurrent_rpcs: int = Field(
+        256,
+        ge=1,
+        description="Calls in work at once, of which writes get three quarters at most, and others as many; "
+        "more are refused.",
+    )
     max_streams: int = Field(1024, ge=1, description="Streams open at once; more are refused.")
     drain_s: float = Field(1.0, ge=0, description="Seconds between NOT_SERVING and the stop on SIGTERM.")
     grace_s: float = Field(5.0, ge=0, description="Seconds that calls in flight get to finish on SIGTERM.")

@@ -65,15 +65,15 @@ class Breaker:
             if trial:
                 self._trial = False
 
-    async def probe(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call from the background: always made, and what comes of it is noted."""
+    async def probe(self, call: Callable[[], Awaitable[T]], *, given_s: float = float("inf")) -> T:
+        """A write, or a call from the background: always made, and what comes of it is noted."""
         try:
             answer = await call()
         except WarmstartError as error:
-            if _is_loss(self._named(error)):
-                self._failed()
-            else:
+            if not _is_loss(self._named(error)):
                 self._found()
+            elif self._tells(error, given_s):
+                self._failed()
             raise
         self._found()
         return answer
@@ -95,8 +95,12 @@ class Breaker:
     def _note(self, error: WarmstartError, given_s: float) -> None:
         if not _is_loss(self._named(error)):
             self._failures = 0
-        elif given_s >= self._patience_s or not isinstance(error, DeadlinePassed):
+        elif self._tells(error, given_s):
             self._failed()
+
+    def _tells(self, loss: WarmstartError, given_s: float) -> bool:
+        """Whether a loss is one of the service's, and not of a caller in a hurry."""
+        return given_s >= self._patience_s or not isinstance(loss, DeadlinePassed)
 
     def _named(self, error: WarmstartError) -> WarmstartError:
         """The error, saying whose it is: answers name the service that took no part."""

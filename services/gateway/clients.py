@@ -134,9 +134,7 @@ class FeaturesClient:
 
     async def record(self, domain: str, events: Sequence[Event]) -> Sequence[Refusal]:
         message = features_pb.RecordEventsRequest(domain=domain, events=[encode_event(e) for e in events])
-        answer = await self.breaker.probe(
-            lambda: call(self.stub.RecordEvents, message, timeout_s=self.write_timeout_s, idempotent=True)
-        )
+        answer = await self._write(self.stub.RecordEvents, message)
         rejected = features_pb.EVENT_STATUS_REJECTED
         return [Refusal(r.event_id, r.reason) for r in answer.results if r.status == rejected]
 
@@ -149,11 +147,15 @@ class FeaturesClient:
         """A call of the catalogue's, of people's or of feedback, as the caller made it; always made, since a
         write has no rung below it. All of them may be repeated safely."""
         rpc = getattr(self.stub, method)
-        answer = await self.breaker.probe(
-            lambda: call(rpc, message, timeout_s=self.write_timeout_s, idempotent=True)
-        )
+        answer = await self._write(rpc, message)
         assert isinstance(answer, answered)  # noqa: S101 - the stub's own type
         return answer
+
+    async def _write(self, rpc: grpc.aio.UnaryUnaryMultiCallable[Q, A], request: Q) -> A:
+        given_s = remaining_s(self.write_timeout_s)
+        return await self.breaker.probe(
+            lambda: call(rpc, request, timeout_s=given_s, idempotent=True), given_s=given_s
+        )
 
     async def watch(self, domain: str, cursor: str) -> AsyncGenerator[CatalogueChanges, None]:
         message = features_pb.WatchItemsRequest(domain=domain, cursor=cursor)

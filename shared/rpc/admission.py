@@ -17,6 +17,7 @@ A burst may take half of its callers' time; in a queue that stands a call waits 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -51,6 +52,9 @@ _DECREASE = (0.5, 0.9)
 _ON_ITS_WAY_S = 0.1
 # Bulk calls may wait long for a disk, and would take the places of all lists.
 _SHARE_OF_BULK = 0.5
+# So may writes where it hangs. Of all places neither writes nor the others get more than this.
+_SHARE_OF_EITHER = 0.75
+_AGAIN_S = 1.0
 
 
 class Priority(IntEnum):
@@ -121,7 +125,8 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """Of one server's unary calls. most: in work and in the queue together; ready: whether any is let in."""
+    """Of one server's unary calls. most: in work and in the queue together, of which some are kept for writes
+    and some for all else; ready: whether any is let in."""
 
     name: str
     most: int
@@ -145,7 +150,11 @@ class Admission:
     _pausing: bool = False
 
     def __post_init__(self) -> None:
-        self.limit = Limit(float(self.most), min(_FIRST_LIMIT, float(self.most)))
+        self.limit = Limit(float(self._most_of_either), min(_FIRST_LIMIT, float(self._most_of_either)))
+
+    @property
+    def _most_of_either(self) -> int:
+        return math.ceil(_SHARE_OF_EITHER * self.most)
 
     @property
     def waiting(self) -> int:
@@ -173,8 +182,14 @@ class Admission:
     def _check(self, priority: Priority, allowed_s: float, coming: Sequence[deque[float]] = ()) -> None:
         if not self.ready:
             raise Unavailable(f"{self.name} is starting or stopping")
-        if self.in_work + self.waiting + sum(len(c) for c in coming) >= self.most:
+        held = self.in_work + self.waiting + sum(map(len, coming))
+        if held >= self.most:
             raise self._overloaded(f"has {self.most} calls in work, its limit", 0.0)
+        writes = self.in_work - self.limited + len(self._queues[Priority.WRITE]) + sum(map(len, coming[:1]))
+        is_write = priority is Priority.WRITE
+        alike, what = (writes, "writes") if is_write else (held - writes, "calls that are no writes")
+        if alike >= self._most_of_either:
+            raise self._overloaded(f"has {alike} {what} in work, its limit", _AGAIN_S)
         before = sum(map(len, self._queues[: priority + 1])) + sum(map(len, coming[: priority + 1]))
         wait_s = before * self._between_s()
         if wait_s > allowed_s:

@@ -2,28 +2,36 @@
 
 grpcio's own writes to a watcher while it holds the lock that every other watcher and each change of status
 needs: one who does not read would keep all new callers out, and the server from stopping.
+
+Who watches need not say who they are, and channels watch by themselves. One too many is told UNIMPLEMENTED,
+at which channels go on without (gRPC's proposal A17); after any other status they would have no server.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 Status: TypeAlias = int  # of health_pb2.HealthCheckResponse
+# A connection has a watcher for each name that its channels watch.
+_MOST = 4096
+_MOST_A_CONNECTION = 16
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
-    """most_watchers: at once; more are refused RESOURCE_EXHAUSTED."""
+    """most: watchers at once; most_a_connection: of one connection. More are told UNIMPLEMENTED."""
 
-    def __init__(self, most_watchers: int) -> None:
-        self._most = most_watchers
+    def __init__(self, most: int = _MOST, most_a_connection: int = _MOST_A_CONNECTION) -> None:
+        self._most, self._most_a_connection = most, most_a_connection
         self._statuses: dict[str, Status] = {"": health_pb2.HealthCheckResponse.NOT_SERVING}
         self._changed = asyncio.Event()
-        self._watchers = 0
+        self._watchers: Counter[str] = Counter()  # by connection
         self._stopping = False
+        self._ended = False
 
     def set(self, service: str, status: Status) -> None:
         """Told to all watchers; no more once the server stops."""
@@ -37,6 +45,14 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ge
         self._statuses = dict.fromkeys(self._statuses, health_pb2.HealthCheckResponse.NOT_SERVING)
         self._tell()
 
+    def end(self) -> None:
+        """Calls of watchers end, once they are told what they have not been told yet: a stop waits for calls.
+
+        Not before the connections are about to end too: channels would watch again at once.
+        """
+        self._ended = True
+        self._tell()
+
     async def Check(self, request: Any, context: Any) -> Any:
         status = self._statuses.get(request.service)
         if status is None:
@@ -45,11 +61,14 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ge
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Each status from now on; of several in a row perhaps only the last."""
-        if self._watchers >= self._most:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"watchers must be at most {self._most}, got one more"
+        connection = context.peer()
+        if self._watchers.total() >= self._most or self._watchers[connection] >= self._most_a_connection:
+            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+            context.set_details(
+                f"watchers must be at most {self._most}, and {self._most_a_connection} of a connection"
             )
-        self._watchers += 1
+            return
+        self._watchers[connection] += 1
         told: Status | None = None
         try:
             while True:
@@ -58,9 +77,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ge
                 if status != told:
                     await context.write(health_pb2.HealthCheckResponse(status=status))
                     told = status
+                if self._ended:
+                    return
                 await changed.wait()
         finally:
-            self._watchers -= 1
+            self._watchers[connection] -= 1
+            if not self._watchers[connection]:
+                del self._watchers[connection]
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -8,7 +8,7 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -68,8 +68,9 @@ class _Call:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
 
-class ServiceInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of ours; health and reflection pass, but for requests that cannot be parsed.
+class ServiceInterceptor:
+    """Around every method of ours, as `accepting.Gate`; health and reflection pass, but for requests that
+    cannot be parsed.
 
     Unary-unary handlers must be coroutine functions, unary-stream handlers async generators.
     guard: of a door; None takes every call.
@@ -90,28 +91,17 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._streams = streams
         self._max_message_bytes = max_message_bytes
         self._guard = guard
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+        self._priorities: dict[str, Priority] = {}  # of the unary methods
 
     def end_streams(self) -> None:
         """Ends open streams with UNAVAILABLE: a watch would else last out the whole grace period."""
         self._admission.ready = False
         self._streams.end()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            return None
-        known, wrapped = self._wrapped.get(method, (None, handler))
-        if known is not handler:
-            wrap = self._plumbing if method.startswith(_PLUMBING) else self._wrap
-            wrapped = wrap(method, handler)
-            self._wrapped[method] = handler, wrapped
-        return wrapped
+    def around(self, method: str, handler: Handler) -> Handler:
+        """What handles calls of `method`."""
+        wrap = self._plumbing if method.startswith(_PLUMBING) else self._wrap
+        return wrap(method, handler)
 
     def _plumbing(self, method: str, handler: Handler) -> Handler:
         """As it is, but that what is no request is refused as everywhere, and not logged as our failure."""
@@ -136,11 +126,16 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         return make(parsed, None, handler.response_serializer)
 
     def refusal(self, method: str, context: Context) -> WarmstartError | None:
-        """Why a unary call that has just come may not go on to be read; None where it may."""
+        """Why a call that has just come may not go on to be read; None where it may. Whoever a door does not
+        know is told so here: their calls count for nobody's turn."""
         if method.startswith(_PLUMBING):
             return None
         try:
-            self._admission.let_in(priority_of(method), context.time_remaining())
+            if self._guard is not None:
+                self._guard.caller(context.invocation_metadata() or ())
+            priority = self._priorities.get(method)
+            if priority is not None:
+                self._admission.let_in(priority, context.time_remaining())
         except WarmstartError as error:
             return error.with_traceback(None)  # its frames hold the call
         return None
@@ -150,8 +145,10 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         but what the caller is told."""
         code = status_code(why)
         self._metrics.calls.labels(method, code.name).inc()
+        if self._guard is not None:
+            self._guard.note(None, code.name, why)
         sent = _sent_id(context)
-        say = _LOG.debug if code.name in _QUIET else _LOG.warning
+        say = _saying(code.name)
         say("call", method=method, code=code.name, message=str(why), request_id=sent)
         await _abort(context, code, why, ((REQUEST_ID_KEY, sent),) if sent else ())
 
@@ -159,7 +156,8 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         """Requests come as bytes: of a caller who is not known none is parsed."""
         parse = self._parser(method, handler.request_deserializer)
         if inspect.iscoroutinefunction(handler.unary_unary):
-            unary = self._unary(method, handler.unary_unary, parse, priority_of(method))
+            priority = self._priorities[method] = priority_of(method)
+            unary = self._unary(method, handler.unary_unary, parse, priority)
             return grpc.unary_unary_rpc_method_handler(
                 unary,
                 None,
@@ -192,6 +190,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._known.check(call.context)
         guard = self._guard
         if guard is not None:
+            # Anew: between gate and request a key may have been revoked.
             call.caller = guard.caller(call.context.invocation_metadata() or ())
             begin(ServedCall(call.request_id, call.deadline, call.caller))
             guard.check_method(call.caller, call.method)
@@ -283,10 +282,15 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.seconds.labels(call.method).observe(seconds)
         if self._guard is not None:
             self._guard.note(call.caller, code, error)
-        say = _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
+        say = _saying(code)
         said = "" if error is None else str(error)
         caller = {} if call.caller is None else {"caller": call.caller.label}
         say("call", method=call.method, code=code, millis=round(seconds * 1000, 3), message=said, **caller)
+
+
+def _saying(code: str) -> Callable[..., None]:
+    """How loud a call that ended so is logged."""
+    return _LOG.debug if code in _QUIET else _LOG.warning if code in _OURS else _LOG.info
 
 
 async def _abort(

@@ -47,6 +47,8 @@ S = TypeVar("S", bound=ServerSettings)
 _LOG = logs.logger("server")
 # Past start_timeout_s, after which components give up by themselves and say what they waited for.
 _START_SLACK_S = 5.0
+# Requests on their way, times the calls in work: next to all come in the same moment as their call.
+_READING = 4
 # Far more than a burst: our own queue is the one that refuses.
 MAX_PENDING = (512, 1024)
 
@@ -204,7 +206,8 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
         interceptor = ServiceInterceptor(
             admission, metrics, streams, known, settings.max_message_bytes, guard
         )
-        server = accepting.server(interceptor, [interceptor], _options(settings))
+        most_reading = _READING * settings.max_concurrent_rpcs
+        server = accepting.server(interceptor, most_reading, _options(settings))
         with exposed(registry, settings.host, settings.metrics_port, tls) as metrics_port:
             bound = _bind(server, component, settings, admission, tls)
             bound.say(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -216,6 +219,7 @@ async def _hosted(component: Component, settings: ServerSettings, name: str) -> 
                     yield bound
             finally:
                 interceptor.end_streams()
+                bound.health.end()
                 await server.stop(settings.grace_s)
     finally:
         await component.stop()
@@ -251,7 +255,7 @@ def _bind(
     tls: TlsSource | None,
 ) -> _Bound:
     services = tuple(component.register(server))
-    servicer = HealthService(settings.max_streams)
+    servicer = HealthService()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     if settings.reflection:
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)

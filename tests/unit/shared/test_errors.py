@@ -68,3 +68,8 @@ def test_each_class_has_a_grpc_status_a_reason_of_its_own_and_a_place_in_the_dra
     assert cls.code in grpc.StatusCode.__members__
     assert [c for c in CLASSES if c.reason == cls.reason] == [cls]
     assert cls.__name__ in (errors.__doc__ or "")
+
+
+def test_whoever_meets_a_full_queue_is_told_when_to_come_again() -> None:
+    assert errors.Overloaded("full").metadata == {errors.RETRY_KEY: "1000"}
+    assert errors.Overloaded("full", metadata={errors.RETRY_KEY: "50"}).metadata == {errors.RETRY_KEY: "50"}

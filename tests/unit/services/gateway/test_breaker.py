@@ -74,6 +74,19 @@ async def test_callers_in_a_hurry_do_not_take_the_service_from_the_others(clock:
     assert breaker.is_open
 
 
+async def test_nor_do_hurried_writes_which_are_made_whatever_the_breaker_says(clock: Clock) -> None:
+    breaker, service = Breaker("features", failures=2, open_s=1.0, patience_s=0.25, clock=clock), Service()
+    service.error = DeadlinePassed("slow")
+    for _ in range(10):
+        with pytest.raises(DeadlinePassed):
+            await breaker.probe(service, given_s=0.24)
+    assert not breaker.is_open
+    for _ in range(2):
+        with pytest.raises(DeadlinePassed):
+            await breaker.probe(service, given_s=0.25)
+    assert breaker.is_open
+
+
 async def test_a_hurry_does_not_excuse_a_service_that_cannot_be_reached(clock: Clock) -> None:
     breaker, service = Breaker("scoring", failures=2, open_s=1.0, patience_s=0.25, clock=clock), Service()
     for _ in range(2):

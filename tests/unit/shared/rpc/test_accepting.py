@@ -25,6 +25,7 @@ from shared.rpc.accepting import _AioServer
 from shared.rpc.admission import Admission
 from shared.rpc.channels import call, connect
 from shared.rpc.loop import EventLoop
+from shared.rpc.reading import Reading
 from shared.rpc.server import running
 from tests.unit.shared.rpc.servers import SERVICE, TestedComponent, settings, stub
 
@@ -38,6 +39,12 @@ def test_what_the_server_rests_on_is_there_in_this_grpc() -> None:
     assert list(handle.parameters) == [
         "method_name", "method_resolver", "interceptors", "rpc_state", "loop", "concurrency_exceeded",
     ]  # fmt: skip
+    unary = inspect.signature(cygrpc._finish_handler_with_unary_response)
+    assert list(unary.parameters) == [
+        "rpc_state", "unary_handler", "request", "servicer_context", "response_serializer", "loop",
+    ]  # fmt: skip
+    stream = inspect.signature(cygrpc._finish_handler_with_stream_responses)
+    assert list(stream.parameters) == ["rpc_state", "stream_handler", "request", "servicer_context", "loop"]
     schedule = inspect.signature(cygrpc._schedule_rpc_coro)
     assert list(schedule.parameters) == ["rpc_coro", "rpc_state", "loop", "method_name"]
     assert issubclass(cygrpc._RequestCallError, Exception)
@@ -90,12 +97,19 @@ async def test_a_call_that_is_not_let_in_is_told_so_before_its_request_is_read()
             await only_one
 
 
+async def _echo(data: bytes, context: Any) -> bytes:
+    return data
+
+
 class _Closed:
     """A gate that is closed at first, and whose refusals are not heard: their callers have gone."""
 
     def __init__(self) -> None:
         self.open = False
         self.refused = 0
+
+    def around(self, method: str, handler: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(_echo)
 
     def refusal(self, method: str, context: Any) -> WarmstartError | None:
         return None if self.open else Overloaded("too much to do")
@@ -109,7 +123,7 @@ class _Closed:
 
 async def test_refusals_that_nobody_hears_do_not_keep_a_method_from_being_taken_up() -> None:
     gate, component = _Closed(), TestedComponent()
-    server = accepting.server(gate, (), ())
+    server = accepting.server(gate, 8, ())
     component.register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -130,7 +144,13 @@ def _held() -> int:
     return sum(isinstance(o, cygrpc._ServicerContext) for o in gc.get_objects())
 
 
-@pytest.mark.parametrize("how", ["answered", "failing", "refused unread", "no message", "given up", "stream"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "answered", "failing", "refused unread", "no message", "no request", "late request", "given up",
+        "stream",
+    ],
+)  # fmt: skip
 async def test_a_call_that_has_ended_is_held_by_nobody(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the collector's help: where too many are held, gRPC turns new calls of a connection away."""
 
@@ -145,6 +165,7 @@ async def test_a_call_that_has_ended_is_held_by_nobody(how: str, monkeypatch: py
         yield pb.WatchItemsResponse(cursor="1")
         raise Overloaded("too much to do")
 
+    monkeypatch.setattr("shared.rpc.accepting.Reading", functools.partial(Reading, within_s=0.02))
     async with running(TestedComponent(answer, fail), settings()) as target:
         if how == "refused unread":
             monkeypatch.setattr(Admission, "let_in", _refuse)
@@ -155,6 +176,11 @@ async def test_a_call_that_has_ended_is_held_by_nobody(how: str, monkeypatch: py
                     if how == "stream":
                         async for _ in stub(channel).WatchItems(pb.WatchItemsRequest(), timeout=20):
                             pass
+                    elif how in ("no request", "late request"):
+                        empty = channel.stream_unary(f"/{SERVICE}/GetUserContext")(timeout=20)
+                        if how == "no request":
+                            await empty.done_writing()
+                        await empty
                     elif how == "no message":
                         await channel.unary_unary(f"/{SERVICE}/GetUserContext")(b"\xff", timeout=20)
                     else:

@@ -253,13 +253,49 @@ async def test_a_caller_who_goes_as_they_are_refused_was_never_in_work() -> None
 
 async def test_the_most_is_of_calls_in_work_and_waiting() -> None:
     door = admission(Clock(1.0), most=5, in_work=3)
-    waiting = [asyncio.ensure_future(door.begin(WRITE)) for _ in range(2)]
+    waiting = [asyncio.ensure_future(door.begin(LIST)) for _ in range(2)]
     await rounds(1)
     with pytest.raises(Overloaded, match="gateway has 5 calls in work, its limit"):
         await door.begin(WRITE)
     for call in waiting:
         call.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("many", "few", "what"),
+    [
+        (WRITE, LIST, "writes"),
+        (LIST, WRITE, "calls that are no writes"),
+        (BULK, WRITE, "calls that are no writes"),
+    ],
+)
+async def test_writes_that_wait_for_a_disk_leave_places_to_lists_and_lists_to_writes(
+    many: Priority, few: Priority, what: str
+) -> None:
+    """Three quarters of eight are six, in work, in the queue or on their way."""
+    door = admission(Clock(0.0), most=8)
+    calls = [asyncio.ensure_future(door.begin(many)) for _ in range(5)]
+    await rounds(10)
+    door.let_in(many)
+    with pytest.raises(Overloaded, match=f"gateway has 6 {what} in work, its limit") as no:
+        door.let_in(many)
+    assert no.value.metadata[RETRY_KEY] == "1000"
+    for _ in range(2):
+        door.let_in(few)
+    with pytest.raises(Overloaded, match="gateway has 8 calls in work, its limit"):
+        door.let_in(few)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_server_of_one_place_takes_whatever_comes() -> None:
+    for priority in Priority:
+        door = admission(Clock(0.0), most=1)
+        door.let_in(priority)
+        door.arrived(priority)
+        await door.begin(priority)
 
 
 async def test_as_many_are_in_work_as_the_limit_says_but_what_people_did_begins_all_the_same() -> None:
