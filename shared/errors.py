@@ -52,7 +52,8 @@ def violation(field: str, rule: str, value: object) -> Violation:
     except RecursionError:
         shown = f"a deeply nested {type(value).__name__}"
     if len(shown) > _SHOWN_VALUE_CHARS:
-        shown = f"{shown[:_SHOWN_VALUE_CHARS]}… ({len(shown)} characters)"
+        size = len(value) if isinstance(value, str) else len(shown)  # without the quotes and escapes
+        shown = f"{shown[:_SHOWN_VALUE_CHARS]}… ({size} characters)"
     return Violation(field, f"{field} {rule}, got {shown}")
 
 

@@ -12,10 +12,12 @@ and starts with `load(GatewaySettings)`. The field descriptions are the README's
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -24,6 +26,7 @@ from shared.domain import DEFAULT_DOMAIN
 from shared.errors import SettingsError
 from shared.limits import domain_rule
 
+BAD_SETTINGS = "bad settings:"
 S = TypeVar("S", bound=BaseSettings)
 
 
@@ -94,14 +97,13 @@ class ServerSettings(BaseSettings):
         description="PEM file of authorities: servers that this one calls must show a certificate that one "
         "of them signed, for the name called; empty calls without TLS.",
     )
-    scheduling: str = Field(
+    scheduling: Literal["batch", "other"] = Field(
         "batch",
-        pattern="^(batch|other)$",
         description="How Linux shares processors: batch lets whoever computes finish its turn, which makes a "
         "tenth to a fifth more lists where processors are the limit; other is the system's default.",
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
-    log_format: str = Field("console", pattern="^(console|json)$", description="How logs are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["console", "json"] = Field("console", description="How logs are written.")
     log_secret: SecretStr = Field(
         SecretStr(""),
         description="Keys the pseudonyms that stand for people in logs; the same on all servers, so that a "
@@ -160,13 +162,8 @@ def load(cls: type[S], **overrides: Any) -> S:
     try:
         return cls(**overrides)
     except ValidationError as error:
-        prefix = str(cls.model_config.get("env_prefix", ""))
-        lines = []
-        for broken in error.errors():
-            path = [str(part) for part in broken["loc"]]
-            shown = _shown(cls, path[0] if path else "", broken["input"])
-            lines.append(f"{prefix}{'_'.join(path).upper()}: {broken['msg']}, got {shown}")
-        raise SettingsError("bad settings:\n  " + "\n  ".join(lines)) from error
+        lines = [_told(cls, overrides, broken) for broken in error.errors()]
+        raise SettingsError(f"{BAD_SETTINGS}\n  " + "\n  ".join(lines)) from error
 
 
 def unread(cls: type[BaseSettings]) -> dict[str, str]:
@@ -183,10 +180,39 @@ def unread(cls: type[BaseSettings]) -> dict[str, str]:
     return {prefix + name: prefix + found[0] if found else "" for name, found in alike.items()}
 
 
+def _told(cls: type[BaseSettings], overrides: Mapping[str, Any], broken: Mapping[str, Any]) -> str:
+    """One bad setting: the variable, which part of it if one is meant, the rule and the value."""
+    name, *within = map(str, broken["loc"] or ("",))
+    variable = f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+    value, rule = broken["input"], _rule(cls, name, broken)
+    if within:
+        given = {key.upper(): text for key, text in os.environ.items()}
+        value, rule = overrides.get(name, given.get(variable, value)), f"{'.'.join(within)} {rule}"
+    return f"{variable}: {rule}, got {_shown(cls, name, value)}"
+
+
+def _rule(cls: type[BaseSettings], name: str, broken: Mapping[str, Any]) -> str:
+    """In our words: ``Input should be a valid integer, unable to …`` → ``must be a valid integer``."""
+    field = cls.model_fields.get(name)
+    if broken["type"] == "literal_error" and field is not None and get_origin(field.annotation) is Literal:
+        return _choice(get_args(field.annotation))
+    said = broken["msg"].removeprefix("Value error, ").partition(", unable to ")[0]
+    return re.sub("^(Input|String|Value|Tuple|Dictionary) should ", "must ", said)
+
+
+def _choice(known: Sequence[str]) -> str:
+    """Quoted where some are lists themselves."""
+    show = repr if any("," in value for value in known) else str
+    return f"must be one of {', '.join(show(v) for v in known if v)}{'' if all(known) else ', or empty'}"
+
+
 def _shown(cls: type[BaseSettings], name: str, value: object) -> str:
     """The refused value of a field; a secret is not shown."""
     field = cls.model_fields.get(name)
-    return "a secret" if field is not None and field.annotation is SecretStr else repr(value)
+    if field is None or field.annotation is not SecretStr:
+        return repr(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return "a secret" if text else "none"
 
 
 def default_data_dir() -> Path:

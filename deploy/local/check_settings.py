@@ -17,7 +17,7 @@ from services.training.service.settings import TrainingServiceSettings
 from shared.auth.credentials import Credentials
 from shared.auth.settings import DoorSettings
 from shared.errors import SettingsError
-from shared.settings import ServerSettings, load, unread
+from shared.settings import BAD_SETTINGS, ServerSettings, load, unread
 from shared.tls import source_of
 
 _SETTINGS: tuple[type[ServerSettings], ...] = (
@@ -32,8 +32,9 @@ _SETTINGS: tuple[type[ServerSettings], ...] = (
 def main() -> int:
     """0, or 1 with every bad variable, its rule and its value on stderr. Tells what is no setting, too."""
     strangers = [_told(*pair) for cls in _SETTINGS for pair in unread(cls).items()]
-    found = [problem for cls in _SETTINGS if (problem := _problem(cls))]
-    sys.stderr.writelines(f"{line}\n" for line in (*strangers, *found))
+    found = [line for cls in _SETTINGS for line in _problems(cls)]
+    header = [BAD_SETTINGS] if found else []
+    sys.stderr.writelines(f"{line}\n" for line in (*strangers, *header, *found))
     return 1 if found else 0
 
 
@@ -41,7 +42,8 @@ def _told(variable: str, nearest: str) -> str:
     return f"{variable} is no setting and changes nothing" + (f": is {nearest} meant?" if nearest else "")
 
 
-def _problem(cls: type[ServerSettings]) -> str:
+def _problems(cls: type[ServerSettings]) -> list[str]:
+    """A line each."""
     try:
         settings = load(cls)
         if isinstance(settings, DoorSettings):
@@ -49,8 +51,8 @@ def _problem(cls: type[ServerSettings]) -> str:
         for files in (settings.serving_tls, settings.calling_tls):
             source_of(files)
     except SettingsError as error:
-        return str(error)
-    return ""
+        return [f"  {line.strip()}" for line in str(error).splitlines() if line != BAD_SETTINGS]
+    return []
 
 
 if __name__ == "__main__":

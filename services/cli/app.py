@@ -25,6 +25,7 @@ from services.cli.commands import (
     users,
 )
 from services.cli.failures import explain
+from services.cli.logs import logs_on_stderr
 from services.cli.once import OnceTyper
 from services.cli.training.resuming import ResumableCommand
 from shared.errors import WarmstartError
@@ -113,6 +114,7 @@ def _store() -> typer.Typer:
     return app
 
 
+@logs_on_stderr()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. 0 = done, 1 = failed (the message says what to do next), 2 = wrong usage,
     130 = interrupted."""

@@ -14,6 +14,10 @@ from shared.errors import (
     WarmstartError,
 )
 
+# In gRPC's own words.
+_NO_TLS_THERE = "WRONG_VERSION_NUMBER"
+_NO_SUCH_METHOD = "UNIMPLEMENTED: "
+
 
 class CommandError(WarmstartError):
     """A command cannot go on; the message says what to do next."""
@@ -44,7 +48,21 @@ def explain(error: WarmstartError, gateway: str = "") -> str:
     lines = [v.description for v in error.violations] if isinstance(error, InvalidInput) else [str(error)]
     if not isinstance(error, (CommandError, NotFound)):
         lines[0] = f"{error.reason}: {lines[0]}" if error.reason != "INTERNAL" else lines[0]
-    step = next((text for cls, text in _NEXT_STEPS if isinstance(error, cls)), "")
+    step = _next_step(error)
     if gateway and isinstance(error, Unavailable):
         lines.append(f"gateway: {gateway}")
     return "\n".join([*lines, step] if step else lines)
+
+
+def _next_step(error: WarmstartError) -> str:
+    if isinstance(error, Unavailable) and _NO_TLS_THERE in str(error):
+        return (
+            "what answers there speaks no TLS, and was called with it: leave --tls-ca out (WARMSTART_TLS_CA "
+            "unset), or say where the server with TLS is with --gateway HOST:PORT or --service HOST:PORT"
+        )
+    if str(error).startswith(_NO_SUCH_METHOD):
+        return (
+            "the server there does not know this call: is it another service's port, or an older version? "
+            "Say where the gateway is with --gateway HOST:PORT, or the training service is with --service"
+        )
+    return next((text for cls, text in _NEXT_STEPS if isinstance(error, cls)), "")

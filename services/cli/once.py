@@ -32,7 +32,18 @@ class OnceCommand(TyperCommand):
         except typer.BadParameter as error:
             error.message = _with_value(error, given)
             raise
+        for parameter in self.params:
+            _refuse_broken_text(ctx, parameter)
         return rest
+
+
+def _refuse_broken_text(ctx: Any, parameter: Any) -> None:
+    """Bytes that are no UTF-8 can be in a path, but in no message."""
+    given = ctx.params.get(parameter.name)
+    for value in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            said = f"must be UTF-8 text, got {value[:40]!r}"
+            raise typer.BadParameter(said, ctx=ctx, param=parameter)
 
 
 def _with_value(error: typer.BadParameter, given: Mapping[str, Any]) -> str:

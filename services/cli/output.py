@@ -9,9 +9,11 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -49,6 +51,12 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     return _PlainConsole(stderr=True, highlight=False)
+
+
+def confirm(question: str) -> None:
+    """Asks on stderr. Raises typer.Abort for a no, and where nobody answers."""
+    with redirect_stdout(sys.stderr):  # where the prompt's last blank would go
+        typer.confirm(question, abort=True, err=True)
 
 
 def print_json(value: Any) -> None:

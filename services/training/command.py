@@ -11,13 +11,14 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from services.training.lines import Lines, noise_to, only_lines_on_stdout
 from services.training.options import TRAIN, Command, Submission, parse, submission
 from services.training.runs import Run, note_result
 from services.training.settings import TrainSettings
-from shared.errors import InvalidInput, NotFound, Unavailable, WarmstartError
+from shared.errors import InvalidInput, NotFound, Unavailable, WarmstartError, violation
 from shared.processes.lock import FileLock
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -71,6 +72,8 @@ def _submitted(remote: Submission, lines: Lines) -> int:
 
 def _run(command: Command, lines: Lines, stop: threading.Event) -> int:
     run = command.run
+    with _no_trace_where_refused(command):
+        _check_files(command)
     lines.log(f"run {run.directory}")
     with _held(run), noise_to(run.logs / LOG):
         try:
@@ -115,6 +118,21 @@ def _do(command: Command, lines: Lines, stop: threading.Event) -> dict[str, obje
     from services.training.evaluate import evaluate
 
     return evaluate(command.settings, command.run, lines, stop)
+
+
+def _check_files(command: Command) -> None:
+    """Those whose copy is still to be taken, before there is a run to tell of."""
+    from services.training.snapshot import is_whole
+
+    source = command.settings.source
+    given = {f"--{name}": getattr(source, name) for name in ("events", "items", "users", "relations")}
+    found = [
+        violation(option, "must be a file that exists", path)
+        for option, path in given.items()
+        if path and not Path(path).is_file()
+    ]
+    if found and not is_whole(command.run.snapshot):
+        raise InvalidInput(found)
 
 
 def _check_adapter(settings: TrainSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,7 @@ _SOURCE = {
     "rating_scale": ("--rating-scale", "LOW:HIGH", "scale of ratings in files, made 1..5"),
     "separator": ("--separator", "TEXT", "between categories in one cell of files"),
 }
+_CLUSTER = re.compile(r"(ray://)?[^\s/]+:[0-9]{1,5}|auto")
 _FILES = ("events", "items", "users", "relations", "held_out_users")
 # What a training is run with, and what changes nothing that is learnt.
 _OF_A_MACHINE = (
@@ -154,6 +156,9 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
     except (ValueError, RecursionError) as error:
         raise InvalidInput.of("--adapter-settings", f"must be JSON ({error})", text) from error
     if given["address"]:
+        if not _CLUSTER.fullmatch(given["address"]):
+            rule = "must be http(s)://HOST:PORT of a cluster's dashboard, HOST:PORT, ray://HOST:PORT or auto"
+            raise InvalidInput.of("--address", rule, given["address"])
         _require_absolute(given, ("run_dir", "registry"))
     for path in ("registry", "run_dir", "data_run"):
         given[path] = str(Path(given[path]).resolve()) if given.get(path) else ""

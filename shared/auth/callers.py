@@ -33,6 +33,11 @@ class Quota:
     def unlimited(self) -> bool:
         return self.rate == 0.0
 
+    @property
+    def at_once(self) -> float:
+        """Tokens that a full bucket holds: one call is let through, however low the rate."""
+        return max(1.0, self.burst)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

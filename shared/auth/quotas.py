@@ -78,7 +78,7 @@ class Quotas:
         if wait_s > 0.0:
             retry_ms = max(1, ceil(1000.0 * wait_s - _ROUNDING))
             raise QuotaExceeded(
-                f"calls must be at most {quota.rate:g} a second, {quota.burst:g} at once, for this caller, "
+                f"calls must be at most {quota.rate:g} a second, {quota.at_once:g} at once, for this caller, "
                 f"got one more, which costs {cost}; it may come again in {retry_ms} ms",
                 metadata={RETRY_KEY: str(retry_ms)},
             )

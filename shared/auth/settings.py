@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -16,9 +17,8 @@ OFF, KEYS, JWT = "off", "keys", "jwt"
 class DoorSettings(ServerSettings):
     """Settings of a server that callers from outside reach."""
 
-    auth: str = Field(
+    auth: Literal["", "off", "keys", "jwt", "keys,jwt", "jwt,keys"] = Field(
         "",
-        pattern="^(off|keys|jwt|keys,jwt|jwt,keys|)$",
         description="Credentials accepted: keys, jwt, or keys,jwt; off takes every call. Empty is off on a"
         " loopback address; on others it must be set.",
     )

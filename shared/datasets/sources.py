@@ -193,7 +193,10 @@ class JsonLines:
         if blank:
             raise no_rows(self.path)
         if not names:
-            raise DatasetError(f"{self.path} holds no JSON object in its first 1,000 lines")
+            raise DatasetError(
+                f"{self.path} holds no JSON object in its first 1,000 lines: check that it is the file you "
+                "mean, and whole; JSON Lines hold one object a line"
+            )
         return tuple(names)
 
     def read(self, columns: Sequence[str]) -> Iterator[RawRow | Reject]:

@@ -55,19 +55,15 @@ def create(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Calls a second, in the long run; 0 is no limit. By default as the servers are told "
-            "(QUOTA_RATE).",
-            min=0.0,
-            max=MAX_RATE,
+            help=f"Calls a second, in the long run: 0 to {MAX_RATE:,.0f}; 0 is no limit. By default as the "
+            "servers are told (QUOTA_RATE).",
             show_default=False,
         ),
     ] = None,
     burst: Annotated[
         float | None,
         typer.Option(
-            help="Calls that may be saved up; by default those of one second.",
-            min=1.0,
-            max=MAX_RATE,
+            help="Calls that may be saved up, at least 1; by default those of one second.",
             show_default=False,
         ),
     ] = None,
@@ -185,6 +181,11 @@ def _quota(rate: float | None, burst: float | None) -> Quota | None:
         if burst is not None:
             raise typer.BadParameter(f"--burst must stand beside --rate, got {burst:g} alone")
         return None
+    for option, value, least in (("--rate", rate, 0), ("--burst", burst, 1)):
+        if value is not None and not least <= value <= MAX_RATE:  # NaN is not, either
+            raise typer.BadParameter(
+                f"{option} must be a number of {least} to {MAX_RATE:,.0f}, got {value:g}"
+            )
     return Quota(rate, rate if burst is None else burst)
 
 
@@ -200,7 +201,9 @@ def _shown(key: StaticKey, now: datetime) -> dict[str, Any]:
 
 
 def _row(key: StaticKey, now: datetime) -> tuple[str, ...]:
-    quota = "as servers are told" if key.quota is None else f"{key.quota.rate:g}, {key.quota.burst:g} at once"
+    quota = (
+        "as servers are told" if key.quota is None else f"{key.quota.rate:g}, {key.quota.at_once:g} at once"
+    )
     return (
         key.key_id,
         key.state(now),

@@ -4,6 +4,7 @@ on a training service's too."""
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -17,11 +18,12 @@ from services.cli import options, output
 from services.cli.failures import CommandError
 from services.cli.target import service_target
 from services.cli.training.clients import TrainingClient, open_training
-from shared.artifacts import Manifest, Registry, Signer
+from shared.artifacts import Manifest, Registry, Signer, TrustedKeys
 from shared.domain import ModelRef
 from shared.errors import ArtifactError, InvalidInput, NotFound
 
 _SIGNING_KEY_VARIABLE = "WARMSTART_TRAINING_REGISTRY_SIGNING_KEY"
+_PUBLIC_KEYS_VARIABLE = "WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS"
 T = TypeVar("T")
 Row = dict[str, Any]
 LIST_EXAMPLES = options.examples("warmstart models list", "warmstart models list --service local --json")
@@ -51,6 +53,9 @@ def list_(
         rows, notes = _read(_existing(_registry(registry, data_dir), registry, data_dir, domain), domain)
     for note in notes:
         output.stderr().print(note, style="yellow", markup=False, soft_wrap=True)
+    if not rows:
+        nothing = f"domain {domain} has no models yet: train one with `warmstart train`"
+        output.stderr().print(nothing, style="yellow", markup=False, soft_wrap=True)
     if as_json:
         output.print_json(rows)
         return
@@ -109,12 +114,16 @@ def promote(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Make a version the champion; servers take it up while they serve."""
+    """Make a version the champion; servers take it up while they serve.
+
+    Where WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS names a file of public keys, here or in the training service
+    that is asked, only a version that one of them signed.
+    """
     if service:
         target = _target(service, registry, data_dir)
         _say(domain, _asked(target, domain, lambda client: _promoted(client, version)), as_json)
     else:
-        models = _registry(registry, data_dir)
+        models = _trusting(_registry(registry, data_dir))
         _require_published(models, domain, version, _there(registry, data_dir, domain))
         _say(domain, models.promote(domain, version).version, as_json)
 
@@ -126,12 +135,13 @@ def rollback(
     domain: options.Domain = options.DOMAIN,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
-    """Make the champion before this one the champion again."""
+    """Make the champion before this one the champion again, by the same keys as `models promote`."""
     if service:
         target = _target(service, registry, data_dir)
         _say(domain, _asked(target, domain, lambda client: client.roll_back()), as_json)
     else:
-        _say(domain, _registry(registry, data_dir).roll_back(domain).version, as_json)
+        models = _trusting(_registry(registry, data_dir))
+        _say(domain, models.roll_back(domain).version, as_json)
 
 
 def sign(
@@ -183,6 +193,15 @@ def _asked(target: str, domain: str, ask: Callable[[TrainingClient], Awaitable[T
 
 def _registry(given: Path | None, data_dir: Path) -> Registry:
     return Registry(given or data_dir / "registry")
+
+
+def _trusting(models: Registry) -> Registry:
+    """The same, as the training service opens it: without a trusted signature no version becomes champion.
+
+    Raises SettingsError where the file of keys is not good.
+    """
+    keys = os.environ.get(_PUBLIC_KEYS_VARIABLE, "")
+    return Registry(models.root, trusted=TrustedKeys.of_file(_PUBLIC_KEYS_VARIABLE, keys))
 
 
 def _there(registry: Path | None, data_dir: Path, domain: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -94,6 +95,7 @@ def pseudonym(
             show_default=False,
         ),
     ] = "",
+    as_json: options.Json = False,
     data_dir: options.DataDir = options.DATA_DIR,
 ) -> None:
     """The name under which logs speak of a person, to follow them there."""
@@ -102,7 +104,11 @@ def pseudonym(
         raise CommandError(
             f"no cluster ran on {data_dir} yet: say --log-secret, or where one did with --data-dir"
         )
-    output.stdout().print(Hiding.by(known).pseudonym(user_id))
+    name = Hiding.by(known).pseudonym(user_id)
+    if as_json:
+        output.print_json({"user_id": user_id, "pseudonym": name})
+    else:
+        output.stdout().print(name)
 
 
 def delete(
@@ -121,7 +127,7 @@ def delete(
     """
     target = gateway_target(gateway, data_dir)
     if not yes:
-        typer.confirm(f"Erase everything of {user_id!r} for good?", abort=True, err=True)
+        output.confirm(f"Erase everything of {user_id!r} for good?")
 
     async def run() -> bool:
         async with open_gateway(target, domain) as client:
@@ -149,7 +155,7 @@ def merge(
     target = gateway_target(gateway, data_dir)
     if not yes:
         question = f"Make {from_user_id!r} a part of {into_user_id!r} for good? They cannot be parted again."
-        typer.confirm(question, abort=True, err=True)
+        output.confirm(question)
 
     async def run() -> int:
         async with open_gateway(target, domain) as client:
@@ -201,8 +207,13 @@ def _action(event: event_pb2.Event) -> str:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Whole or not at all, for the caller's eyes only."""
+    """Whole or not at all, for the caller's eyes only. Raises OSError of this file."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        out.write(text + "\n")
-    fresh.replace(file)
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            out.write(text + "\n")
+        fresh.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise OSError(error.errno, error.strerror, str(file)) from error

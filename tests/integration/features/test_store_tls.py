@@ -77,8 +77,8 @@ def test_files_without_a_store_with_tls_and_files_that_are_not_there_are_refused
     with pytest.raises(SettingsError) as caught:
         settings("valkey://127.0.0.1:1/0", store_ca="ca.pem", store_cert="a.pem")
     said = str(caught.value)
-    assert "STORE_CA: Value error, must be empty where store_url does not start with valkeys://" in said
-    with pytest.raises(SettingsError, match="STORE_KEY: Value error, must be set where store_cert is"):
+    assert "STORE_CA: must be empty where store_url does not start with valkeys://" in said
+    with pytest.raises(SettingsError, match="STORE_KEY: must be set where store_cert is"):
         settings("valkeys://127.0.0.1:1/0", store_cert="a.pem")
 
 

@@ -24,9 +24,9 @@ def test_a_violation_says_field_rule_and_value() -> None:
 
 
 def test_a_long_value_is_shortened() -> None:
-    """repr adds two quotes to the 1,000 characters; 80 of them are shown."""
-    said = violation("title", "must be short", "x" * 1000).description
-    assert said == f"title must be short, got '{'x' * 79}… (1002 characters)"
+    """repr adds a quote before the 79 that are shown; quotes and escapes do not count."""
+    said = violation("title", "must be short", "x" * 999 + "\n").description
+    assert said == f"title must be short, got '{'x' * 79}… (1000 characters)"
 
 
 def test_several_violations_are_told_in_one_sentence() -> None:

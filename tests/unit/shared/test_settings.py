@@ -12,6 +12,7 @@ from shared.settings import ServerSettings, load, settings_config, unread
 class ShopSettings(ServerSettings):
     model_config = settings_config("SHOP")
     max_items: int = Field(10, ge=1, description="Items.")
+    shares: dict[str, float] = Field({}, description="Shares.")
 
 
 def test_values_come_from_the_services_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,10 +32,22 @@ def test_every_bad_value_is_named_with_rule_and_value(monkeypatch: pytest.Monkey
     lines = str(caught.value).splitlines()
     assert lines[0] == "bad settings:"
     said = sorted(line.strip() for line in lines[1:])
-    assert said[0].startswith("WARMSTART_SHOP_LOG_LEVEL: ")
-    assert said[0].endswith("got 'loud'")
-    assert said[1].startswith("WARMSTART_SHOP_MAX_ITEMS: Input should be greater than or equal to 1, got '0'")
-    assert said[2].startswith("WARMSTART_SHOP_PORT: Input should be less than or equal to 65535, got '99999'")
+    assert said == [
+        "WARMSTART_SHOP_LOG_LEVEL: must be one of debug, info, warning, error, got 'loud'",
+        "WARMSTART_SHOP_MAX_ITEMS: must be greater than or equal to 1, got '0'",
+        "WARMSTART_SHOP_PORT: must be less than or equal to 65535, got '99999'",
+    ]
+
+
+def test_a_part_of_a_value_is_named_beside_the_variable_that_it_stands_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WARMSTART_SHOP_SHARES", '{"friends": 0.1, "fresh": "much"}')
+    with pytest.raises(SettingsError) as caught:
+        load(ShopSettings)
+    assert str(caught.value).splitlines()[1:] == [
+        '  WARMSTART_SHOP_SHARES: fresh must be a valid number, got \'{"friends": 0.1, "fresh": "much"}\''
+    ]
 
 
 def test_a_variable_that_is_no_setting_is_told_with_the_one_most_like_it(

@@ -90,15 +90,15 @@ def test_files_that_cannot_serve_are_refused_with_setting_rule_and_file(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"tls_cert": "a.pem"}, "TLS_KEY: Value error, must be set where tls_cert is, got ''"),
-        ({"tls_key": "a.pem"}, "TLS_KEY: Value error, must be empty where tls_cert is, got 'a.pem'"),
+        ({"tls_cert": "a.pem"}, "TLS_KEY: must be set where tls_cert is, got ''"),
+        ({"tls_key": "a.pem"}, "TLS_KEY: must be empty where tls_cert is, got 'a.pem'"),
         (
             {"tls_client_ca": "a.pem"},
-            "TLS_CLIENT_CA: Value error, must be empty where tls_cert is, got 'a.pem'",
+            "TLS_CLIENT_CA: must be empty where tls_cert is, got 'a.pem'",
         ),
         (
             {"tls_cert": "a.pem", "tls_key": "b.pem", "tls_client_names": "gateway"},
-            "TLS_CLIENT_NAMES: Value error, must be empty where tls_client_ca is, got ",
+            "TLS_CLIENT_NAMES: must be empty where tls_client_ca is, got ",
         ),
     ],
 )

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from deploy.local import check_settings
 from services.cli.app import main
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
 from services.cli.cluster.lock import data_dir_lock, lock_holder
@@ -261,3 +262,14 @@ def test_a_bad_domain_is_told_once(tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.count("Shop") == 1
     assert "--domains must " in told
+
+
+def test_the_bad_settings_of_all_services_are_told_under_one_header(monkeypatch, capsys):
+    monkeypatch.setenv("WARMSTART_FEATURES_PORT", "a")
+    monkeypatch.setenv("WARMSTART_GATEWAY_SOURCE_QUOTAS", "friends:0.3")
+    assert check_settings.main() == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "bad settings:",
+        "  WARMSTART_FEATURES_PORT: must be a valid integer, got 'a'",
+        "  WARMSTART_GATEWAY_SOURCE_QUOTAS: friends:0.3 must be a valid number, got 'friends:0.3'",
+    ]

@@ -19,13 +19,14 @@ from warmstart.gateway.v1 import catalog_service_pb2 as catalog_pb
 from warmstart.gateway.v1 import recommendation_service_pb2 as pb
 
 from services.cli.app import build, main
+from services.cli.failures import explain
 from services.cli.target import DEFAULT_GATEWAY
 from services.training.options import parse, submission
-from shared.artifacts import Registry, TrustedKeys
+from shared.artifacts import Registry, Signer, TrustedKeys
 from shared.datasets import DATASETS, FileOptions
 from shared.datasets.fields import TimeUnit
 from shared.domain import Action
-from shared.errors import ArtifactError, NotFound, Unavailable
+from shared.errors import ArtifactError, NotFound, Unavailable, WarmstartError
 from tests.artifacts import publish_plain
 from tests.unit.shared.test_signatures import write_keys
 
@@ -271,6 +272,34 @@ def test_without_a_named_data_directory_the_default_gateway_is_called(tmp_path, 
     assert called == [DEFAULT_GATEWAY, "far:1"]
 
 
+def test_bytes_that_are_no_text_are_refused_by_the_argument_that_holds_them(capsys):
+    assert main(["feedback", "a\udcffb", "50", "like", "--gateway", "127.0.0.1:1"]) == 2
+    assert "user_id': must be UTF-8 text, got 'a\\udcffb'" in told(capsys)
+    assert main(["recommend", "u", "--like", "i", "--like", "\udcff", "--gateway", "127.0.0.1:1"]) == 2
+    assert "'--like': must be UTF-8 text" in told(capsys)
+
+
+@pytest.mark.parametrize("command", [["users", "merge", "u", "v"], ["users", "delete", "u"]])
+def test_a_question_leaves_stdout_to_what_is_answered(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert main([*command, "--json", "--gateway", "127.0.0.1:1"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "for good?" in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (Unavailable("Tls handshake failed: OPENSSL_internal:WRONG_VERSION_NUMBER"), "leave --tls-ca out"),
+        (Unavailable("Socket closed"), "where it wants TLS, give --tls-ca"),
+        (WarmstartError("UNIMPLEMENTED: Method not found!"), "is it another service's port"),
+    ],
+)
+def test_what_answers_otherwise_than_was_thought_is_said_with_what_to_do(error, step):
+    assert step in explain(error).splitlines()[-1]
+
+
 @pytest.mark.parametrize(("moved", "warned"), [(0, True), (3, False)])
 def test_a_merge_that_moves_nothing_asks_whether_the_id_was_mistyped(moved, warned, monkeypatch, capsys):
     class Merging:
@@ -465,7 +494,9 @@ def test_a_missing_data_set_is_said(tmp_path: Path, capsys):
 
 def test_models_of_an_empty_registry(tmp_path, capsys):
     assert main(["models", "list", "--json", "--data-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.strip() == "[]"
+    said = capsys.readouterr()
+    assert said.out.strip() == "[]"
+    assert "domain default has no models yet: train one with `warmstart train`" in said.err
     assert main(["models", "show", "--data-dir", str(tmp_path)]) == 1
     assert "warmstart train" in capsys.readouterr().err
     assert main(["models", "rollback", "--data-dir", str(tmp_path)]) == 1
@@ -538,6 +569,32 @@ def test_a_version_that_was_published_unsigned_is_signed(tmp_path, capsys):
     assert trusting.promote("default", version).version == version
 
 
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+@pytest.mark.parametrize("how", ["unsigned", "edited"])
+def test_where_keys_are_trusted_nothing_that_they_did_not_sign_becomes_champion(
+    command, how, tmp_path, monkeypatch, capsys
+):
+    private, public = write_keys(tmp_path, "ours")
+    signer = Signer.read("KEY", str(private)) if how == "edited" else None
+    registry = Registry(tmp_path / "registry", signer=signer)
+    version = publish_plain(registry).version
+    good = publish_plain(Registry(registry.root, signer=Signer.read("KEY", str(private)))).version
+    if how == "edited":
+        manifest = registry.root / "default" / version / "manifest.json"
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "metrics": {"ndcg10": 0.9}}))
+    for one in (version, good):
+        registry.promote("default", one)  # trusts anybody
+    monkeypatch.setenv("WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS", str(public))
+    place = ["--data-dir", str(tmp_path)]
+    assert main(["models", command, *([version] if command == "promote" else []), *place]) == 1
+    assert "manifest.sig: must be" in told(capsys)
+    assert registry.champion("default").version == good
+    assert main(["models", "promote", good, *place]) == 0
+    monkeypatch.setenv("WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS", str(private))
+    assert main(["models", "promote", good, *place]) == 1
+    assert "WARMSTART_TRAINING_REGISTRY_PUBLIC_KEYS must hold Ed25519 public keys in PEM" in told(capsys)
+
+
 def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, capsys):
     registry = Registry(tmp_path / "registry")
     version = publish_plain(registry).version
@@ -548,4 +605,7 @@ def test_a_damaged_alias_hides_no_version_and_a_promotion_mends_it(tmp_path, cap
     assert "no aliases shown" in told.err
     assert "promote a version" in told.err
     assert main(["models", "promote", version, "--json", "--data-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["champion"] == version
+    assert "alias_written_anew" in said.err
     assert main(["models", "show", "--json", "--data-dir", str(tmp_path)]) == 0

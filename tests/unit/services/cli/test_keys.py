@@ -61,6 +61,11 @@ def test_a_key_has_domains_an_end_and_a_quota(here: Path, capsys: pytest.Capture
     assert abs(datetime.now(UTC) - kept.created) < timedelta(minutes=1)
 
 
+def test_of_a_rate_below_one_a_second_one_call_is_let_through(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "keys", "create", "--scope", "admin", "--rate", "0.5")
+    assert "0.5, 1 at once" in run(capsys, "keys", "list")[0]
+
+
 def test_a_key_is_revoked_and_stays_listed(capsys: pytest.CaptureFixture[str]) -> None:
     first = as_json(capsys, "keys", "create", "--scope", "recommend")
     second = as_json(capsys, "keys", "create", "--scope", "recommend")
@@ -78,6 +83,11 @@ def test_a_key_is_revoked_and_stays_listed(capsys: pytest.CaptureFixture[str]) -
         (["create", "--scope", "admin", "--domain", "Shop!"], "--domain must be 1..64 of a-z 0-9 _ -"),
         (["create", "--scope", "admin", "--expires", "soon"], "must be like 12h, 90d or 52w, or never, got"),
         (["create", "--scope", "admin", "--burst", "5"], "--burst must stand beside --rate, got 5 alone"),
+        (
+            ["create", "--scope", "admin", "--rate", "nan"],
+            "--rate must be a number of 0 to 1,000,000, got nan",
+        ),
+        (["create", "--scope", "admin", "--rate", "1", "--burst", "0.5"], "--burst must be a number of 1 to"),
         (["create", "--scope", "admin", "--note", "x" * 257], "--note must be at most 256 bytes"),
     ],
 )

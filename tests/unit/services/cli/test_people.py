@@ -92,6 +92,21 @@ def test_what_is_exported_to_a_file_is_for_its_owner_alone(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    for file in (tmp_path / "no" / "42.json", tmp_path):
+        with pytest.raises(OSError, match=f"'{file}'$"):
+            write_private(file, "{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pseudonym_is_told_to_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["users", "pseudonym", "42", "--log-secret", "a secret of the tests"]
+    assert main(command) == 0
+    name = capsys.readouterr().out.strip()
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"user_id": "42", "pseudonym": name}
+
+
 def test_rejects_that_name_somebody_are_found_by_the_whole_id(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"raw": "42,50,adore"}\n')
     (tmp_path / "b.jsonl").write_text('{"raw": "142,420,adore"}\n')

@@ -24,6 +24,7 @@ def refused(directory: Path, *source: str) -> str:
         (["--dataset", "nope"], "nope"),
         (["--dataset", "lastfm"], "needs --path DIR"),
         (["--events", "header.csv"], "header.csv must hold rows, got none"),
+        (["--events", "none.csv"], "--events must be a file that exists, got 'none.csv'"),
         (
             ["--dataset", "movielens-100k", "--adapter", "finetune"],
             "--adapter must be one that can be exported",

@@ -209,6 +209,23 @@ def test_on_a_cluster_a_run_and_its_models_have_paths_that_mean_the_same_everywh
     assert parse(train(tmp_path, *places)).settings.address == "auto"
 
 
+@pytest.mark.parametrize("address", ["nonsense", "head", "ftp://head:21", "head:6379/x", "auto:"])
+def test_an_address_that_is_none_is_refused_with_the_forms_that_are_taken(
+    tmp_path: Path, address: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(train(tmp_path, "--address", address))
+    rule = "must be http(s)://HOST:PORT of a cluster's dashboard, HOST:PORT, ray://HOST:PORT or auto"
+    assert str(refused.value) == f"--address {rule}, got {address!r}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["head:6379", "ray://10.0.0.1:10001", "[::1]:6379"])
+def test_addresses_of_clusters_are_taken(tmp_path: Path, address: str) -> None:
+    places = ["--address", address, "--registry", str(tmp_path / "registry")]
+    assert parse(train(tmp_path, *places)).settings.address == address
+
+
 def test_an_address_of_a_dashboard_submits_the_command_as_it_is() -> None:
     given = (
         "train",
