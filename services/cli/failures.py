@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import (
+    DeadlinePassed,
     InvalidInput,
     NoModel,
     NotFound,
@@ -31,6 +32,11 @@ _NEXT_STEPS: tuple[tuple[type[WarmstartError], str], ...] = (
         Unavailable,
         "is the cluster up? start it with `warmstart up`, or say where it is with --gateway HOST:PORT; "
         "where it wants TLS, give --tls-ca, --tls-cert and --tls-key before the command",
+    ),
+    (
+        DeadlinePassed,
+        "try again, as what was stored meanwhile is recognised; the servers' logs tell what hangs, where "
+        "`warmstart up` said",
     ),
     (Overloaded, "try again in a moment, with less at once"),
     (QuotaExceeded, "ask for less, or for a key with a higher --rate"),

@@ -269,7 +269,7 @@ def _check_user(check: Checks, request: pb.RecommendRequest) -> None:
     ids = [("user_id", request.user_id)]
     ids += [(f"events[{i}].user_id", event.user_id) for i, event in enumerate(request.events)]
     for field, user_id in ids:
-        check.rule(field, _NOBODY if user_id else "", f"{len(user_id.encode())} bytes")
+        check.rule(field, _NOBODY if user_id else "", f"an id of {len(user_id.encode())} bytes")
 
 
 def _decode_events(check: Checks, request: pb.RecommendRequest, now_ms: int) -> tuple[Event, ...]:
