@@ -86,14 +86,14 @@ def _wait_until_free(programs: IO[str], left_s: float) -> bool:
             fcntl.flock(programs, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return waited
         except BlockingIOError:
+            if not waited:
+                output.stderr().print("waits for the programs of a command that was killed to end …")
+                waited = True
             if time.monotonic() > deadline:
                 raise CommandError(
                     f"{Path(programs.name).parent} is still worked in by {_who_has_open(programs.name)}, "
                     f"left by a command that was killed; {left_s:g} s were not enough for them to end"
                 ) from None
-        if not waited:
-            output.stderr().print("waits for the programs of a command that was killed to end …")
-            waited = True
         time.sleep(_POLL_S)
 
 
