@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from services.cli.directories import make_ignored
 from services.cli.failures import CommandError
 from shared.settings import TlsFiles
 
@@ -65,7 +67,17 @@ def write_certificates(directory: Path, *, days: int, hosts: Sequence[str] = ())
     for host in hosts:
         if not _is_address(host) and not _HOST_NAME.fullmatch(host):
             raise CommandError(f"--host must be a host name or an IP address, got {host!r}")
-    directory.mkdir(parents=True, exist_ok=True)
+    made = not directory.exists()
+    try:
+        make_ignored(directory, "warmstart certificates")
+        return _write_all(directory, days, hosts)
+    except OSError as error:
+        if made:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise OSError(error.errno, error.strerror, error.filename or str(directory)) from error
+
+
+def _write_all(directory: Path, days: int, hosts: Sequence[str]) -> list[str]:
     authority = _authority(directory)
     names = [*CALLERS, OPERATOR]
     for name in names:
@@ -138,7 +150,11 @@ def _authority(directory: Path) -> _Authority:
         .sign(key, hashes.SHA256())
     )
     _write(key_file, _pem(key), 0o600)
-    _write(cert_file, cert.public_bytes(Encoding.PEM), 0o644)
+    try:
+        _write(cert_file, cert.public_bytes(Encoding.PEM), 0o644)
+    except OSError:
+        key_file.unlink()  # half an authority would be in the way of the next attempt
+        raise
     return _Authority(cert, key)
 
 
@@ -195,9 +211,13 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Written beside and renamed; never readable by others in between."""
+    """Written beside and renamed; never readable by others in between. OSErrors name the file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from services.cli import options, tls
@@ -38,7 +39,8 @@ def _of_cluster(name: str, data_dir: Path, otherwise: str) -> str:
         return state.ports.target(name)
     if options.data_dir_is_given():
         raise CommandError(
-            f"no cluster runs on {data_dir}: start it with `warmstart up --data-dir {data_dir}`, "
+            f"no cluster runs on {data_dir}: start it with "
+            f"`warmstart up --data-dir {shlex.quote(str(data_dir))}`, "
             f"or name {otherwise}"
         )
     return _DEFAULTS.target(name)

@@ -12,6 +12,7 @@ import pytest
 
 from services.cli.cluster.lock import lock_holder
 from services.cli.cluster.state import read_state
+from shared.artifacts.aliases import CHAMPION, Alias, write_alias
 from tests.cluster import UpProcess, clean_environment, gone, until, warmstart
 
 pytestmark = pytest.mark.timeout(600)
@@ -76,13 +77,28 @@ def test_a_killed_program_is_back_at_once(cluster: UpProcess, name: str):
     [*(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT)), signal.SIGKILL],
 )
 def test_nothing_stays_behind(tmp_path: Path, how: signal.Signals):
-    """Asked to stop, interrupted, or killed with -9, here while it is still starting."""
+    """Asked to stop, interrupted, or killed with -9, here while it is still starting. After a kill `down`
+    waits for the programs that the kernel stops."""
     up = UpProcess(tmp_path)
     try:
         until(lambda: all(up.program(name) for name in _PROGRAMS))
         family = up.family()
+        store = up.program("valkey")
+        assert store is not None
+        if how is signal.SIGKILL:
+            store.suspend()  # so that it is still there
         up.process.send_signal(how)
         code = up.process.wait(60)
+        if how is signal.SIGKILL:
+            command = [sys.executable, "-m", "services.cli", "down"]
+            pipe = subprocess.PIPE
+            with subprocess.Popen(
+                command, cwd=tmp_path, env=clean_environment(), stdout=pipe, stderr=pipe, text=True
+            ) as down:
+                assert down.stderr is not None
+                assert "waits for the programs" in down.stderr.readline()
+                store.resume()
+                assert down.communicate(timeout=60) == ("stopped\n", "")
         until(lambda: gone(family), 60.0)
     finally:
         up.stop()
@@ -91,15 +107,23 @@ def test_nothing_stays_behind(tmp_path: Path, how: signal.Signals):
 
 
 def test_a_detached_cluster_is_stopped_by_down(tmp_path: Path):
-    started = warmstart("up", "--free-ports", "--detach", cwd=tmp_path)
+    """Also in a place whose name supervisord would fill in, and with a champion that cannot be served."""
+    shop = tmp_path / "50%(off)s"
+    domain = shop / "var/registry/default"
+    domain.mkdir(parents=True)
+    write_alias(domain, CHAMPION, Alias("v-that-is-lost"))
+    started = warmstart("up", "--free-ports", "--detach", cwd=shop)
     assert started.code == 0, started.err
-    state = read_state(tmp_path / "var")
+    said = (shop / "var/up.log").read_text()
+    assert said.count("without a model: see its log") == 2
+    assert f"the champion is refused, or loads for very long: see {shop}/var/logs/adaptation.log" in said
+    state = read_state(shop / "var")
     assert state is not None
     family = psutil.Process(state.pid).children(recursive=True)
-    stopped = warmstart("down", cwd=tmp_path)
+    stopped = warmstart("down", cwd=shop)
     assert (stopped.code, stopped.out.strip()) == (0, "stopped")
     assert gone(family)
-    assert warmstart("down", cwd=tmp_path).code == 1
+    assert warmstart("down", cwd=shop).code == 1
 
 
 @pytest.mark.parametrize(
@@ -116,6 +140,9 @@ def test_down_ends_a_cluster_that_is_still_starting(tmp_path: Path, programs: in
         assert (stopped.code, stopped.out.strip()) == (0, "stopped"), stopped.err
         assert up.process.wait(10) in (0, 130), up.log.read_text()
         assert gone(family)
+        supervisor = up.data_dir / "logs/supervisord.log"
+        if supervisor.exists():  # a program that was just forked hears it, too
+            assert "with SIGKILL" not in supervisor.read_text()
     finally:
         up.stop()
 

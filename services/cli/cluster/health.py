@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.cli.cluster.layout import PROGRAMS, SERVICES
 from services.cli.cluster.ports import HOST, Ports
 from services.cli.cluster.supervisor import ProgramState
 from shared.artifacts import Registry
+from shared.errors import WarmstartError
 from shared.rpc.health import check
 from shared.tls import TlsPem
 
 _TIMEOUT_S = 1.0
 HEALTHY = "healthy"
+_LOADS = "loads its model"
+# A model server says that it is alive once its champion is held or refused; its service follows at once.
+_SETTLES_S = 2.0
+REFUSED = "without a model: see its log"
 # The service whose readiness is asked, by program: a server is alive before its services can work.
 _SERVICE_NAMES = {
     "features": "warmstart.features.v1.FeatureService",
@@ -49,7 +54,7 @@ async def cluster_health(
     """All parts, in the order they start. pem: what servers with TLS are asked with.
 
     A service that runs the model is as healthy as it can be where it is alive and no model has been
-    published yet.
+    published yet; where one was, see `Refusals`.
     """
     answers = await asyncio.gather(
         _ping(ports.valkey), *(_probe(ports.target(name), _SERVICE_NAMES[name], pem) for name in SERVICES)
@@ -59,6 +64,24 @@ async def cluster_health(
         _part(name, ports.target(name), answer, programs.get(name), no_model)
         for name, answer in zip(PROGRAMS, answers, strict=True)
     ]
+
+
+class Refusals:
+    """Tells model servers that have no model to serve from those that are about to have one."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def judge(self, parts: Sequence[PartHealth], now_s: float) -> list[PartHealth]:
+        """Who has been alive without its model for `_SETTLES_S` is as healthy as it can be: its champion is
+        refused, or loads for longer than its server's START_TIMEOUT_S."""
+        self._since = {p.name: self._since.get(p.name, now_s) for p in parts if p.note == _LOADS}
+        return [
+            replace(p, healthy=True, note=REFUSED)
+            if p.name in self._since and now_s - self._since[p.name] >= _SETTLES_S
+            else p
+            for p in parts
+        ]
 
 
 def _part(name: str, target: str, answer: str, program: ProgramState | None, no_model: bool) -> PartHealth:
@@ -72,7 +95,7 @@ def _part(name: str, target: str, answer: str, program: ProgramState | None, no_
         return PartHealth(name, target, True, HEALTHY, program.pid)
     if answer == _ALIVE and no_model:
         return PartHealth(name, target, True, "waits for a first model", program.pid)
-    note = "loads its model" if answer == _ALIVE else "starting"
+    note = _LOADS if answer == _ALIVE else "starting"
     return PartHealth(name, target, False, note, program.pid)
 
 
@@ -101,4 +124,11 @@ async def _ping(port: int) -> str:
 
 
 def _has_model(registry: Path, domains: tuple[str, ...]) -> bool:
-    return any(Registry(registry).champion(domain) is not None for domain in domains)
+    return any(_has_champion(registry, domain) for domain in domains)
+
+
+def _has_champion(registry: Path, domain: str) -> bool:
+    try:
+        return Registry(registry).champion(domain) is not None
+    except WarmstartError:  # a damaged alias: a champion was promoted, and cannot be served
+        return True

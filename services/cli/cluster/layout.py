@@ -17,7 +17,7 @@ DOORS = ("gateway", "training")
 KEYS_FILE = "keys.json"
 PROGRAMS = ("valkey", *SERVICES)
 # Marks every process of one cluster in its environment, so that none can hide.
-CLUSTER_MARK = "WARMSTART_UP_CLUSTER"
+CLUSTER_MARK = leash.CLUSTER
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -36,11 +36,14 @@ def environment(
     ports: Ports,
     domains: str,
     socket: Path,
-    mark: str,
+    held: Mapping[str, str],
     log_secret: str,
     certificates: Path | None = None,
 ) -> dict[str, str]:
-    """What every program is told; the caller's own settings for a service stay, except for places."""
+    """What every program is told; the caller's own settings for a service stay, except for places.
+
+    held: of `data_dir_lock`.
+    """
     logs, registry = data_dir / "logs", data_dir / "registry"
     local = {f"WARMSTART_{name.upper()}_DRAIN_S": "0.2" for name in SERVICES}  # nobody watches health here
     # As `warmstart keys` writes it; read where AUTH says so.
@@ -53,7 +56,7 @@ def environment(
         "WARMSTART_UP_LEASH": str(leash.__file__),
         "WARMSTART_UP_SOCKET": str(socket),
         "WARMSTART_UP_LOGS": str(logs),
-        CLUSTER_MARK: mark,
+        **held,
         "WARMSTART_VALKEY_PORT": str(ports.valkey),
         "WARMSTART_VALKEY_DIR": str(data_dir / "valkey"),
         "WARMSTART_FEATURES_STORE_URL": f"valkey://{HOST}:{ports.valkey}/0",

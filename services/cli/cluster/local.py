@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from services.cli import output
 from services.cli.certificates import OPERATOR, files_of
-from services.cli.cluster.health import HEALTHY, PartHealth, cluster_health
+from services.cli.cluster.health import HEALTHY, REFUSED, PartHealth, Refusals, cluster_health
 from services.cli.cluster.layout import PROGRAMS, SERVICES, config_file, environment
 from services.cli.cluster.lock import data_dir_lock
 from services.cli.cluster.log_secret import log_secret
@@ -61,29 +60,44 @@ class LocalCluster:
         need_model: adaptation and scoring must serve one. Raises CommandError with the log's last lines
         where a part keeps failing or the time is up.
         """
-        deadline = time.monotonic() + timeout_s
+        started = time.monotonic()
+        refusals = Refusals()
         with Live(console=console, transient=True, refresh_per_second=8) as live:
             while True:
-                parts = self.health()
+                parts = refusals.judge(self.health(), time.monotonic())
                 live.update(status_table(parts))
                 waits = [p for p in parts if not p.healthy or (need_model and p.note != HEALTHY)]
                 if len(parts) == len(PROGRAMS) and not waits:
                     break
                 failed = next((p for p in parts if p.failed), None)
-                if failed or not self.supervisor.running or time.monotonic() > deadline:
-                    raise self._gave_up(failed or (waits[0] if waits else None), timeout_s)
+                took_s = time.monotonic() - started
+                if failed or not self.supervisor.running or took_s > timeout_s:
+                    raise self._gave_up(failed or (waits[0] if waits else None), took_s)
                 time.sleep(_POLL_S)
         write_state(self.data_dir, self.ports, self.certificates)
         console.print(status_table(parts))
+        refused = [self._log(p.name) for p in parts if p.note == REFUSED]
+        if refused:
+            console.print(
+                output.escaped(
+                    f"the champion is refused, or loads for very long: see {', '.join(map(str, refused))}; "
+                    "`warmstart models promote` and `rollback` choose another one"
+                ),
+                soft_wrap=True,
+            )
 
-    def _gave_up(self, part: PartHealth | None, timeout_s: float) -> CommandError:
-        name = part.name if part and self.supervisor.running else "supervisord"
-        why = part.note if part and self.supervisor.running else "died"
-        log = self.data_dir / "logs" / f"{name}.log"
+    def _gave_up(self, part: PartHealth | None, took_s: float) -> CommandError:
+        if not self.supervisor.running:
+            log = self.supervisor.log
+            return CommandError(f"supervisord died after {took_s:.1f} s; the end of {log}:\n{log_tail(log)}")
+        name, why = (part.name, part.note) if part else ("supervisord", "does not answer")
+        log = self._log(name)
         return CommandError(
-            f"{name} did not become healthy within {timeout_s:g} s ({why}); "
-            f"the end of {log}:\n{log_tail(log)}"
+            f"{name} did not become healthy within {took_s:.0f} s ({why}); the end of {log}:\n{log_tail(log)}"
         )
+
+    def _log(self, name: str) -> Path:
+        return self.data_dir / "logs" / f"{name}.log"
 
 
 @contextmanager
@@ -99,7 +113,7 @@ def local_cluster(
     Raises CommandError where a port is taken, a setting is bad or the directory is another cluster's.
     """
     data_dir = data_dir.resolve()
-    with interrupted_by(signal.SIGTERM, signal.SIGHUP), data_dir_lock(data_dir):
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP), data_dir_lock(data_dir) as held:
         _refuse_half_restored(data_dir)
         remove_state(data_dir)  # a killed cluster's
         ports = choose_ports()
@@ -111,7 +125,7 @@ def local_cluster(
             ports=ports,
             domains=domains,
             socket=socket_path(data_dir),
-            mark=uuid.uuid4().hex,
+            held=held,
             log_secret=log_secret(data_dir, make=True),
             certificates=certificates,
         )

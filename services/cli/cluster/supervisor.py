@@ -11,6 +11,7 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -37,7 +38,7 @@ class ProgramState:
     state: str
     pid: int
     uptime_s: float
-    problem: str
+    group: str
 
 
 class Supervisor:
@@ -50,13 +51,15 @@ class Supervisor:
         self._data_dir = data_dir
         self.mark = environment[CLUSTER_MARK]
         self._socket = Path(environment["WARMSTART_UP_SOCKET"])
+        self._log = data_dir / "logs" / "supervisord.log"
+        self._words = data_dir / "logs" / "supervisord.out"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Apart from making it, so that `stop` finds what was started when a signal comes in between."""
         leash = self._environment["WARMSTART_UP_LEASH"]
-        command = [sys.executable, leash, "--term", sys.executable, "-m", "supervisor.supervisord"]
-        with (self._data_dir / "logs" / "supervisord.out").open("ab") as output:
+        command = [sys.executable, leash, "--term", sys.executable, "-m", "deploy.local.run_supervisor"]
+        with self._words.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [*command, "--nodaemon", "--configuration", str(self._config)],
                 env=self._environment,
@@ -70,6 +73,16 @@ class Supervisor:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def log(self) -> Path:
+        """Where it says why it died: its log, or what it printed where it came to no log."""
+        return self._words if self._words.is_file() and self._words.stat().st_size else self._log
+
+    def start_again(self, program: ProgramState) -> None:
+        """Once it was given up (FATAL)."""
+        with suppress(OSError, HTTPException, xmlrpc.client.Error):  # it has changed meanwhile, or is away
+            self._proxy().supervisor.startProcess(f"{program.group}:{program.name}", False)
+
     def states(self) -> dict[str, ProgramState]:
         """By program; empty while the supervisor does not answer yet."""
         try:
@@ -82,7 +95,7 @@ class Supervisor:
                 info["statename"],
                 int(info["pid"]),
                 float(info["now"] - info["start"]) if info["pid"] else 0.0,
-                info["spawnerr"],
+                info["group"],
             )
             for info in infos
         }

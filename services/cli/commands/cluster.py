@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import psutil
 import typer
@@ -19,7 +20,7 @@ import typer
 from services.cli import options, output
 from services.cli.certificates import OPERATOR, files_of
 from services.cli.cluster.local import LocalCluster, local_cluster, log_tail
-from services.cli.cluster.lock import data_dir_lock, holder_elsewhere, lock_holder
+from services.cli.cluster.lock import data_dir_lock, holder_elsewhere, lock_holder, wait_for_programs
 from services.cli.cluster.ports import DEFAULT_BASE_PORT, Ports, base_ports, free_ports
 from services.cli.cluster.state import ClusterState, read_state
 from services.cli.failures import CommandError
@@ -36,7 +37,9 @@ UP_EXAMPLES = options.examples(
 )
 DOWN_EXAMPLES = options.examples("warmstart down")
 _POLL_S = 0.2
+_AGAIN_S = 5.0
 _STOP_S = 165.0
+_LOG = "up.log"
 _START_TIMEOUT_S = 120.0
 
 BasePort = Annotated[
@@ -78,7 +81,9 @@ def up(
     at once. Logs are in the data directory.
     """
     if tls is not None and not Path(files_of(tls, OPERATOR).ca).is_file():
-        raise CommandError(f"no certificates are in {tls}: `warmstart certificates {tls}` makes them")
+        raise CommandError(
+            f"no certificates are in {tls}: `warmstart certificates {shlex.quote(str(tls))}` makes them"
+        )
     for domain in map(str.strip, domains.split(",") if domains else ()):
         if broken := domain_rule(domain):
             raise CommandError(f"--domains {broken}, got {domain!r}")
@@ -104,13 +109,21 @@ def up(
 
 
 def down(data_dir: options.DataDir = options.DATA_DIR) -> None:
-    """Stop the cluster that runs, or is still starting, on this data directory."""
+    """Stop the cluster that runs, or is still starting, on this data directory.
+
+    One whose `warmstart up` was killed ends by itself: waits for it.
+    """
     process = lock_holder(data_dir)
     if process is None:
         elsewhere = holder_elsewhere(data_dir)
         if elsewhere:
             raise CommandError(f"{data_dir} is in use by {elsewhere}: stop it there")
-        raise CommandError(f"no cluster runs on {data_dir}; `warmstart up` starts one")
+        if wait_for_programs(data_dir):
+            output.stdout().print("stopped")
+            return
+        raise CommandError(
+            f"no cluster runs on {data_dir}; `warmstart up{options.same_place(data_dir)}` starts one"
+        )
     with suppress(psutil.NoSuchProcess):  # it may end by itself just now
         process.terminate()
     deadline = time.monotonic() + _STOP_S
@@ -154,21 +167,34 @@ def grpcurl_options(certificates: Path) -> str:
 
 
 def hold(cluster: LocalCluster) -> None:
-    """Until Ctrl-C. Says when a program is given up; raises CommandError where the supervisor dies."""
-    given_up: set[str] = set()
-    console = output.stderr()
+    """Until Ctrl-C. Has a program that the supervisor gave up started again, as what it lacks (room on the
+    disk) may be back; says so. Raises CommandError where the supervisor dies."""
+    failing: dict[str, float] = {}  # when each is started again
     while cluster.supervisor.running:
         for state in cluster.supervisor.states().values():
-            if state.state == "FATAL" and state.name not in given_up:
-                given_up.add(state.name)
+            if state.state == "RUNNING" and state.name in failing:
+                del failing[state.name]
+                _say(f"{state.name} runs again")
+            if state.state != "FATAL":
+                continue
+            if state.name not in failing:
                 log = cluster.data_dir / "logs" / f"{state.name}.log"
-                console.print(
-                    output.escaped(
-                        f"{state.name} keeps failing and was given up; the end of {log}:\n{log_tail(log)}"
-                    )
+                _say(
+                    f"{state.name} keeps failing, and is started again every few seconds; the end of {log}:\n"
+                    f"{log_tail(log)}"
                 )
+                failing[state.name] = time.monotonic()
+            if time.monotonic() >= failing[state.name]:
+                cluster.supervisor.start_again(state)
+                failing[state.name] = time.monotonic() + _AGAIN_S
         time.sleep(_POLL_S)
-    raise CommandError(f"the supervisor died; see {cluster.data_dir / 'logs' / 'supervisord.log'}")
+    raise CommandError(f"the supervisor died; see {cluster.supervisor.log}")
+
+
+def _say(text: str) -> None:
+    """The cluster goes on where this cannot be said: a detached one's output may be on a full disk."""
+    with suppress(OSError):
+        output.stderr().print(output.escaped(text), soft_wrap=True)
 
 
 def start_detached(
@@ -180,12 +206,11 @@ def start_detached(
     """
     with data_dir_lock(data_dir):  # the log is that of who holds it
         pass
-    log = data_dir / "up.log"
     ports = ["--free-ports"] if free else ["--base-port", str(base_port)]
     command = [sys.executable, "-m", "services.cli", "up", *ports, "--data-dir", str(data_dir)]
     command += ["--domains", domains, "--timeout", str(timeout_s), *(["--tls", str(tls)] if tls else [])]
     with interrupted_by(signal.SIGTERM, signal.SIGHUP):
-        with log.open("wb") as file:
+        with _up_log(data_dir) as file:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
@@ -199,4 +224,24 @@ def start_detached(
             process.terminate()
             process.wait(_STOP_S)
             raise
-    raise CommandError(f"the cluster did not start:\n{log_tail(log)}")
+    raise CommandError(f"the cluster did not start:\n{_why_it_ended(data_dir / _LOG)}")
+
+
+@contextmanager
+def _up_log(data_dir: Path) -> Iterator[IO[bytes]]:
+    """A detached cluster's output, emptied. Who is given it as output holds it until the end, so that two
+    that start at once do not write into one another's."""
+    with (data_dir / _LOG).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(f"{data_dir} is in use by another `warmstart up --detach`") from None
+        file.truncate(0)
+        yield file
+
+
+def _why_it_ended(log: Path) -> str:
+    """Its error whole, of however many lines; the log's end where it has none."""
+    said = log.read_text(errors="replace")
+    _, found, error = f"\n{said}".rpartition("\nerror: ")
+    return error.rstrip() if found else log_tail(log)

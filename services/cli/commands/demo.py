@@ -54,7 +54,7 @@ def demo(
     if read_state(data_dir) is not None:
         raise CommandError(
             f"a cluster already runs on {data_dir}: tell its story with `warmstart story`, "
-            "or stop it first with `warmstart down`"
+            f"or stop it first with `warmstart down{options.same_place(data_dir)}`"
         )
     with local_cluster(data_dir, port_choice(base_port, free)) as cluster:
         with _chapter("The cluster", console):

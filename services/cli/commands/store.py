@@ -6,12 +6,15 @@ The work is `deploy.local.backup`'s, in a process of its own: the command line h
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -75,8 +78,8 @@ def restore(
         more += ["--erasures", str(erasures)]
     if not file.is_file():
         raise CommandError(f"{file} must be a file of `warmstart store backup`, got none")
-    with data_dir_lock(data_dir):
-        done = _run("restore", file, "--data-dir", str(data_dir.resolve()), *more)
+    with data_dir_lock(data_dir) as held:
+        done = _run("restore", file, "--data-dir", str(data_dir.resolve()), *more, held=held)
     if as_json:
         output.print_json(done)
         return
@@ -130,12 +133,15 @@ def _on_store(command: str, file: Path, data_dir: Path) -> dict[str, Any]:
         return _run(command, file, "--store-url", f"valkey://{HOST}:{state.ports.valkey}/0")
     if not (data_dir / "valkey").is_dir():
         raise CommandError(f"{data_dir} holds no store: say where it is with --data-dir")
-    with data_dir_lock(data_dir):
-        return _run(command, file, "--data-dir", str(data_dir.resolve()))
+    with data_dir_lock(data_dir) as held:
+        return _run(command, file, "--data-dir", str(data_dir.resolve()), held=held)
 
 
-def _run(command: str, file: Path, *more: str) -> dict[str, Any]:
-    """What it answers. Raises CommandError with its words."""
+def _run(
+    command: str, file: Path, *more: str, held: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """What it answers. held: of `data_dir_lock`, where it works in the directory. Raises CommandError with
+    its words."""
     program = [sys.executable, "-m", "deploy.local.backup", command, str(file.resolve()), *more]
     with ExitStack() as stack:
         stack.enter_context(interrupted_by(signal.SIGTERM, signal.SIGHUP))
@@ -146,6 +152,7 @@ def _run(command: str, file: Path, *more: str) -> dict[str, Any]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env={**os.environ, **held},
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from pathlib import Path
 
@@ -35,6 +36,29 @@ def test_each_service_gets_a_pair_for_its_name_and_this_machine(tmp_path: Path) 
     assert {p.name for p in tmp_path.iterdir()} == {
         f"{n}{e}.pem" for n in ("ca", *made) for e in ("", "-key")
     }  # nothing else, no drafts
+
+
+def test_the_directory_that_it_makes_is_passed_over_by_git(tmp_path: Path) -> None:
+    write_certificates(tmp_path / "tls", days=30)
+    assert (tmp_path / "tls/.gitignore").read_text().splitlines()[-1] == "*"
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: here no file may grow beyond 150 bytes, and a key has more."""
+    (tmp_path / "there").mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, before[1]))
+    try:
+        codes = [main(["certificates", str(tmp_path / name)]) for name in ("made", "there")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert codes == [1, 1]
+    said = capsys.readouterr().err
+    for name in ("made", "there"):
+        assert f"error: {tmp_path / name / 'ca-key.pem'}: File too large\n" in said
+    assert [p.name for p in tmp_path.rglob("*")] == ["there"]
 
 
 def test_once_more_renews_by_the_same_authority(tmp_path: Path) -> None:

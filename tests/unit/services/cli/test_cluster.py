@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +19,18 @@ import pytest
 
 from deploy.local import check_settings
 from services.cli.app import main
+from services.cli.cluster.health import HEALTHY, PartHealth, Refusals
 from services.cli.cluster.layout import PROGRAMS, config_file, environment
-from services.cli.cluster.lock import data_dir_lock, lock_holder
+from services.cli.cluster.local import LocalCluster
+from services.cli.cluster.lock import data_dir_lock, lock_holder, wait_for_programs
 from services.cli.cluster.ports import Ports, base_ports, draw_ports, free_ports
 from services.cli.cluster.state import read_state, remove_state, write_state
-from services.cli.cluster.supervisor import socket_path
+from services.cli.cluster.supervisor import ProgramState, socket_path
+from services.cli.commands import cluster as commands
 from services.cli.commands import demo
 from services.cli.failures import CommandError
 from services.cli.target import DEFAULT_GATEWAY, gateway_target, service_target
+from shared.processes import leash
 
 
 def test_ports_count_on_from_the_base():
@@ -85,6 +90,116 @@ def test_a_data_directory_has_one_holder(tmp_path):
         data_dir_lock(tmp_path).__enter__()
     with data_dir_lock(tmp_path):
         pass
+
+
+def test_a_data_directory_is_not_given_away_while_programs_of_a_dead_holder_live(tmp_path, capsys):
+    work = [
+        sys.executable,
+        leash.__file__,
+        sys.executable,
+        "-c",
+        "print(flush=True); import time; time.sleep(60)",
+    ]
+    with data_dir_lock(tmp_path) as held:
+        program = subprocess.Popen(work, env={**os.environ, **held}, stdout=subprocess.PIPE)
+        assert program.stdout is not None
+        program.stdout.readline()
+    try:
+        with pytest.raises(CommandError, match=rf"still worked in by process {program.pid} "):
+            data_dir_lock(tmp_path, left_s=0.0).__enter__()
+        with pytest.raises(CommandError, match="left by a command that was killed"):
+            wait_for_programs(tmp_path, left_s=0.0)
+        assert capsys.readouterr().err == "waits for the programs of a command that was killed to end …\n" * 2
+        threading.Timer(0.2, program.kill).start()
+        assert wait_for_programs(tmp_path)
+        assert not wait_for_programs(tmp_path)
+        with data_dir_lock(tmp_path):
+            # forked by the dead holder's supervisor just before that one was killed as well
+            straggler = subprocess.run(
+                work, env={**os.environ, **held}, capture_output=True, text=True, check=False
+            )
+        assert (straggler.returncode, straggler.stderr) == (
+            1,
+            "another cluster has the data directory by now\n",
+        )
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_down_without_a_cluster_names_the_way_to_start_one_there(tmp_path, capsys):
+    shop = tmp_path / "my shop"
+    assert main(["down", "--data-dir", str(shop)]) == 1
+    assert f"`warmstart up --data-dir '{shop}'` starts one" in " ".join(capsys.readouterr().err.split())
+
+
+def test_two_detached_starts_do_not_share_a_log(tmp_path):
+    with commands._up_log(tmp_path) as log:
+        log.write(b"of the first\n")
+        log.flush()
+        with pytest.raises(CommandError, match="in use by another `warmstart up --detach`"):
+            commands._up_log(tmp_path).__enter__()
+    assert (tmp_path / "up.log").read_text() == "of the first\n"
+    with commands._up_log(tmp_path):
+        assert (tmp_path / "up.log").read_text() == ""
+
+
+def test_why_a_detached_start_failed_is_told_from_its_first_line(tmp_path):
+    log = tmp_path / "up.log"
+    log.write_text("a table\nerror: gateway keeps failing; the end of its log:\n" + "a line\n" * 20)
+    assert commands._why_it_ended(log) == "gateway keeps failing; the end of its log:" + "\na line" * 20
+    log.write_text("Killed\n")
+    assert commands._why_it_ended(log) == "Killed"
+
+
+def test_a_program_that_was_given_up_is_started_again_and_said(tmp_path, monkeypatch, capsys):
+    """As a store is whose disk was full for longer than the supervisor tries."""
+    states = iter(["RUNNING", "FATAL", "FATAL", "RUNNING"])
+    again: list[ProgramState] = []
+
+    class Supervisor:
+        log = tmp_path / "supervisord.log"
+        state = ""
+
+        @property
+        def running(self) -> bool:
+            self.state = next(states, "")
+            return bool(self.state)
+
+        def states(self):
+            return {"valkey": ProgramState("valkey", self.state, 0, 0.0, "valkey")}
+
+        def start_again(self, program):
+            again.append(program)
+
+    monkeypatch.setattr(commands, "_POLL_S", 0.0)
+    cluster = LocalCluster(tmp_path, Ports.from_base(6000), Supervisor())  # type: ignore[arg-type]
+    with pytest.raises(CommandError, match=r"the supervisor died; see .*supervisord\.log"):
+        commands.hold(cluster)
+    assert [p.name for p in again] == ["valkey"]  # once in five seconds
+    said = capsys.readouterr().err
+    assert said.index("valkey keeps failing, and is started again") < said.index("valkey runs again")
+
+
+def test_a_supervisor_that_dies_at_once_is_told_with_what_it_printed(tmp_path, capsys):
+    words = tmp_path / "supervisord.out"
+    words.write_text("Error: no such file\n")
+    supervisor = SimpleNamespace(running=False, states=dict, log=words)
+    cluster = LocalCluster(tmp_path, Ports(*draw_ports(6)), supervisor)  # type: ignore[arg-type]
+    with pytest.raises(CommandError, match=r"(?s)supervisord died after \d\.\d s; .*Error: no such file"):
+        cluster.wait_until_healthy(120.0, commands.output.stderr())
+
+
+def test_a_model_server_that_stays_alive_without_its_champion_is_as_healthy_as_it_can_be():
+    loads = PartHealth("scoring", "h:1", healthy=False, note="loads its model", pid=1)
+    works = PartHealth("gateway", "h:2", healthy=True, note=HEALTHY, pid=2)
+    refusals = Refusals()
+    assert refusals.judge([loads, works], 10.0) == [loads, works]
+    assert refusals.judge([loads, works], 11.9) == [loads, works]
+    told = refusals.judge([loads, works], 12.0)
+    assert [(p.healthy, p.note) for p in told] == [(True, "without a model: see its log"), (True, HEALTHY)]
+    assert refusals.judge([works], 13.0) == [works]  # it was started again
+    assert refusals.judge([loads], 14.0) == [loads]
 
 
 def test_a_data_directory_is_passed_over_by_git_where_the_cluster_made_it(tmp_path):
@@ -191,7 +306,7 @@ def test_the_environment_tells_every_program_its_place(tmp_path):
         ports=Ports.from_base(6000),
         domains="a,b",
         socket=tmp_path / "s",
-        mark="m",
+        held={"WARMSTART_UP_CLUSTER": "m"},
         log_secret="said once",
         certificates=tmp_path / "tls",
     )
