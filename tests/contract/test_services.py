@@ -90,6 +90,8 @@ def test_default_ports_differ() -> None:
 
 # They set variables for TensorFlow and OpenBLAS, which know no other way.
 _TELL_LIBRARIES = ("shared.inference", "shared.rpc.threads")
+# Becomes any program of the local cluster, before any of our code is there.
+_LEASH = "shared.processes.leash"
 
 
 def test_no_module_reads_the_environment_by_itself() -> None:
@@ -97,7 +99,7 @@ def test_no_module_reads_the_environment_by_itself() -> None:
     broken = [
         f"{m.name}:{node.lineno}"
         for m in modules("services", "shared")
-        if not m.within("services.cli", "services.training", "shared.settings", *_TELL_LIBRARIES)
+        if not m.within("services.cli", "services.training", "shared.settings", _LEASH, *_TELL_LIBRARIES)
         for node in ast.walk(m.tree)
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv")

@@ -127,7 +127,8 @@ def test_a_data_directory_that_another_machine_uses_is_named_with_it(tmp_path: P
 def test_a_run_that_a_process_works_in_is_refused_to_another(tmp_path: Path) -> None:
     """The second one leaves the run as it is: no word in its log, no result."""
     run = tmp_path / "run"
-    data = ["--events", "nowhere.csv"]
+    data = ["--events", str(tmp_path / "events.csv")]
+    (tmp_path / "events.csv").write_text("user,item,action,time\n")
     command = [sys.executable, "-m", "services.training", "train"]
     run.mkdir()
     begun = subprocess.Popen([sys.executable, "-c", HOLD, run / ".lock"], stdout=subprocess.PIPE, text=True)
