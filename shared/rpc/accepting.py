@@ -94,7 +94,14 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # gRPC has no types f
         while self.is_running():
             # Nothing of the last call is held while the next one is awaited: gRPC counts it as open.
             with suppress(cygrpc._RequestCallError):  # the server stops, or the connection broke
-                self._taken_up(name, handler, await self._request_registered_call(method))
+                self._try_to_take_up(name, handler, await self._request_registered_call(method))
+
+    def _try_to_take_up(self, name: str, handler: Any, state: Any) -> None:
+        """A bug must not end the taking up of all calls to come; gRPC cancels this one, which is dropped."""
+        try:
+            self._taken_up(name, handler, state)
+        except Exception:
+            _LOG.exception("a call could not be taken up", method=name)
 
     def _taken_up(self, name: str, handler: Any, state: Any) -> None:
         if handler.request_streaming:
@@ -114,7 +121,8 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # gRPC has no types f
         try:
             self._reading.begin(name, context)
             request = await context.read()  # raises where the call is turned away meanwhile
-            self._reading.end(context)
+            if not self._reading.end(context):
+                return
             if request is grpc.aio.EOF:
                 await asyncio.sleep(0)  # whose caller has gone is cancelled then
                 await self._turn_away(name, context, InvalidInput.of("request", "must be one message", None))

@@ -138,6 +138,9 @@ class ServiceInterceptor:
                 self._admission.let_in(priority, context.time_remaining())
         except WarmstartError as error:
             return error.with_traceback(None)  # its frames hold the call
+        except Exception:
+            _LOG.exception("a call could not be checked", method=method)
+            return WarmstartError("internal error")
         return None
 
     async def turn_away(self, method: str, context: Context, why: WarmstartError) -> None:

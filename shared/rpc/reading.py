@@ -47,8 +47,9 @@ class Reading:
         if self._looking is None:
             self._looking = loop.call_later(self._within_s, self._look)
 
-    def end(self, context: Context) -> None:
-        self._calls.pop(context, None)
+    def end(self, context: Context) -> bool:
+        """False where the call has been turned away, which nobody may answer any more."""
+        return self._calls.pop(context, None) is not None
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """Copying what is held of one person to another, who is to be them both: the greater part of a fold.
 
-Each step may be repeated, and adds nothing then. Each raises WrongState where the target has been erased, or
-merged into somebody else, meanwhile.
+Each step may be repeated, and adds nothing then. Each raises WrongState where the target has been erased
+meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from services.features.store.connection import Command, Store
-from services.features.store.events import AppendStatus, EventWriter
+from services.features.store.events import AppendStatus, EventLimits, EventWriter
 from services.features.store.held import HeldPerson, HeldReader, first_events
 from services.features.store.keys import DomainKeys
 from services.features.store.people import PersonStatus, pairs
@@ -37,11 +37,11 @@ class Copier:
         relations: Relations,
         held: HeldReader,
         *,
-        max_seen: int,
+        limits: EventLimits,
     ) -> None:
         self._store, self._keys, self._schema = store, keys, schema
         self._writer, self._relations, self._held = writer, relations, held
-        self._max_seen = max_seen
+        self._limits = limits
 
     async def expect_room(self, events: Sequence[Event], target: str) -> None:
         """Refuses before anything is copied."""
@@ -57,6 +57,11 @@ class Copier:
     async def events(self, events: Sequence[Event], source: str, target: str) -> int:
         """How many were new."""
         copies = [replace(event, user_id=target) for event in events]
+        if (
+            2 * len(copies) > self._limits.dedupe
+        ):  # the target may no longer know the ids of an earlier attempt
+            there = {(e.event_id, _deed(e)) for e in (await self._held.read(target)).events}
+            copies = [e for e in copies if (e.event_id, _deed(e)) not in there]
         moved, known = await self._append(copies)
         if known:
             moved += (await self._append(await self._not_those_of(target, known, source)))[0]
@@ -66,7 +71,7 @@ class Copier:
         if not seen:
             return
         keys = self._keys.shard(target)
-        args: list[bytes | str | int | float] = [self._schema.keyed_hash(target), self._max_seen]
+        args: list[bytes | str | int | float] = [self._schema.keyed_hash(target), self._limits.seen]
         for item_id, time_ms in seen:
             args += (time_ms, item_id)
         if not await self._store.script(
@@ -105,10 +110,10 @@ class Copier:
         """Notes who goes into the target, before they go: whoever erases it takes them along. mark: the
         source's, as `Lifecycle` makes them."""
         keys = self._keys.shard(target)
-        args: Command = [int(bool(held.events)), mark, *held.merged_from]
-        names = [keys.person(target), keys.merged_from(target)]
+        args: Command = [self._schema.keyed_hash(target), mark, *held.merged_from]
+        names = [keys.person(target), keys.merged_from(target), keys.gone]
         if not await self._store.script(script("link_merged"), names, args):
-            raise _target_erased() if await self._is_erased(target) else _target_merged()
+            raise _target_erased()
 
     async def chosen_by_both(self, held: HeldPerson, source: str, target: str) -> list[Event]:
         """First events of the source on items that the target had chosen for themselves: as one person they
@@ -129,8 +134,6 @@ class Copier:
             statuses = await self._writer.append(part)
             if AppendStatus.ERASED_PERSON in statuses:
                 raise _target_erased()
-            if AppendStatus.MERGED_PERSON in statuses:
-                raise _target_merged()
             moved += sum(status.is_new for status in statuses)
             known += [e for e, s in zip(part, statuses, strict=True) if s is AppendStatus.DUPLICATE]
         return moved, known
@@ -164,13 +167,6 @@ class Copier:
 def _deed(event: Event) -> Event:
     """The event without how its item came to be shown, which the history does not hold."""
     return replace(event, exposure=None)
-
-
-def _target_merged() -> WrongState:
-    return WrongState(
-        "into_user_id has just been merged into another person; nothing of from_user_id was removed: "
-        "merge it into that one"
-    )
 
 
 def _target_erased() -> WrongState:

@@ -58,16 +58,14 @@ class HeldPerson:
         return [event for _, event in self.arrived]
 
     @property
+    def has_acted(self) -> bool:
+        """Or was related to: more than a profile."""
+        kept = (self.arrived, self.seen, self.relations, self.followers, self.recognised_events)
+        return any((*kept, self.merged_from))
+
+    @property
     def is_nothing(self) -> bool:
-        kept = (
-            self.arrived,
-            self.seen,
-            self.relations,
-            self.followers,
-            self.recognised_events,
-            self.merged_from,
-        )
-        return not any(kept) and self.attributes is None
+        return not self.has_acted and self.attributes is None
 
 
 class HeldReader:

@@ -30,6 +30,7 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     merges  hash    keyed hash of a merged person → time of the latest merge; goes likewise
     c:<h>   string  while the person of that keyed hash is being merged and relations wait for its end; goes
                     after seconds
+    k:<h>   string  token of the merge that has to do with the person of that keyed hash; goes after seconds
     jobs    hash    work that spans shards and is not finished
     state   hash    id of the last exported log entry; how often entries were cut out of a log, and at which
                     of these times it was last packed anew
@@ -107,6 +108,9 @@ class ShardKeys:
 
     def closed(self, keyed_hash: bytes) -> str:
         return f"{self.tag}:c:{keyed_hash.hex()}"
+
+    def merging(self, keyed_hash: bytes) -> str:
+        return f"{self.tag}:k:{keyed_hash.hex()}"
 
     def detached_history(self, user_id: str) -> str:
         return f"{self.tag}:xh:{user_id}"

@@ -6,16 +6,18 @@ Both span shards, so each can be interrupted anywhere and is finished by repeati
 erase   one script takes the person out of their shard, leaves the keyed hash and the jobs; then it is read
         what they weighed in trends, to be withdrawn; then the other sides of their relations and their log
         entries go, last the job.
-fold    it is noted, then the source's events are appended to the target under their own ids (so repeating
-        adds nothing; where the target has another event of that id, under one made of both), then seen items
-        and relations, and who was folded into the source before; last the source is taken out, but only if
-        nothing was added to it meanwhile, else it begins again, from the third time on with new relations
-        waiting for its end. What was acknowledged under the source's id stays known under it. No acknowledged
-        event is lost: where the target was erased after something of the source happened, nothing is folded
-        and the source stays whole.
+fold    both people are locked, as other folds may have to do with them, and it is noted; then the source's
+        events are appended to the target under their own ids (so repeating adds nothing; where the target
+        has another event of that id, under one made of both), then seen items and relations, and who was
+        folded into the source before; last the source is taken out, but only if nothing was added to it
+        meanwhile, else it begins again, from the third time on with new relations waiting for its end. What
+        was acknowledged under the source's id stays known under it. No acknowledged event is lost: where the
+        target was erased after something of the source happened, nothing is folded and the source stays
+        whole.
 
-Whoever erases somebody whose fold is not finished finishes it first: what was copied would outlive them. Who
-is erased takes along whom was folded into them: what those did before counts as erased under their ids, too.
+Whoever erases somebody whose fold is not finished finishes it first, and so does whoever folds one of the two
+again: what was copied would outlive the source, or be copied on. Who is erased takes along whom was folded
+into them: what those did before counts as erased under their ids, too.
 
 What an erased person's id may do afterwards: what is dated before the erasure (or has no date)
 is refused, also from importers; what is dated later begins a new person.
@@ -34,6 +36,7 @@ from services.features.store.events import EventLimits, EventWriter
 from services.features.store.held import HeldReader, Stretch, first_events
 from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
+from services.features.store.locks import Lock, MergeLocks
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
 from services.features.store.records import relation_field, split_relation_field
 from services.features.store.relations import JOB as RELATION_JOB
@@ -52,7 +55,9 @@ _FOLD_ATTEMPTS = 20
 _OPEN_ATTEMPTS = 2
 _CLOSED_MS = 30_000
 _ERASE_JOB, _WEIGH_JOB, _FOLD_JOB = "x:", "w:", "m:"
-_NOTHING, _FORGOTTEN, _BUSY, _CHANGED, _FOLDING = range(5)
+_NOTHING, _FORGOTTEN, _BUSY, _CHANGED, _FOLDING, _UNLOCKED = range(6)
+# For so long a merge, or an erasure that has to end one, waits for another of the same people.
+_WAIT_S = 5.0
 # For so long an impression of a list that was on its way is known to be of somebody who was merged.
 _MERGE_MS = 3600 * 1000
 
@@ -88,7 +93,8 @@ class Lifecycle:
     ) -> None:
         self._store, self._keys, self._schema = store, keys, schema
         self._relations = relations
-        self._copy = Copier(store, keys, schema, writer, relations, held, max_seen=limits.seen)
+        self._copy = Copier(store, keys, schema, writer, relations, held, limits=limits)
+        self._locks = MergeLocks(store, keys, schema)
         self._held, self._withdrawals, self._erased = held, withdrawals, erased
         self._limits = limits
 
@@ -98,7 +104,7 @@ class Lifecycle:
         unless_changed: as they were seen; False also where they are others now.
         """
         while (outcome := await self._forget(user_id, now_ms, unless_changed)) == _FOLDING:
-            await self._finish_fold(user_id, now_ms)
+            await self._finish_fold(user_id, now_ms, wait_s=_WAIT_S)
         if outcome == _FORGOTTEN:
             await self._clean(user_id, now_ms=now_ms)
         return outcome == _FORGOTTEN
@@ -109,38 +115,55 @@ class Lifecycle:
         Raises WrongState, with the source still whole, where `target` was erased, before this or meanwhile,
         and so cannot take all of it; Contended where others write to the source all the time.
         """
-        while await self._note_fold(source, target) != target:
-            await self._finish_fold(source, now_ms)
-        return await self._fold_noted(source, target, now_ms)
+        while True:
+            async with self._locks.held(source, target, wait_s=_WAIT_S) as lock:
+                unfinished = await self._unfinished(source, target)
+                if not unfinished:
+                    await self._store.one(
+                        "HSET", self._keys.shard(source).jobs, _FOLD_JOB + source, target, write=True
+                    )
+                    return await self._fold_noted(source, target, now_ms, lock)
+            await self._finish_fold(unfinished, now_ms, wait_s=_WAIT_S)
 
-    async def _note_fold(self, source: str, target: str) -> str:
-        """Into whom the source is being folded, which may be another."""
-        jobs, field = self._keys.shard(source).jobs, _FOLD_JOB + source
-        _, noted = await self._store.run([("HSETNX", jobs, field, target), ("HGET", jobs, field)], write=True)
-        return target if noted is None else str(noted.decode())  # None: another server has just finished it
+    async def _unfinished(self, source: str, target: str) -> str:
+        """Whose fold was begun and is made by nobody any more, as both are locked; "" = nobody's but this."""
+        noted = [await self._noted(user_id) for user_id in (source, target)]
+        if noted[1]:
+            return target
+        return source if noted[0] not in ("", target) else ""
 
-    async def _finish_fold(self, source: str, now_ms: int) -> None:
-        """One that another call has begun; where it cannot be finished, the source stays."""
+    async def _noted(self, source: str) -> str:
+        """Into whom a fold that is not finished goes, "" where there is none."""
         noted = await self._store.one("HGET", self._keys.shard(source).jobs, _FOLD_JOB + source)
-        if noted is not None:
-            with suppress(WrongState):
-                await self._fold_noted(source, noted.decode(), now_ms)
+        return noted.decode() if noted is not None else ""
 
-    async def _fold_noted(self, source: str, target: str, now_ms: int) -> int:
+    async def _finish_fold(self, source: str, now_ms: int, *, wait_s: float) -> None:
+        """One that another call has begun; where it cannot be finished, the source stays. Raises Contended
+        where the other call still makes it."""
+        target = await self._noted(source)
+        if not target:
+            return
+        async with self._locks.held(source, target, wait_s=wait_s) as lock:
+            if await self._noted(source) == target:
+                with suppress(WrongState):
+                    await self._fold_noted(source, target, now_ms, lock)
+
+    async def _fold_noted(self, source: str, target: str, now_ms: int, lock: Lock) -> int:
         try:
-            return await self._fold(source, target, now_ms)
+            return await self._fold(source, target, now_ms, lock)
         except WrongState:  # never to be finished
             await self._store.one("HDEL", self._keys.shard(source).jobs, _FOLD_JOB + source, write=True)
             raise
 
-    async def _fold(self, source: str, target: str, now_ms: int) -> int:
+    async def _fold(self, source: str, target: str, now_ms: int, lock: Lock) -> int:
         closed = self._keys.shard(source).closed(self._schema.keyed_hash(source))
         moved = attempt = 0
         try:
             for attempt in range(_FOLD_ATTEMPTS):
                 if attempt >= _OPEN_ATTEMPTS:  # others who relate this person wait, so that this ends
                     await self._store.one("SET", closed, "", "PX", _CLOSED_MS)
-                is_done, new = await self._fold_once(source, target, now_ms)
+                await self._locks.keep(lock)
+                is_done, new = await self._fold_once(source, target, now_ms, lock)
                 moved += new
                 if is_done:
                     return moved
@@ -152,7 +175,7 @@ class Lifecycle:
             "from_user_id is being written to faster than it can be folded; try again later"
         )
 
-    async def _fold_once(self, source: str, target: str, now_ms: int) -> tuple[bool, int]:
+    async def _fold_once(self, source: str, target: str, now_ms: int, lock: Lock) -> tuple[bool, int]:
         """Whether the source is out, and the events that were new to the target."""
         held = await self._held.read(source)
         await self._copy.expect_room(held.events, target)
@@ -160,12 +183,15 @@ class Lifecycle:
             await self._copy.unmark(target)
         moved = await self._copy.events(held.events, source, target)
         await self._copy.seen(held.seen, target)
+        await self._locks.keep(lock)
         left_out = await self._copy.relations(held, source, target)
-        if not held.is_nothing:
+        if held.has_acted:
             await self._copy.link(held, self._mark(source), target)
         withdrawal = withdrawal_of(await self._copy.chosen_by_both(held, source, target), now_ms=now_ms)
         seen = Seen(held.arrivals, held.changes)
-        outcome = await self._forget(source, now_ms, seen, withdrawal=withdrawal, merged=True)
+        outcome = await self._forget(source, now_ms, seen, withdrawal=withdrawal, merged=lock)
+        if outcome == _UNLOCKED:
+            raise Contended.for_now("from_user_id could not be merged in time; try again later")
         if outcome == _FORGOTTEN:
             await self._forget_with(source, target)
             await self._clean(source, now_ms=now_ms)
@@ -184,7 +210,7 @@ class Lifecycle:
                     await self._clean(field.removeprefix(kind), now_ms=now_ms)
                 elif kind == _FOLD_JOB:
                     with suppress(Contended):  # the next time
-                        await self._finish_fold(field.removeprefix(kind), now_ms)
+                        await self._finish_fold(field.removeprefix(kind), now_ms, wait_s=0.0)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
                 elif kind == f"{RELATION_JOB}:":
@@ -199,20 +225,21 @@ class Lifecycle:
         expected: Seen,
         *,
         withdrawal: str = "",
-        merged: bool = False,
+        merged: Lock | None = None,
     ) -> int:
-        """merged: into another person, who has everything by now; with a withdrawal, which else is read by
-        `_clean`."""
+        """merged: the lock under which another person was given everything; with a withdrawal, which else is
+        read by `_clean`."""
         keys, token, keyed_hash = self._keys.shard(user_id), fresh_token(), self._schema.keyed_hash(user_id)
         names = [
             keys.gone, keys.jobs, keys.users, *own_keys(keys, user_id),
             keys.detached_history(user_id), keys.detached_forward(user_id), keys.detached_back(user_id),
             keys.detached_merged_from(user_id), keys.merged(keyed_hash), keys.known_of_merged(keyed_hash),
-            keys.merges,
+            keys.merges, self._locks.key(user_id),
         ]  # fmt: skip
         args: Command = [
             user_id, keyed_hash, now_ms, expected.arrivals, expected.changes, token, withdrawal,
             expected.described, "merge" if merged else "erase", _MERGE_MS, self._limits.dedupe,
+            merged.token if merged else "",
         ]  # fmt: skip
         while True:
             outcome = int(await self._store.script(script("forget"), names, args))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -26,6 +26,7 @@ from services.features.store.lifecycle import Lifecycle, Seen
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
 from services.features.store.scripts import script
 from services.features.store.watermark import entry_order
+from shared.errors import Contended
 
 _DAY_MS = 24 * 3600 * 1000
 _PASS_EVERY_MS = 3600 * 1000
@@ -158,8 +159,9 @@ class Retention:
             latest = max([int(described), *(entry_order(entry)[0] for entry in last if entry)])
             if 0 < latest < idle_since:
                 unless = Seen(arrivals.decode(), changes.decode(), described.decode())
-                if await self._lifecycle.erase(user_id, now_ms=now_ms, unless_changed=unless):
-                    self._count("people", 1)
+                with suppress(Contended):  # is just being merged: the next pass
+                    if await self._lifecycle.erase(user_id, now_ms=now_ms, unless_changed=unless):
+                        self._count("people", 1)
         return total
 
     def _count(self, kind: str, removed: int) -> None:

@@ -39,7 +39,9 @@ class Release:
     reads: int
 
 
-THIS = Release(version=1, oldest=1, reads=1)
+# 2: marks of merged people (`mf`, `md`, `merges`), which older servers do not take along when they erase
+# somebody, and notes of merges (`m:`), which they pass over.
+THIS = Release(version=2, oldest=1, reads=1)
 
 
 @dataclass(frozen=True, slots=True)

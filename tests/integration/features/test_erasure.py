@@ -324,27 +324,6 @@ async def test_a_merge_that_is_repeated_forgets_no_later_one(
         assert await features.record([_shown("b", "y", now)]) == [AppendStatus.MERGED_PERSON]
 
 
-async def test_nobody_is_folded_into_somebody_who_is_merged_into_another_meanwhile(
-    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their impressions would be in none of the three."""
-    now = time.time_ns() // 1_000_000
-    async with a_domain(session_valkey, domain, lambda: now) as features:
-        await features.record([_shown("a", "x", now - 5), _likes("b", "y", now - 5)])
-        copy = Copier.events
-
-        async def after_a_merge(self: Copier, events: Any, source: str, target: str) -> int:
-            if target == "b":
-                await features.fold("b", "c")
-            return await copy(self, events, source, target)
-
-        monkeypatch.setattr(Copier, "events", after_a_merge)
-        with pytest.raises(WrongState, match="into_user_id has just been merged into another person"):
-            await features.fold("a", "b")
-        assert [e.item_id for e in (await _held(features, "a")).events] == ["x"]
-        assert await features.fold("a", "c") == 1
-
-
 async def test_a_merge_ends_although_its_person_is_related_without_a_pause(
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

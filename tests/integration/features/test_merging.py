@@ -18,8 +18,9 @@ from services.features.store.events import AppendStatus
 from services.features.store.export import EventSpan
 from services.features.store.held import HeldReader
 from services.features.store.lifecycle import Lifecycle
-from shared.domain import Action, Event, Relation
-from shared.errors import WrongState
+from services.features.store.people import PersonStatus
+from shared.domain import Action, Event, Relation, User
+from shared.errors import Contended, WrongState
 from tests.integration.features.alone import a_domain
 from tests.traces import traces
 from tests.valkey import RunningValkey, running_valkey
@@ -131,7 +132,7 @@ async def test_whatever_call_to_the_store_was_the_last_a_merge_is_ended_or_was_n
 ) -> None:
     """A death before the merge's first round trip, after one, after two … until it needs no more. Then
     another server looks, the visitor's last event comes again, and whoever is left is erased."""
-    deaths = Deaths(monkeypatch)
+    deaths, noted = Deaths(monkeypatch), 5  # two locks, two looks for other merges, the note
     for number in deaths:
         clock.now += 10_000
         visitor, ann = f"{_VISITOR}-{number}", f"{_ANN}-{number}"
@@ -139,10 +140,11 @@ async def test_whatever_call_to_the_store_was_the_last_a_merge_is_ended_or_was_n
         await features.record([*own, _likes(ann, "shoe", clock.now - 5, "1")])
         await features.relate([Relation(visitor, "bob", time_ms=clock.now - 5)])
         await deaths.strike(number, features.fold(visitor, ann))
+        _locks_go(session_valkey)
         await features.lifecycle.repair(now_ms=clock.now)
         assert await features.record(own) == _KNOWN * 2
         items = {u: sorted(i for i, _ in await _chosen(features, u)) for u in (visitor, ann)}
-        if number == 0:
+        if number < noted:
             assert items == {visitor: ["hat", "tie"], ann: ["shoe"]}
         else:
             assert items == {visitor: [], ann: ["hat", "shoe", "tie"]}
@@ -164,16 +166,17 @@ async def test_who_is_erased_while_they_are_merged_is_merged_first(
 ) -> None:
     """What was copied would outlive them, and nobody would know whose it was."""
     await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
-    copy, erasures = Copier.events, iter([_VISITOR])
+    copy, erasing = Copier.events, list[asyncio.Task[bool]]()
 
     async def erased_meanwhile(self: Copier, *rest: Any) -> int:
         moved = await copy(self, *rest)
-        for user_id in erasures:
-            assert not await features.erase(user_id), "by now there is nothing under this id"
+        erasing.append(asyncio.create_task(features.erase(_VISITOR)))
+        await asyncio.wait(erasing, timeout=0.1)
         return moved
 
     monkeypatch.setattr(Copier, "events", erased_meanwhile)
     await features.fold(_VISITOR, _ANN)
+    assert [await task for task in erasing] == [False], "by now there is nothing under this id"
     assert await _chosen(features, _ANN) == [("hat", "1")]
     assert await _chosen(features, _VISITOR) == []
     assert await features.erase(_ANN)
@@ -199,6 +202,94 @@ async def test_a_merge_that_can_no_longer_be_ended_does_not_keep_its_person_from
         await features.fold("bea", _ANN)
     assert await _chosen(features, "bea") == [("hat", "3")]
     assert await features.lifecycle.repair(now_ms=clock.now) <= 2  # trends of the two, and no merge
+
+
+async def test_people_who_are_merged_to_and_fro_at_once_lose_nothing(
+    session_valkey: RunningValkey, features: DomainFeatures, clock: Clock
+) -> None:
+    """By two servers, in circles of two and three; ids are counted alike."""
+    async with a_domain(session_valkey, features.name, clock) as other:
+        for ring in (("a", "b"), ("a", "b", "c")) * 5:
+            clock.now += 10_000
+            people = [f"{user_id} {clock.now}" for user_id in ring]
+            deeds = [_likes(u, f"{u}'s {n}", clock.now - 5, str(n)) for u in people for n in range(3)]
+            assert await features.record(deeds) == _NEW * len(deeds)
+            pairs = list(zip(people, [*people[1:], people[0]], strict=True))
+            merges = [server.fold(*pair) for pair in pairs for server in (features, other)]
+            done = await asyncio.gather(*merges, return_exceptions=True)
+            assert {type(one) for one in done} == {int}, done
+            held = [await _chosen(features, user_id) for user_id in people]
+            assert sorted(item for one in held for item, _ in one) == sorted(deed.item_id for deed in deeds)
+            assert sorted(map(len, held))[:-1] == [0] * (len(ring) - 1), "all of them are one person"
+
+
+async def test_a_merge_that_was_cut_off_comes_before_one_the_other_way(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch, session_valkey: RunningValkey
+) -> None:
+    """Also where ids are counted alike: nobody's event is copied back under another id."""
+    await features.record([_likes(u, f"{u}'s", clock.now - 5, "1") for u in (_VISITOR, _ANN)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Copier, "seen", _dies)
+        with pytest.raises(Died):
+            await features.fold(_VISITOR, _ANN)
+    _locks_go(session_valkey)
+    assert await features.fold(_ANN, _VISITOR) == 2
+    await features.lifecycle.repair(now_ms=clock.now)
+    found = {
+        user_id: sorted(item for item, _ in await _chosen(features, user_id)) for user_id in (_VISITOR, _ANN)
+    }
+    assert found == {_VISITOR: sorted([f"{_VISITOR}'s", f"{_ANN}'s"]), _ANN: []}
+
+
+async def test_a_server_that_lost_its_lock_takes_nobody_out(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch, session_valkey: RunningValkey
+) -> None:
+    """It stood still; another ended the merge, and somebody with as many events began anew under the id."""
+    await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+    last, stalled = Lifecycle._forget, iter([True])
+
+    async def after_a_long_stall(self: Lifecycle, *rest: Any, **more: Any) -> Any:
+        if next(stalled, False):
+            _locks_go(session_valkey)
+            await features.lifecycle.repair(now_ms=clock.now)
+            assert await features.record([_likes(_VISITOR, "tie", clock.now, "2")]) == _NEW
+        return await last(self, *rest, **more)
+
+    monkeypatch.setattr(Lifecycle, "_forget", after_a_long_stall)
+    with pytest.raises(Contended):
+        await features.fold(_VISITOR, _ANN)
+    assert await _logged(features) == [(_ANN, "hat"), (_VISITOR, "tie")]
+
+
+@pytest.mark.parametrize("described", [True, False])
+async def test_a_profile_alone_brings_no_erased_person_back(
+    features: DomainFeatures, clock: Clock, session_valkey: RunningValkey, described: bool
+) -> None:
+    await features.record([_likes(_ANN, "hat", clock.now - 5, "1")])
+    await features.erase(_ANN)
+    if described:
+        await features.describe([User(_VISITOR, {"age": "34"})])
+    await features.fold(_VISITOR, _ANN)
+    assert traces(session_valkey, _ANN, match=f"{{{features.name}:*") == []
+    assert await features.describe([User(_ANN, {"age": "35"})]) == [PersonStatus.ERASED_PERSON]
+
+
+async def test_more_events_than_ids_are_known_of_are_copied_once(
+    session_valkey: RunningValkey, domain: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the merge has to begin again, as something of the source came meanwhile."""
+    async with a_domain(session_valkey, domain, clock, dedupe_events=2) as features:
+        await features.record([_likes(_VISITOR, f"i{n}", clock.now - 9 + n, f"e{n}") for n in range(4)])
+        copy, meanwhile = Copier.seen, iter(["late"])
+
+        async def acted_meanwhile(self: Copier, *rest: Any) -> None:
+            await copy(self, *rest)
+            for item_id in meanwhile:
+                await features.record([_likes(_VISITOR, item_id, clock.now, item_id)])
+
+        monkeypatch.setattr(Copier, "seen", acted_meanwhile)
+        assert await features.fold(_VISITOR, _ANN) == 5
+        assert [item for item, _ in await _chosen(features, _ANN)] == ["i0", "i1", "i2", "i3", "late"]
 
 
 async def test_somebody_who_is_being_merged_into_one_person_goes_there_first(
@@ -296,6 +387,13 @@ async def test_days_without_anything_new_count_from_a_merge(
         clock.now += 3 * _DAY_MS
         await features.retention.sweep(now_ms=clock.now)
         assert traces(session_valkey, _ANN, match=f"{{{domain}:*") == []
+
+
+def _locks_go(valkey: RunningValkey) -> None:
+    """As those of a server that was not heard of for some seconds."""
+    with valkey.client() as client:
+        for key in client.scan_iter(match="{*:s*}:k:*"):
+            client.unlink(key)
 
 
 class Died(Exception):

@@ -3,16 +3,16 @@
 --
 -- KEYS  1 gone  2 jobs  3 users  4 person  5 history  6 seen  7 dedupe  8 forward  9 back  10 merged from
 --       11 detached history  12 detached forward  13 detached back  14 detached merged from
---       15 merged  16 known of the merged  17 merges
+--       15 merged  16 known of the merged  17 merges  18 lock
 -- ARGV  1 user id  2 keyed hash  3 now_ms
 --       4 arrivals and 5 relation changes that were seen ("" = whatever they are now)
 --       6 token of the withdrawal from trends  7 what is to be withdrawn ("" = to be read first, from history
 --         and log, where the person is erased)
 --       8 when attributes or relations had last arrived as it was seen ("" = whenever)
 --       9 erase, or merge: the last step of folding them into another person, who has everything by now
---       10 for how long a merge is remembered, ms  11 dedupe window
+--       10 for how long a merge is remembered, ms  11 dedupe window  12 token of the lock (merge only)
 -- Returns what: 0 nothing there, 1 forgotten, 2 an earlier job is not finished, 3 changed since, 4 a merge of
---       theirs is not finished (erase only)
+--       theirs is not finished (erase only), 5 the lock is lost (merge only)
 -- The jobs: x: first and last log entry, now_ms, first and last of the impressions; w: the token, while it is
 -- still to be read what the person weighed; t: what is to be withdrawn; m: whom they are being merged into.
 if redis.call('HEXISTS', KEYS[2], 'x:' .. ARGV[1]) + redis.call('HEXISTS', KEYS[2], 'w:' .. ARGV[1]) > 0 then
@@ -21,6 +21,9 @@ end
 local erased = ARGV[9] == 'erase'
 if erased and redis.call('HEXISTS', KEYS[2], 'm:' .. ARGV[1]) == 1 then
   return 4
+end
+if not erased and redis.call('GET', KEYS[18]) ~= ARGV[12] then
+  return 5 -- another merge may have taken them out, and what is there be of a later life
 end
 local known = redis.call('EXISTS', KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
 local person = redis.call('HMGET', KEYS[4], 'q', 'r', 'l0', 'l1', 'i0', 'i1', 't')

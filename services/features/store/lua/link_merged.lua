@@ -1,9 +1,9 @@
 -- Notes at a person who is merged into them: who is erased takes those along.
 --
--- KEYS  1 person  2 merged from
--- ARGV  1 1 = something of theirs has been copied to this person, who is there then  2 ..: shard and keyed hash of each
--- Returns 1; 0 where this person has gone since.
-if ARGV[1] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then
+-- KEYS  1 person  2 merged from  3 gone
+-- ARGV  1 keyed hash of the person  2 ..: shard and keyed hash of each
+-- Returns 1; 0 where this person was erased, and nothing later has begun a new one.
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 and redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
 for at = 2, #ARGV do

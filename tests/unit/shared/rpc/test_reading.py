@@ -14,7 +14,9 @@ import pytest
 from warmstart.features.v1 import feature_service_pb2 as pb
 
 from shared.errors import DeadlinePassed, InvalidInput, Overloaded, WarmstartError
+from shared.rpc.admission import Admission
 from shared.rpc.channels import call, connect
+from shared.rpc.interceptors import ServiceInterceptor
 from shared.rpc.reading import Context, Reading
 from shared.rpc.server import running
 from shared.rpc.status import from_rpc_error
@@ -82,6 +84,47 @@ async def test_what_comes_with_its_request_is_read_however_many_do_not(
             for one in rest:
                 one.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
+
+
+async def test_a_call_is_handled_or_turned_away_never_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading(monkeypatch, lambda most, turn_away: Reading(1, turn_away))
+    handled = 0
+
+    async def answer(_: pb.GetUserContextRequest) -> pb.GetUserContextResponse:
+        nonlocal handled
+        handled += 1
+        return pb.GetUserContextResponse()
+
+    async with running(TestedComponent(answer), settings()) as target:
+        async with grpc.aio.insecure_channel(target) as channel:
+            asked = [stub(channel).GetUserContext(pb.GetUserContextRequest()) for _ in range(100)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+    refusals = [from_rpc_error(a) for a in answers if isinstance(a, grpc.aio.AioRpcError)]
+    assert refusals
+    assert all(isinstance(refusal, Overloaded) for refusal in refusals)
+    assert handled == len(answers) - len(refusals)
+
+
+@pytest.mark.parametrize("broken", ["let_in", "refusal"])
+async def test_a_bug_before_a_call_is_read_is_that_calls_alone(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    bugs = iter(["a bug"])
+    owner = {"let_in": Admission, "refusal": ServiceInterceptor}[broken]
+    whole = getattr(owner, broken)
+
+    def fails_once(*rest: Any) -> Any:
+        for bug in bugs:
+            raise ValueError(bug)
+        return whole(*rest)
+
+    monkeypatch.setattr(owner, broken, fails_once)
+    async with running(TestedComponent(), settings()) as target, grpc.aio.insecure_channel(target) as channel:
+        first = stub(channel).GetUserContext(pb.GetUserContextRequest(), timeout=0.5)
+        error = await refused(first)
+        assert str(error) == {"let_in": "internal error", "refusal": "CANCELLED"}[broken]
+        for _ in range(3):
+            await stub(channel).GetUserContext(pb.GetUserContextRequest(), timeout=20)
 
 
 async def test_a_request_that_is_slow_but_comes_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
