@@ -35,8 +35,7 @@ _NEXT_STEPS: tuple[tuple[type[WarmstartError], str], ...] = (
     ),
     (
         DeadlinePassed,
-        "try again, as what was stored meanwhile is recognised; the servers' logs tell what hangs, where "
-        "`warmstart up` said",
+        "try again in a moment; the servers' logs tell what hangs, where `warmstart up` said",
     ),
     (Overloaded, "try again in a moment, with less at once"),
     (QuotaExceeded, "ask for less, or for a key with a higher --rate"),

@@ -104,6 +104,8 @@ class GatewaySettings(DoorSettings):
         if not isinstance(value, str):
             return value
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError("must be pairs such as fresh=0.1,friends=0.2")
         return {name.strip(): share.strip() for name, _, share in pairs}
 
     @field_validator("source_quotas")

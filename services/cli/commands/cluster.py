@@ -244,4 +244,4 @@ def _why_it_ended(log: Path) -> str:
     """Its error whole, of however many lines; the log's end where it has none."""
     said = log.read_text(errors="replace")
     _, found, error = f"\n{said}".rpartition("\nerror: ")
-    return error.rstrip() if found else log_tail(log)
+    return (error.rstrip() if found else log_tail(log)) or f"nothing was written to {log}: is its disk full?"

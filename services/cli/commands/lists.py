@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from services.cli.clients import GatewayClient, open_gateway
 from services.cli.failures import CommandError
 from services.cli.target import gateway_target
 from shared.domain import Action, Event, Exposure
-from shared.errors import WarmstartError
+from shared.errors import DeadlinePassed, Unavailable, WarmstartError
 from shared.limits import DEFAULT_PAGE_SIZE, MAX_CARRIED_EVENTS
 
 RECOMMEND_EXAMPLES = options.examples(
@@ -156,7 +157,9 @@ def feedback(
     item_id: Annotated[str, typer.Argument(help="What.")],
     action: ActionName,
     value: Annotated[float, typer.Option(help="Rating (1 to 5) or seconds of dwell.")] = 0.0,
-    event_id: Annotated[str, typer.Option(help="Makes the call idempotent.")] = "",
+    event_id: Annotated[
+        str, typer.Option(help="Makes the call idempotent; by default a new one.", show_default=False)
+    ] = "",
     list_id: Annotated[str, typer.Option(help="The list that showed the item.")] = "",
     as_json: options.Json = False,
     gateway: options.Gateway = "",
@@ -165,6 +168,7 @@ def feedback(
 ) -> None:
     """Store what a person did; the very next list reflects it."""
     exposure = Exposure(list_id=list_id) if list_id else None
+    event_id = event_id or uuid.uuid4().hex
     event = Event(user_id, item_id, parse_action(action), value, 0, event_id, exposure)
 
     async def run() -> tuple[pb.FeedbackResult, bool]:
@@ -173,7 +177,14 @@ def feedback(
             stored = result.status != pb.FEEDBACK_STATUS_REJECTED
             return result, stored and await _is_missing(client, item_id)
 
-    result, missing = asyncio.run(run())
+    try:
+        result, missing = asyncio.run(run())
+    except (DeadlinePassed, Unavailable):
+        output.stderr().print(
+            f"whether it was stored is not known: to try again, add --event-id {output.escaped(event_id)}",
+            soft_wrap=True,
+        )
+        raise
     if missing:
         output.stderr().print(
             f"note: item {output.escaped(repr(item_id))} is not in the catalogue: lists never show it; was "

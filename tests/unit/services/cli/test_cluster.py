@@ -381,10 +381,10 @@ def test_a_bad_domain_is_told_once(tmp_path, capsys):
 
 def test_the_bad_settings_of_all_services_are_told_under_one_header(monkeypatch, capsys):
     monkeypatch.setenv("WARMSTART_FEATURES_PORT", "a")
-    monkeypatch.setenv("WARMSTART_GATEWAY_SOURCE_QUOTAS", "friends:0.3")
+    monkeypatch.setenv("WARMSTART_GATEWAY_SOURCE_QUOTAS", "friends=lots")
     assert check_settings.main() == 1
     assert capsys.readouterr().err.splitlines() == [
         "bad settings:",
         "  WARMSTART_FEATURES_PORT: must be a valid integer, got 'a'",
-        "  WARMSTART_GATEWAY_SOURCE_QUOTAS: friends:0.3 must be a valid number, got 'friends:0.3'",
+        "  WARMSTART_GATEWAY_SOURCE_QUOTAS: friends must be a valid number, got 'friends=lots'",
     ]

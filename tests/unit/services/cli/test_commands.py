@@ -26,7 +26,7 @@ from shared.artifacts import Registry, Signer, TrustedKeys
 from shared.datasets import DATASETS, FileOptions
 from shared.datasets.fields import TimeUnit
 from shared.domain import Action
-from shared.errors import ArtifactError, NotFound, Unavailable, WarmstartError
+from shared.errors import ArtifactError, DeadlinePassed, NotFound, Unavailable, WarmstartError
 from tests.artifacts import publish_plain
 from tests.unit.shared.test_signatures import write_keys
 
@@ -372,6 +372,22 @@ def test_feedback_on_an_item_that_is_not_there_is_stored_with_a_note(item, away,
     told = capsys.readouterr()
     assert told.out == "stored: e\n"
     assert ("note: item 'nonexist' is not in the catalogue: lists never show it" in told.err) is noted
+
+
+@pytest.mark.parametrize("given", [[], ["--event-id", "mine"]])
+def test_feedback_without_an_answer_can_be_sent_again_as_the_same(given, monkeypatch, capsys):
+    sent = []
+
+    class Hung(Shop):
+        async def record(self, events):
+            sent.extend(events)
+            raise DeadlinePassed("Deadline Exceeded")
+
+    called(Hung(), monkeypatch)
+    assert main(["feedback", "ann", "film", "like", "--gateway", "far:1", *given]) == 1
+    (event,) = sent
+    assert event.event_id == "mine" if given else len(event.event_id) == 32
+    assert f"to try again, add --event-id {event.event_id}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,14 @@ def test_bad_quotas_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, value: 
         load(GatewaySettings)
 
 
+def test_quotas_without_shares_are_told_how_they_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMSTART_GATEWAY_SOURCE_QUOTAS", "friends:0.3")
+    with pytest.raises(
+        SettingsError, match=r"must be pairs such as fresh=0.1,friends=0.2, got 'friends:0.3'"
+    ):
+        load(GatewaySettings)
+
+
 def test_every_setting_says_what_it_is() -> None:
     assert all(f.description for f in GatewaySettings.model_fields.values())
 
