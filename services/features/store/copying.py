@@ -57,9 +57,8 @@ class Copier:
     async def events(self, events: Sequence[Event], source: str, target: str) -> int:
         """How many were new."""
         copies = [replace(event, user_id=target) for event in events]
-        if (
-            2 * len(copies) > self._limits.dedupe
-        ):  # the target may no longer know the ids of an earlier attempt
+        # Of so many the target may no longer know the ids of an earlier attempt.
+        if 2 * len(copies) > self._limits.dedupe:
             there = {(e.event_id, _deed(e)) for e in (await self._held.read(target)).events}
             copies = [e for e in copies if (e.event_id, _deed(e)) not in there]
         moved, known = await self._append(copies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from typing import Any
 
@@ -37,6 +36,7 @@ from tests.integration.features.client import (
     until,
 )
 from tests.integration.features.conftest import Serve, serving
+from tests.integration.features.deaths import Deaths, Died, dies
 from tests.integration.features.test_person_export import a_full_life
 from tests.integration.features.test_process import started_process
 from tests.traces import files_with_bytes_of, keys_with_bytes_of, traces
@@ -56,38 +56,17 @@ async def trending(features: Features) -> dict[str, float]:
     return {i.item_id: round(i.weight, 3) for i in found.items}
 
 
-class Died(Exception):
-    """The server, in the middle of it."""
-
-
 async def test_whatever_call_to_the_store_was_the_last_another_server_ends_the_erasure(
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death before the erasure's first round trip, after one, after two … until it needs no more."""
-    now, left, erasing = time.time_ns() // 1_000_000, -1, asyncio.current_task()
-    replies = Store._replies
-
-    async def dying(self: Store, commands: Any, write: bool) -> list[Any]:
-        nonlocal left
-        if left >= 0 and asyncio.current_task() is erasing:
-            if left == 0:
-                raise Died
-            left -= 1
-        return await replies(self, commands, write)
-
-    monkeypatch.setattr(Store, "_replies", dying)
+    now, deaths = time.time_ns() // 1_000_000, Deaths(monkeypatch)
     async with a_domain(session_valkey, domain, lambda: now) as features:
-        for deaths in itertools.count():
+        for number in deaths:
             now += 10_000
             await _acts(features, now)
-            left = deaths
-            try:
-                await features.erase(_ANN)
-            except Died:
-                left = -1
-            else:
-                break
-            if deaths == 0:
+            await deaths.strike(number, features.erase(_ANN))
+            if number == 0:
                 assert traces(session_valkey, _ANN, match=_of(domain))
                 await features.erase(_ANN)  # nothing was done: the caller, who got an error, asks again
             for _ in range(3):  # what she weighed may still have to be read; a moment later it goes
@@ -97,7 +76,7 @@ async def test_whatever_call_to_the_store_was_the_last_another_server_ends_the_e
             assert traces(session_valkey, _ANN, match=_of(domain)) == []
             ranked, _ = await features.trending.top(10, now_ms=now)
             assert [item_id for item_id, _ in ranked] == ["a"], "what bea chose, alone"
-    assert deaths >= 8
+    assert number >= 8
 
 
 async def _acts(features: DomainFeatures, now: int) -> None:
@@ -397,7 +376,7 @@ async def test_a_server_that_ends_an_erasure_late_does_not_end_the_next_one(
             await other.relate([Relation(_ANN, "dora", time_ms=now)])
             now += 10
             with monkeypatch.context() as patch:
-                patch.setattr(Lifecycle, "_clean", _dies)
+                patch.setattr(Lifecycle, "_clean", dies)
                 with pytest.raises(Died):
                     await other.erase(_ANN)
 
@@ -424,7 +403,7 @@ async def test_who_is_related_anew_while_they_are_erased_has_both_sides_of_it_or
         await _acts(features, now)
         await features.relate([Relation("bob", _ANN, time_ms=now - 1)])
         with monkeypatch.context() as patch:
-            patch.setattr(Lifecycle, "_clean", _dies)
+            patch.setattr(Lifecycle, "_clean", dies)
             with pytest.raises(Died):
                 await (features.fold(_ANN, "dora") if merged else features.erase(_ANN))
         now += 10
@@ -442,10 +421,6 @@ async def test_who_is_related_anew_while_they_are_erased_has_both_sides_of_it_or
         assert [other for _, other in held.followers] == ([] if owner == _ANN else ["bob"])
         await features.erase("bob")
         assert (await _held(features, _ANN)).is_nothing
-
-
-async def _dies(*_: Any, **__: Any) -> None:
-    raise Died
 
 
 def _shown(user_id: str, item_id: str, time_ms: int) -> Event:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from services.features.domain import DomainFeatures
-from services.features.store.connection import Store
 from services.features.store.copying import Copier
 from services.features.store.erasures import erasures_of, replay
 from services.features.store.events import AppendStatus
@@ -22,6 +21,7 @@ from services.features.store.people import PersonStatus
 from shared.domain import Action, Event, Relation, User
 from shared.errors import Contended, WrongState
 from tests.integration.features.alone import a_domain
+from tests.integration.features.deaths import Deaths, Died, dies
 from tests.traces import traces
 from tests.valkey import RunningValkey, running_valkey
 
@@ -191,7 +191,7 @@ async def test_a_merge_that_can_no_longer_be_ended_does_not_keep_its_person_from
         [_likes(_VISITOR, "hat", clock.now - 5, "1"), _likes(_ANN, "hat", clock.now - 5, "2")]
     )
     with monkeypatch.context() as patch:
-        patch.setattr(Copier, "seen", _dies)
+        patch.setattr(Copier, "seen", dies)
         with pytest.raises(Died):
             await features.fold(_VISITOR, _ANN)
     await features.erase(_ANN)
@@ -230,7 +230,7 @@ async def test_a_merge_that_was_cut_off_comes_before_one_the_other_way(
     """Also where ids are counted alike: nobody's event is copied back under another id."""
     await features.record([_likes(u, f"{u}'s", clock.now - 5, "1") for u in (_VISITOR, _ANN)])
     with monkeypatch.context() as patch:
-        patch.setattr(Copier, "seen", _dies)
+        patch.setattr(Copier, "seen", dies)
         with pytest.raises(Died):
             await features.fold(_VISITOR, _ANN)
     _locks_go(session_valkey)
@@ -298,7 +298,7 @@ async def test_somebody_who_is_being_merged_into_one_person_goes_there_first(
 ) -> None:
     await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
     with monkeypatch.context() as patch:
-        patch.setattr(Copier, "seen", _dies)
+        patch.setattr(Copier, "seen", dies)
         with pytest.raises(Died):
             await features.fold(_VISITOR, _ANN)
     assert await features.fold(_VISITOR, "bea") == 0
@@ -395,42 +395,3 @@ def _locks_go(valkey: RunningValkey) -> None:
     with valkey.client() as client:
         for key in client.scan_iter(match="{*:s*}:k:*"):
             client.unlink(key)
-
-
-class Died(Exception):
-    """The server, in the middle of it."""
-
-
-async def _dies(*_: Any) -> None:
-    raise Died
-
-
-class Deaths:
-    """Of this test's own task, one round trip later each time, until it needs no more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._task, self._left, self._replies = asyncio.current_task(), -1, Store._replies
-        self.is_survived = False
-
-        async def dying(store: Store, commands: Any, write: bool) -> list[Any]:
-            if self._left >= 0 and asyncio.current_task() is self._task:
-                if self._left == 0:
-                    raise Died
-                self._left -= 1
-            return await self._replies(store, commands, write)
-
-        monkeypatch.setattr(Store, "_replies", dying)
-
-    def __iter__(self) -> Iterator[int]:
-        """After how many round trips the next one is."""
-        return itertools.takewhile(lambda _: not self.is_survived, itertools.count())
-
-    async def strike(self, after: int, doing: Awaitable[Any]) -> None:
-        self._left = after
-        try:
-            await doing
-            self.is_survived = True
-        except Died:
-            pass
-        finally:
-            self._left = -1
