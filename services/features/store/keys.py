@@ -12,12 +12,13 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
 
     p:<u>   hash    person: a attributes (JSON), n events, q arrivals, r relation changes, t when attributes
                     or relations of theirs last arrived (ms, the store's clock),
-                    l0/l1 first and last log entry, i0/i1 the same of the impressions
+                    l0/l1 first and last log entry, i0/i1 the same of the impressions,
+                    b:o the version of relations of theirs: when the first was written (us), how many since
     h:<u>   zset    history: arrival + record by event time
     s:<u>   zset    seen item ids by time
     d:<u>   zset    digests of the latest event ids by arrival
     f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
-    b:<u>   hash    relations to <u>: kind + owner → nothing
+    b:<u>   hash    relations to <u>: kind + owner → token of the writing
     mf:<u>  set     who was merged into <u>, directly or by others: shard + keyed hash
     xh:<u> xf:<u> xb:<u> xm:<u>  history, relations and who was merged, detached while <u> is being erased
     log     stream  events of the shard in order of arrival, all but impressions
@@ -31,6 +32,8 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     c:<h>   string  while the person of that keyed hash is being merged and relations wait for its end; goes
                     after seconds
     k:<h>   string  token of the merge that has to do with the person of that keyed hash; goes after seconds
+    o:<t>   string  relations to people of the shard that were noted under that token are finished by another
+                    server; goes after an hour
     jobs    hash    work that spans shards and is not finished
     state   hash    id of the last exported log entry; how often entries were cut out of a log, and at which
                     of these times it was last packed anew
@@ -111,6 +114,9 @@ class ShardKeys:
 
     def merging(self, keyed_hash: bytes) -> str:
         return f"{self.tag}:k:{keyed_hash.hex()}"
+
+    def taken_over(self, token: bytes) -> str:
+        return f"{self.tag}:o:{token.hex()}"
 
     def detached_history(self, user_id: str) -> str:
         return f"{self.tag}:xh:{user_id}"

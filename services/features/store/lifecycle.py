@@ -25,7 +25,7 @@ is refused, also from importers; what is dated later begins a new person.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -38,8 +38,9 @@ from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
 from services.features.store.locks import Lock, MergeLocks
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
-from services.features.store.records import relation_field, split_relation_field
+from services.features.store.records import split_relation_field
 from services.features.store.relations import JOB as RELATION_JOB
+from services.features.store.relations import OLD_JOB as OLD_RELATION_JOB
 from services.features.store.relations import Relations
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
@@ -207,13 +208,14 @@ class Lifecycle:
             for field in (name.decode() for name in fields):
                 kind = field[:2]
                 if kind in (_ERASE_JOB, _WEIGH_JOB):
-                    await self._clean(field.removeprefix(kind), now_ms=now_ms)
+                    with suppress(Contended):  # the next time
+                        await self._clean(field.removeprefix(kind), now_ms=now_ms)
                 elif kind == _FOLD_JOB:
                     with suppress(Contended):  # the next time
                         await self._finish_fold(field.removeprefix(kind), now_ms, wait_s=0.0)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
-                elif kind == f"{RELATION_JOB}:":
+                elif kind in (RELATION_JOB, OLD_RELATION_JOB):
                     relations.append(field)
         await self._relations.repair(relations)
         return sum(map(len, replies))
@@ -266,27 +268,26 @@ class Lifecycle:
             await self._note_withdrawal(user_id, token, logged, now_ms)
         if job is None:
             return
-        await self._drop_sides(
-            [
-                (self._keys.shard(other).back(other), relation_field(kind, user_id))
-                for kind, other in map(split_relation_field, relations)
-            ]
-        )
+
+        async def still() -> bool:
+            """Else another server has ended it, and what is there now may be of a later life."""
+            return bool(await self._store.one("HGET", keys.jobs, _ERASE_JOB + user_id) == job)
+
+        if not await self._relations.drop_back(user_id, [*map(split_relation_field, relations)], still):
+            return
         cursor = b"0"
         while True:  # a celebrity has more followers than one reply should hold
             cursor, flat = await self._store.one("HSCAN", back, cursor, "COUNT", _ENTRIES_A_LOOK)
-            await self._drop_sides(
-                [
-                    (self._keys.shard(owner).forward(owner), relation_field(kind, user_id))
-                    for kind, owner in map(split_relation_field, flat[::2])
-                ]
-            )
+            sides = [*map(split_relation_field, flat[::2])]
+            if not await self._relations.drop_forward(user_id, sides, still):
+                return
             if cursor == b"0":
                 break
         merged_from, cursor = keys.detached_merged_from(user_id), b"0"
         while True:
             cursor, marks = await self._store.one("SSCAN", merged_from, cursor, "COUNT", _ENTRIES_A_LOOK)
-            await self._forget_merged([mark.decode() for mark in marks])
+            if not await self._forget_merged([mark.decode() for mark in marks], still):
+                return
             if cursor == b"0":
                 break
         await self._cut(user_id, keys.log, logged, CUT_LOG)
@@ -306,9 +307,6 @@ class Lifecycle:
             script("note_withdrawal"), [keys.jobs, detached], [user_id, token, withdrawal]
         )
 
-    async def _drop_sides(self, sides: Sequence[tuple[str, str]]) -> None:
-        await self._store.run([("HDEL", key, field) for key, field in sides], write=True)
-
     async def _cut(self, user_id: str, log: str, span: Stretch, counter: str) -> None:
         """Takes the person's entries out of a log."""
         state, first = self._keys.shard(user_id).state, span.first
@@ -325,19 +323,30 @@ class Lifecycle:
         """Where the target was erased while the source went, it did not find the merge noted yet."""
         keys = self._keys.shard(target)
         mark = self._mark(source)
-        linked, erased = await self._store.run(
-            [
-                ("SISMEMBER", keys.merged_from(target), mark),
-                ("HEXISTS", keys.gone, self._schema.keyed_hash(target)),
-            ]
-        )
-        if erased and not linked:
-            await self._forget_merged([mark])
 
-    async def _forget_merged(self, marks: Sequence[str]) -> None:
-        calls: list[tuple[list[str], Command]] = []
+        async def is_gone() -> bool:
+            linked, erased = await self._store.run(
+                [
+                    ("SISMEMBER", keys.merged_from(target), mark),
+                    ("HEXISTS", keys.gone, self._schema.keyed_hash(target)),
+                ]
+            )
+            return bool(erased and not linked)
+
+        await self._forget_merged([mark], is_gone)
+
+    async def _forget_merged(self, marks: Sequence[str], still: Callable[[], Awaitable[bool]]) -> bool:
+        """False where `still` is not so any more once they were looked at: nothing is done then."""
+        places = []
         for shard, _, hexed in (mark.partition(":") for mark in marks):
-            keys, keyed_hash = self._keys.shards[int(shard)], bytes.fromhex(hexed)
-            names = [keys.gone, keys.merges, keys.known_of_merged(keyed_hash)]
-            calls.append((names, [keyed_hash]))
+            places.append((self._keys.shards[int(shard)], bytes.fromhex(hexed)))
+        merged = await self._store.run([("HGET", keys.merges, hash_) for keys, hash_ in places])
+        if not await still():
+            return False
+        calls: list[tuple[list[str], Command]] = [
+            ([keys.gone, keys.merges, keys.known_of_merged(hash_)], [hash_, merged_at])
+            for (keys, hash_), merged_at in zip(places, merged, strict=True)
+            if merged_at is not None
+        ]
         await self._store.scripts(script("forget_merged"), calls)
+        return True

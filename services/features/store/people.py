@@ -21,12 +21,14 @@ from shared.domain import History, Relation, User
 
 class PersonStatus(IntEnum):
     """What became of one person or relation; numbers as the scripts give them. BEING_ERASED: a relation is
-    not stored just now, and may be a moment later."""
+    not stored just now, and may be a moment later; TAKEN_OVER: another server finishes it, as if this one had
+    died."""
 
     STORED = 1
     ERASED_PERSON = 3
     TOO_MANY = 4
     BEING_ERASED = 5
+    TAKEN_OVER = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from shared.domain import Action, Event, Exposure, History, Item, Relation
 
 _EVENT = struct.Struct("<BdqBH")
 ARRIVAL_BYTES = 8
-_RELATION = struct.Struct("<fq")
+_RELATION, _RELATION_TIME = struct.Struct("<fq"), struct.Struct("<q")
 _DIGEST_BYTES = 12
 SEPARATOR = "\x1f"  # ids and kinds hold no control characters
 
@@ -95,6 +95,11 @@ def split_relation_field(field: bytes) -> tuple[str, str]:
 
 def pack_relation(relation: Relation) -> bytes:
     return _RELATION.pack(0.0 if relation.removed else relation.weight, relation.time_ms)
+
+
+def pack_relation_time(time_ms: int) -> bytes:
+    """The end of a packed relation: which statement of several it is."""
+    return _RELATION_TIME.pack(time_ms)
 
 
 def unpack_relations(

@@ -6,28 +6,49 @@ A crash in between leaves the note, and `repair` finishes the work. Removing a r
 weight to 0: the field goes with the person, so that neither side can be left behind by a race. While either
 person is being erased or merged nothing is written: it would be taken for what they were, and one side of it
 removed.
+
+Any server may stall between two steps while others go on. So a side is taken out, and a note ended, only
+where it is still what it was when the reason was found: a back side bears a token of its writing, and each
+person's own relations a version. Where it is not, the reason is looked for again. A note bears the token of
+whose it is, and whoever takes it over forbids that one, if it should only have stalled, to write a back side
+under it: nobody else would know of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from services.features.store.connection import Command, Store
 from services.features.store.keys import DomainKeys
 from services.features.store.people import PersonStatus
-from services.features.store.records import SEPARATOR, pack_relation, relation_field
+from services.features.store.records import (
+    SEPARATOR,
+    pack_relation,
+    pack_relation_time,
+    relation_field,
+)
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
 from shared.domain import Relation
 from shared.errors import Contended
 
-JOB = "r"
+JOB, OLD_JOB = "l:", "r:"  # old: of servers before, without a token
 # An erasure or merge takes milliseconds, on a busy machine a second, unless its server died: then another
 # ends it with its next upkeep.
 _PAUSES_S = (0.02, 0.05, 0.1, 0.1, *(0.2,) * 6)
-_GONE = ord("0")
+# So often a side is looked at again that others have written meanwhile; then a pause, or the next upkeep.
+_LOOKS = 10
+_TOKEN_BYTES = 6
+# So long a server may have stalled that still finds that its notes were taken over.
+_TAKEN_OVER_MS = 3600 * 1000
+_NOTHING_TO_REMOVE, _CLOSED, _AGAIN = ord("2"), ord("1"), ord("6")
+_TAKEN_OUT = ord("2")
+_UNKNOWN: Final = b"?"  # a version that there is not
+_TO_COME_AGAIN: Final = frozenset((PersonStatus.BEING_ERASED, PersonStatus.TAKEN_OVER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +59,7 @@ class _Link:
     other: str
     kind: str
     time_ms: int
+    token: bytes
 
     @property
     def forward_field(self) -> str:
@@ -49,7 +71,15 @@ class _Link:
 
     @property
     def job_field(self) -> str:
-        return SEPARATOR.join((f"{JOB}:{self.owner}", self.other, self.kind, str(self.time_ms)))
+        named = (self.owner, self.other, self.kind, str(self.time_ms), self.token.hex())
+        return JOB + SEPARATOR.join(named)
+
+    @classmethod
+    def noted(cls, job_field: str) -> _Link:
+        is_old = job_field.startswith(OLD_JOB)
+        parts = job_field.removeprefix(OLD_JOB if is_old else JOB).split(SEPARATOR)
+        owner, other, kind, time_ms, token = [*parts, ""] if is_old else parts
+        return cls(owner, other, kind, int(time_ms), bytes.fromhex(token))
 
 
 class Relations:
@@ -59,64 +89,142 @@ class Relations:
         self._store, self._keys, self._schema = store, keys, schema
         self._max_relations = max_relations
 
-    async def relate(
-        self, relations: Sequence[Relation], *, by_merge: bool = False, pauses: int = 0
-    ) -> list[PersonStatus]:
+    async def relate(self, relations: Sequence[Relation], *, by_merge: bool = False) -> list[PersonStatus]:
         """Stores or removes relations, in order; safe to repeat. by_merge: nobody has done anything by it.
 
         Raises Contended where an erasure or merge does not end: what of it was stored is then not known.
         """
-        statuses = await self._forward(relations, by_merge)
-        links = [
-            _Link(r.user_id, r.other_user_id, r.kind, r.time_ms) if s is PersonStatus.STORED else None
-            for r, s in zip(relations, statuses, strict=True)
-        ]
-        refused, waiting = await self._finish([link for link in links if link], by_merge)
-        again = [n for n, status in enumerate(statuses) if status is PersonStatus.BEING_ERASED]
-        again += [n for n, link in enumerate(links) if link in waiting]
-        statuses = [
-            PersonStatus.ERASED_PERSON if link in refused else status
-            for link, status in zip(links, statuses, strict=True)
-        ]
-        if again:
-            await self._pause(pauses)
-            again.sort()
-            later = await self.relate([relations[n] for n in again], by_merge=by_merge, pauses=pauses + 1)
-            for n, status in zip(again, later, strict=True):
+        statuses, token = [PersonStatus.BEING_ERASED] * len(relations), _token()
+        for pause_s in (*_PAUSES_S, None):
+            left = [n for n, status in enumerate(statuses) if status in _TO_COME_AGAIN]
+            now = await self._relate([relations[n] for n in left], token, by_merge)
+            for n, status in zip(left, now, strict=True):
                 statuses[n] = status
-        return statuses
+            if not _TO_COME_AGAIN.intersection(now):
+                return statuses
+            if PersonStatus.TAKEN_OVER in now:
+                token = _token()
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        raise Contended.for_now("a person of a relation is just being erased or merged; try again later")
 
-    async def _pause(self, pauses: int) -> None:
-        if pauses == len(_PAUSES_S):
-            raise Contended.for_now("a person of a relation is just being erased or merged; try again later")
-        await asyncio.sleep(_PAUSES_S[pauses])
+    async def _relate(
+        self, relations: Sequence[Relation], token: bytes, by_merge: bool
+    ) -> list[PersonStatus]:
+        statuses, versions = await self._forward(relations, token, by_merge)
+        links = {n: _link(relation, token) for n, relation in enumerate(relations) if n in versions}
+        found = await self._finish({link: versions[n] for n, link in links.items()}, by_merge)
+        for n, link in links.items():
+            statuses[n] = found[link]
+        return statuses
 
     async def repair(self, job_fields: Iterable[str]) -> None:
         """Finishes relations whose notes a crash left behind."""
-        links: list[_Link] = []
-        for field in job_fields:
-            owner, other, kind, time_ms = field.split(SEPARATOR)
-            links.append(_Link(owner.removeprefix(f"{JOB}:"), other, kind, int(time_ms)))
-        await self._finish(links, by_merge=False)
+        noted, token = {field: _Link.noted(field) for field in job_fields}, _token()
+        barred = [
+            self._keys.shard(link.other).taken_over(link.token) for link in noted.values() if link.token
+        ]
+        await self._store.run([("SET", key, "", "PX", _TAKEN_OVER_MS) for key in barred], write=True)
+        calls, links = [], []
+        for field, link in noted.items():
+            links.append(replace(link, token=token))
+            calls.append(([self._keys.shard(link.owner).jobs], [field, links[-1].job_field]))
+        taken = await self._store.scripts(script("take_note"), calls)
+        ours = [link for link, is_ours in zip(links, taken, strict=True) if is_ours]
+        await self._finish(dict.fromkeys(ours, _UNKNOWN), by_merge=False)
 
-    async def _forward(self, relations: Sequence[Relation], by_merge: bool) -> list[PersonStatus]:
+    async def drop_back(
+        self, user_id: str, sides: Sequence[tuple[str, str]], still: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        """Takes relations of somebody who is being erased out of the others'. sides: (kind, other); still:
+        whether they are. False where they are not any more: what is there now may be of a later life."""
+        places = [
+            (self._keys.shard(other).back(other), relation_field(kind, user_id)) for kind, other in sides
+        ]
+
+        async def look(left: Sequence[int]) -> list[tuple[list[str], Command] | None]:
+            values = await self._store.run([("HGET", *places[n]) for n in left])
+            return [
+                None if value is None else ([places[n][0]], [places[n][1], value])
+                for n, value in zip(left, values, strict=True)
+            ]
+
+        return await self._drop("drop_back", len(places), look, still)
+
+    async def drop_forward(
+        self, user_id: str, sides: Sequence[tuple[str, str]], still: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        """As `drop_back`, the others' relations to them. sides: (kind, owner)."""
+        places = []
+        for kind, owner in sides:
+            keys = self._keys.shard(owner)
+            places.append((keys.person(owner), keys.forward(owner), relation_field(kind, user_id)))
+
+        async def look(left: Sequence[int]) -> list[tuple[list[str], Command] | None]:
+            replies = await self._store.run(
+                [
+                    command
+                    for person, forward, field in (places[n] for n in left)
+                    for command in (("HMGET", person, "b", "o"), ("HEXISTS", forward, field))
+                ]
+            )
+            calls: list[tuple[list[str], Command] | None] = []
+            for n, (life, number), there in zip(left, replies[::2], replies[1::2], strict=True):
+                person, forward, field = places[n]
+                version = (life or b"") + b":" + (number or b"")
+                calls.append(([person, forward], [field, version]) if there else None)
+            return calls
+
+        return await self._drop("drop_forward", len(places), look, still)
+
+    async def _drop(
+        self,
+        name: str,
+        count: int,
+        look: Callable[[Sequence[int]], Awaitable[list[tuple[list[str], Command] | None]]],
+        still: Callable[[], Awaitable[bool]],
+    ) -> bool:
+        left: Sequence[int] = range(count)
+        for _ in range(_LOOKS):
+            calls = await look(left)
+            if not await still():
+                return False
+            there = [(n, call) for n, call in zip(left, calls, strict=True) if call is not None]
+            done = await self._store.scripts(script(name), [call for _, call in there])
+            left = [n for (n, _), is_done in zip(there, done, strict=True) if not is_done]
+            if not left:
+                return True
+        raise Contended.for_now(
+            "relations to a person who is being erased are written faster than they can be removed; "
+            "try again later"
+        )
+
+    async def _forward(
+        self, relations: Sequence[Relation], token: bytes, by_merge: bool
+    ) -> tuple[list[PersonStatus], dict[int, bytes]]:
+        """(what became of each, by place of those that were written the version of their owner's)."""
         by_shard = self._keys.places_by_shard(r.user_id for r in relations)
         calls = [
-            self._forward_call(shard, [relations[n] for n in places], by_merge)
+            self._forward_call(shard, [relations[n] for n in places], token, by_merge)
             for shard, places in by_shard.items()
         ]
-        statuses = [PersonStatus.STORED] * len(relations)
+        statuses, versions = [PersonStatus.STORED] * len(relations), dict[int, bytes]()
         replies = await self._store.scripts(script("relate"), calls)
-        for places, digits in zip(by_shard.values(), replies, strict=True):
+        for places, (digits, *of_owners) in zip(by_shard.values(), replies, strict=True):
+            owners = dict(zip(_owners(relations[n] for n in places), of_owners, strict=True))
             for place, digit in zip(places, digits, strict=True):
+                if digit == _NOTHING_TO_REMOVE:
+                    continue
                 statuses[place] = PersonStatus(digit - 48)
-        return statuses
+                if statuses[place] is PersonStatus.STORED:
+                    versions[place] = owners[relations[place].user_id]
+        return statuses, versions
 
     def _forward_call(
-        self, shard: int, relations: Sequence[Relation], by_merge: bool
+        self, shard: int, relations: Sequence[Relation], token: bytes, by_merge: bool
     ) -> tuple[list[str], Command]:
         keys = self._keys.shards[shard]
-        owners = {user_id: n for n, user_id in enumerate(dict.fromkeys(r.user_id for r in relations), 1)}
+        owners = {user_id: n for n, user_id in enumerate(_owners(relations), 1)}
         names = [keys.gone, keys.jobs, keys.users]
         args: list[bytes | str | int | float] = [self._max_relations, int(by_merge), len(owners)]
         for user_id in owners:
@@ -124,7 +232,7 @@ class Relations:
             names += (keys.person(user_id), keys.forward(user_id), keys.closed(keyed_hash))
             args += (user_id, keyed_hash)
         for relation in relations:
-            link = _Link(relation.user_id, relation.other_user_id, relation.kind, relation.time_ms)
+            link = _link(relation, token)
             args += (
                 owners[relation.user_id],
                 link.forward_field,
@@ -135,59 +243,99 @@ class Relations:
             )
         return names, args
 
-    async def _finish(self, links: Sequence[_Link], by_merge: bool) -> tuple[set[_Link], set[_Link]]:
-        """The other sides, then the notes. Returns the links that the other person's erasure refuses, and
-        those that wait for its end, whose notes stay."""
-        if not links:
-            return set(), set()
-        refused, waiting = await self._back(links, by_merge)
-        lost = await self._close([link for link in links if link not in waiting], refused)
-        # The owner was erased, or folded into another person, while we wrote: undo the other side.
-        await self._store.run(
-            [
-                ("HDEL", self._keys.shard(link.other).back(link.other), link.back_field)
-                for link in lost
-                if link not in refused
-            ],
-            write=True,
-        )
-        return refused, waiting
+    async def _finish(self, links: Mapping[_Link, bytes], by_merge: bool) -> dict[_Link, PersonStatus]:
+        """The other sides, then the notes. links: with the version of their owner's at which they were
+        there.
 
-    async def _back(self, links: Sequence[_Link], by_merge: bool) -> tuple[set[_Link], set[_Link]]:
+        BEING_ERASED: to be written again, as the other is just being erased or merged (the note stays), or
+        was and took it along. TAKEN_OVER: another server finishes the note.
+        """
+        found, versions = dict[_Link, PersonStatus](), dict(links)
+        for _ in range(_LOOKS):
+            left = [link for link in links if link not in found]
+            if not left:
+                break
+            writing = _token()
+            others = dict(zip(left, await self._back(left, writing, by_merge), strict=True))
+            waiting = {link: status for link, status in others.items() if status in _TO_COME_AGAIN}
+            found |= waiting
+            asked = {
+                link: "drop" if others[link] is PersonStatus.ERASED_PERSON else "keep"
+                for link in left
+                if link not in waiting
+            }
+            taken_out = []
+            for link, digit in (await self._close(asked, versions)).items():
+                if asked[link] == "drop" and digit != _AGAIN:
+                    found[link] = PersonStatus.ERASED_PERSON
+                elif digit == _CLOSED:
+                    found[link] = PersonStatus.STORED
+                elif digit != _AGAIN:
+                    taken_out.append(link)
+            undone = dict.fromkeys(await self._undo(taken_out, writing), "undone")
+            for link, digit in (await self._close(undone, versions)).items():
+                if digit == _TAKEN_OUT:
+                    found[link] = PersonStatus.BEING_ERASED
+                elif digit != _AGAIN:  # it went with its owner
+                    found[link] = PersonStatus.STORED
+        return dict.fromkeys(links, PersonStatus.BEING_ERASED) | found
+
+    async def _back(self, links: Sequence[_Link], writing: bytes, by_merge: bool) -> list[PersonStatus]:
         by_shard = self._keys.places_by_shard(link.other for link in links)
         calls: list[tuple[list[str], Command]] = []
         for shard, places in by_shard.items():
             keys = self._keys.shards[shard]
             names = [keys.gone, keys.jobs]
-            args: list[bytes | str | int | float] = [int(by_merge)]
+            args: list[bytes | str | int | float] = [int(by_merge), writing]
             for link in (links[n] for n in places):
                 keyed_hash = self._schema.keyed_hash(link.other)
                 names += (keys.person(link.other), keys.back(link.other), keys.closed(keyed_hash))
+                names.append(keys.taken_over(link.token))
                 args += (link.other, keyed_hash, link.back_field, link.time_ms)
             calls.append((names, args))
+        statuses = [PersonStatus.STORED] * len(links)
         replies = await self._store.scripts(script("relate_back"), calls)
-        found: dict[int, set[_Link]] = {PersonStatus.ERASED_PERSON: set(), PersonStatus.BEING_ERASED: set()}
         for places, digits in zip(by_shard.values(), replies, strict=True):
             for place, digit in zip(places, digits, strict=True):
-                if digit - 48 in found:
-                    found[digit - 48].add(links[place])
-        return found[PersonStatus.ERASED_PERSON], found[PersonStatus.BEING_ERASED]
+                statuses[place] = PersonStatus(digit - 48)
+        return statuses
 
-    async def _close(self, links: Sequence[_Link], refused: set[_Link]) -> set[_Link]:
-        """Ends the notes; the links that their owner no longer has."""
+    async def _undo(self, links: Sequence[_Link], writing: bytes) -> list[_Link]:
+        """Takes other sides back; those of which that is done."""
+        calls: list[tuple[list[str], Command]] = [
+            ([self._keys.shard(link.other).back(link.other)], [link.back_field, writing]) for link in links
+        ]
+        done = await self._store.scripts(script("drop_back"), calls)
+        return [link for link, is_done in zip(links, done, strict=True) if is_done]
+
+    async def _close(self, asked: Mapping[_Link, str], versions: dict[_Link, bytes]) -> dict[_Link, int]:
+        """Ends the notes, as `relate_done.lua` says; brings the versions up to date."""
+        links = list(asked)
         by_shard = self._keys.places_by_shard(link.owner for link in links)
         calls: list[tuple[list[str], Command]] = []
         for shard, places in by_shard.items():
             keys = self._keys.shards[shard]
             names, args = [keys.jobs], list[bytes | str | int | float]()
             for link in (links[n] for n in places):
-                names.append(keys.forward(link.owner))
-                args += (link.job_field, link.forward_field, "drop" if link in refused else "")
+                names += (keys.person(link.owner), keys.forward(link.owner))
+                time = pack_relation_time(link.time_ms)
+                args += (link.job_field, link.forward_field, versions[link], time, asked[link])
             calls.append((names, args))
         replies = await self._store.scripts(script("relate_done"), calls)
-        return {
-            links[place]
-            for places, digits in zip(by_shard.values(), replies, strict=True)
-            for place, digit in zip(places, digits, strict=True)
-            if digit == _GONE
-        }
+        digits_of = dict[_Link, int]()
+        for places, (digits, *now) in zip(by_shard.values(), replies, strict=True):
+            for place, digit, version in zip(places, digits, now, strict=True):
+                digits_of[links[place]], versions[links[place]] = digit, version
+        return digits_of
+
+
+def _token() -> bytes:
+    return secrets.token_bytes(_TOKEN_BYTES)
+
+
+def _link(relation: Relation, token: bytes) -> _Link:
+    return _Link(relation.user_id, relation.other_user_id, relation.kind, relation.time_ms, token)
+
+
+def _owners(relations: Iterable[Relation]) -> list[str]:
+    return list(dict.fromkeys(r.user_id for r in relations))

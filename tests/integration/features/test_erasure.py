@@ -36,7 +36,7 @@ from tests.integration.features.client import (
     until,
 )
 from tests.integration.features.conftest import Serve, serving
-from tests.integration.features.deaths import Deaths, Died, dies
+from tests.integration.features.deaths import Died, Strikes, dies
 from tests.integration.features.test_person_export import a_full_life
 from tests.integration.features.test_process import started_process
 from tests.traces import files_with_bytes_of, keys_with_bytes_of, traces
@@ -60,7 +60,7 @@ async def test_whatever_call_to_the_store_was_the_last_another_server_ends_the_e
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death before the erasure's first round trip, after one, after two … until it needs no more."""
-    now, deaths = time.time_ns() // 1_000_000, Deaths(monkeypatch)
+    now, deaths = time.time_ns() // 1_000_000, Strikes(monkeypatch)
     async with a_domain(session_valkey, domain, lambda: now) as features:
         for number in deaths:
             now += 10_000

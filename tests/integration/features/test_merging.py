@@ -21,7 +21,7 @@ from services.features.store.people import PersonStatus
 from shared.domain import Action, Event, Relation, User
 from shared.errors import Contended, WrongState
 from tests.integration.features.alone import a_domain
-from tests.integration.features.deaths import Deaths, Died, dies
+from tests.integration.features.deaths import Died, Strikes, dies
 from tests.traces import traces
 from tests.valkey import RunningValkey, running_valkey
 
@@ -132,7 +132,7 @@ async def test_whatever_call_to_the_store_was_the_last_a_merge_is_ended_or_was_n
 ) -> None:
     """A death before the merge's first round trip, after one, after two … until it needs no more. Then
     another server looks, the visitor's last event comes again, and whoever is left is erased."""
-    deaths, noted = Deaths(monkeypatch), 5  # two locks, two looks for other merges, the note
+    deaths, noted = Strikes(monkeypatch), 5  # two locks, two looks for other merges, the note
     for number in deaths:
         clock.now += 10_000
         visitor, ann = f"{_VISITOR}-{number}", f"{_ANN}-{number}"

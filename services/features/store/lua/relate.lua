@@ -4,14 +4,17 @@
 -- ARGV  1 cap of relations a person  2 "1" where a merge relates them, which says nothing of how idle they are
 --       3 number of owners, for each owner: user id, keyed hash
 --       for each relation: owner (1..), field, packed, time_ms, removed (0/1), job field
--- Returns one digit a relation: 1 stored, 3 refused (an erased person), 4 over the cap, 5 the owner is just being
---          erased or merged: what is written now would go with what they were, or keep their merge from its end
+-- Returns  one digit a relation: 1 stored, 2 to be removed and not there, 3 refused (an erased person), 4 over the
+--          cap, 5 the owner is just being erased or merged: what is written now would go with what they were, or
+--          keep their merge from its end
+--          for each owner: the version of their relations (`keys.py`), as this leaves it
 local cap, by_merge, owners = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 local first = 3 + 2 * owners
 if #KEYS ~= 3 + 3 * owners or (#ARGV - first) % 6 ~= 0 then
   return redis.error_reply('ERR relate: wrong number of keys or arguments')
 end
 local clock = redis.call('TIME')
+local now_us = string.format('%.0f', clock[1] * 1000000 + clock[2])
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local statuses = {}
 for at = first + 1, #ARGV, 6 do
@@ -28,11 +31,13 @@ for at = first + 1, #ARGV, 6 do
   elseif gone and not back_again and not removed then
     statuses[#statuses + 1] = '3'
   elseif removed and not held then
-    statuses[#statuses + 1] = '1'
+    statuses[#statuses + 1] = '2'
   elseif not held and redis.call('HLEN', forward) >= cap then
     statuses[#statuses + 1] = '4'
   else
     redis.call('HSET', KEYS[2], ARGV[at + 5], '')
+    redis.call('HSETNX', person, 'b', now_us)
+    redis.call('HINCRBY', person, 'o', 1)
     redis.call('HINCRBY', person, 'r', 1)
     if not by_merge then
       redis.call('HSET', person, 't', now_ms)
@@ -42,4 +47,9 @@ for at = first + 1, #ARGV, 6 do
     statuses[#statuses + 1] = '1'
   end
 end
-return table.concat(statuses)
+local reply = { table.concat(statuses) }
+for owner = 1, owners do
+  local version = redis.call('HMGET', KEYS[1 + 3 * owner], 'b', 'o')
+  reply[owner + 1] = (version[1] or '') .. ':' .. (version[2] or '')
+end
+return reply
