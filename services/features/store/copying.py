@@ -6,7 +6,7 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -54,16 +54,20 @@ class Copier:
         """Somebody who was merged into another before is here again, and takes impressions."""
         await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))
 
-    async def events(self, events: Sequence[Event], source: str, target: str) -> int:
-        """How many were new."""
+    async def events(
+        self, events: Sequence[Event], source: str, target: str, expect_lock: Callable[[], Awaitable[None]]
+    ) -> int:
+        """How many were new. expect_lock: raises where another may have merged the target on meanwhile."""
         copies = [replace(event, user_id=target) for event in events]
         # Of so many the target may no longer know the ids of an earlier attempt.
         if 2 * len(copies) > self._limits.dedupe:
             there = {(e.event_id, _deed(e)) for e in (await self._held.read(target)).events}
             copies = [e for e in copies if (e.event_id, _deed(e)) not in there]
         moved, known = await self._append(copies)
-        if known:
-            moved += (await self._append(await self._not_those_of(target, known, source)))[0]
+        others = await self._not_those_of(target, known, source) if known else []
+        if others:
+            await expect_lock()
+            moved += (await self._append(others))[0]
         return moved
 
     async def seen(self, seen: Sequence[tuple[str, int]], target: str) -> None:

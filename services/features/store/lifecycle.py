@@ -6,18 +6,18 @@ Both span shards, so each can be interrupted anywhere and is finished by repeati
 erase   one script takes the person out of their shard, leaves the keyed hash and the jobs; then it is read
         what they weighed in trends, to be withdrawn; then the other sides of their relations and their log
         entries go, last the job.
-fold    both people are locked, as other folds may have to do with them, and it is noted; then the source's
-        events are appended to the target under their own ids (so repeating adds nothing; where the target
-        has another event of that id, under one made of both), then seen items and relations, and who was
-        folded into the source before; last the source is taken out, but only if nothing was added to it
+fold    both people are locked, as other folds may have to do with them, and it is noted at both; then the
+        source's events are appended to the target under their own ids (so repeating adds nothing; where the
+        target has another event of that id, under one made of both), then seen items and relations, and who
+        was folded into the source before; last the source is taken out, but only if nothing was added to it
         meanwhile, else it begins again, from the third time on with new relations waiting for its end. What
         was acknowledged under the source's id stays known under it. No acknowledged event is lost: where the
         target was erased after something of the source happened, nothing is folded and the source stays
         whole.
 
 Whoever erases somebody whose fold is not finished finishes it first, and so does whoever folds one of the two
-again: what was copied would outlive the source, or be copied on. Who is erased takes along whom was folded
-into them: what those did before counts as erased under their ids, too.
+again, or another into one of them: what was copied would outlive the source, or be copied on. Who is erased
+takes along whom was folded into them: what those did before counts as erased under their ids, too.
 
 What an erased person's id may do afterwards: what is dated before the erasure (or has no date)
 is refused, also from importers; what is dated later begins a new person.
@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from services.features.store.connection import Command, Store
 from services.features.store.copying import Copier
@@ -55,7 +56,7 @@ _FOLD_ATTEMPTS = 20
 # After so many, relations of the source wait for the end; if this server dies, they wait no longer than that.
 _OPEN_ATTEMPTS = 2
 _CLOSED_MS = 30_000
-_ERASE_JOB, _WEIGH_JOB, _FOLD_JOB = "x:", "w:", "m:"
+_ERASE_JOB, _WEIGH_JOB, _FOLD_JOB, _TARGET_JOB = "x:", "w:", "m:", "i:"
 _NOTHING, _FORGOTTEN, _BUSY, _CHANGED, _FOLDING, _UNLOCKED = range(6)
 # For so long a merge, or an erasure that has to end one, waits for another of the same people.
 _WAIT_S = 5.0
@@ -120,18 +121,48 @@ class Lifecycle:
             async with self._locks.held(source, target, wait_s=_WAIT_S) as lock:
                 unfinished = await self._unfinished(source, target)
                 if not unfinished:
-                    await self._store.one(
-                        "HSET", self._keys.shard(source).jobs, _FOLD_JOB + source, target, write=True
-                    )
+                    await self._note_fold(source, target)
                     return await self._fold_noted(source, target, now_ms, lock)
             await self._finish_fold(unfinished, now_ms, wait_s=_WAIT_S)
 
+    async def _note_fold(self, source: str, target: str) -> None:
+        """At the target first: from then on whoever folds one of the two finds it."""
+        of_target, of_source = self._keys.shard(target).jobs, self._keys.shard(source).jobs
+        await self._store.one("HSET", of_target, _TARGET_JOB + target, source, write=True)
+        await self._store.one("HSET", of_source, _FOLD_JOB + source, target, write=True)
+
     async def _unfinished(self, source: str, target: str) -> str:
-        """Whose fold was begun and is made by nobody any more, as both are locked; "" = nobody's but this."""
-        noted = [await self._noted(user_id) for user_id in (source, target)]
-        if noted[1]:
+        """Whose fold has to do with one of the two and is made by nobody any more, as both are locked; "" =
+        nobody's but this."""
+        noted = await self._store.run(
+            [
+                ("HGET", self._keys.shard(user_id).jobs, kind + user_id)
+                for kind in (_FOLD_JOB, _TARGET_JOB)
+                for user_id in (source, target)
+            ]
+        )
+        into, beyond, into_source, into_target = (value.decode() if value else "" for value in noted)
+        if into not in ("", target):
+            return source
+        if beyond:
             return target
-        return source if noted[0] not in ("", target) else ""
+        if into_source and await self._is_unfinished(into_source, source):
+            return into_source
+        if into_target not in ("", source) and await self._is_unfinished(into_target, target):
+            return into_target
+        return ""
+
+    async def _is_unfinished(self, source: str, target: str) -> bool:
+        """Of a fold that is noted at its target, who is locked; ends a note without one at its source: its
+        server died before that or at its end."""
+        if await self._noted(source) == target:
+            return True
+        await self._unnote_target(target, source)
+        return False
+
+    async def _unnote_target(self, target: str, source: str) -> None:
+        names = [self._keys.shard(target).jobs]
+        await self._store.script(script("drop_field"), names, [_TARGET_JOB + target, source])
 
     async def _noted(self, source: str) -> str:
         """Into whom a fold that is not finished goes, "" where there is none."""
@@ -151,10 +182,13 @@ class Lifecycle:
 
     async def _fold_noted(self, source: str, target: str, now_ms: int, lock: Lock) -> int:
         try:
-            return await self._fold(source, target, now_ms, lock)
+            moved = await self._fold(source, target, now_ms, lock)
         except WrongState:  # never to be finished
             await self._store.one("HDEL", self._keys.shard(source).jobs, _FOLD_JOB + source, write=True)
+            await self._unnote_target(target, source)
             raise
+        await self._unnote_target(target, source)
+        return moved
 
     async def _fold(self, source: str, target: str, now_ms: int, lock: Lock) -> int:
         closed = self._keys.shard(source).closed(self._schema.keyed_hash(source))
@@ -182,7 +216,7 @@ class Lifecycle:
         await self._copy.expect_room(held.events, target)
         if not held.is_nothing:
             await self._copy.unmark(target)
-        moved = await self._copy.events(held.events, source, target)
+        moved = await self._copy.events(held.events, source, target, partial(self._locks.keep, lock))
         await self._copy.seen(held.seen, target)
         await self._locks.keep(lock)
         left_out = await self._copy.relations(held, source, target)
@@ -213,6 +247,13 @@ class Lifecycle:
                 elif kind == _FOLD_JOB:
                     with suppress(Contended):  # the next time
                         await self._finish_fold(field.removeprefix(kind), now_ms, wait_s=0.0)
+                elif kind == _TARGET_JOB:
+                    target = field.removeprefix(kind)
+                    with suppress(Contended):
+                        async with self._locks.held(target, wait_s=0.0):
+                            source = await self._store.one("HGET", self._keys.shards[shard].jobs, field)
+                            if source is not None:
+                                await self._is_unfinished(source.decode(), target)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
                 elif kind in (RELATION_JOB, OLD_RELATION_JOB):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from services.features.store.connection import Store
+from services.features.store.connection import Command, Store
 from services.features.store.keys import DomainKeys
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
@@ -60,5 +60,7 @@ class MergeLocks:
                 await self._store.scripts(script("unlock"), [([key], [lock.token]) for key in lock.keys])
 
     async def keep(self, lock: Lock) -> None:
-        """Heard of now."""
-        await self._store.run([("PEXPIRE", key, _KEPT_MS) for key in lock.keys])
+        """Raises Contended where it was lost: another may be at it by now."""
+        calls: list[tuple[list[str], Command]] = [([key], [lock.token, _KEPT_MS]) for key in lock.keys]
+        if not all(await self._store.scripts(script("keep_lock"), calls)):
+            raise Contended.for_now("from_user_id could not be merged in time; try again later")

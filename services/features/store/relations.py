@@ -149,7 +149,7 @@ class Relations:
                 for n, value in zip(left, values, strict=True)
             ]
 
-        return await self._drop("drop_back", len(places), look, still)
+        return await self._drop("drop_field", len(places), look, still)
 
     async def drop_forward(
         self, user_id: str, sides: Sequence[tuple[str, str]], still: Callable[[], Awaitable[bool]]
@@ -305,7 +305,7 @@ class Relations:
         calls: list[tuple[list[str], Command]] = [
             ([self._keys.shard(link.other).back(link.other)], [link.back_field, writing]) for link in links
         ]
-        done = await self._store.scripts(script("drop_back"), calls)
+        done = await self._store.scripts(script("drop_field"), calls)
         return [link for link, is_done in zip(links, done, strict=True) if is_done]
 
     async def _close(self, asked: Mapping[_Link, str], versions: dict[_Link, bytes]) -> dict[_Link, int]:

@@ -40,7 +40,7 @@ class Release:
 
 
 # 2: marks of merged people (`mf`, `md`, `merges`), which older servers do not take along when they erase
-# somebody, and notes of merges (`m:`) and of relations (`l:`), which they pass over.
+# somebody, and notes of merges (`m:`, `i:`) and of relations (`l:`), which they pass over.
 THIS = Release(version=2, oldest=1, reads=1)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -56,3 +58,35 @@ class Strikes:
             pass
         finally:
             self._left = -1
+
+
+class Muddle:
+    """Deeds of several servers at once, by chance: each begins after a pause, as does each of its round trips
+    to the store, and half of them die at one in twelve."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, chance: random.Random) -> None:
+        self._monkeypatch, self._chance = monkeypatch, chance
+        self._mortal, self._replies = set[asyncio.Task[None] | None](), Store._replies
+
+    async def of(self, deeds: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> None:
+        """Returns when each has come to its end, or has died."""
+
+        async def paused(store: Store, commands: Any, write: bool) -> list[Any]:
+            if asyncio.current_task() in self._mortal and self._chance.random() < 1 / 12:
+                raise Died
+            await self._pause(0, 0, 0, 0.001, 0.003, 0.01, 0.03)
+            return await self._replies(store, commands, write)
+
+        with self._monkeypatch.context() as patch:
+            patch.setattr(Store, "_replies", paused)
+            tasks = [asyncio.create_task(self._do(deed)) for deed in deeds]
+            self._mortal = {task for task in tasks if self._chance.random() < 0.5}
+            await asyncio.gather(*tasks)
+
+    async def _do(self, deed: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        await self._pause(0, 0.005, 0.02, 0.05)
+        with suppress(Died):
+            await deed()
+
+    async def _pause(self, *seconds: float) -> None:
+        await asyncio.sleep(self._chance.choice(seconds))

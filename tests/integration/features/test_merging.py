@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
 from services.features.domain import DomainFeatures
+from services.features.store import locks
 from services.features.store.copying import Copier
 from services.features.store.erasures import erasures_of, replay
 from services.features.store.events import AppendStatus
@@ -21,7 +25,8 @@ from services.features.store.people import PersonStatus
 from shared.domain import Action, Event, Relation, User
 from shared.errors import Contended, WrongState
 from tests.integration.features.alone import a_domain
-from tests.integration.features.deaths import Died, Strikes, dies
+from tests.integration.features.client import until
+from tests.integration.features.deaths import Died, Muddle, Strikes, dies
 from tests.traces import traces
 from tests.valkey import RunningValkey, running_valkey
 
@@ -132,7 +137,7 @@ async def test_whatever_call_to_the_store_was_the_last_a_merge_is_ended_or_was_n
 ) -> None:
     """A death before the merge's first round trip, after one, after two … until it needs no more. Then
     another server looks, the visitor's last event comes again, and whoever is left is erased."""
-    deaths, noted = Strikes(monkeypatch), 5  # two locks, two looks for other merges, the note
+    deaths, noted = Strikes(monkeypatch), 5  # two locks, a look for other merges, two notes
     for number in deaths:
         clock.now += 10_000
         visitor, ann = f"{_VISITOR}-{number}", f"{_ANN}-{number}"
@@ -240,6 +245,105 @@ async def test_a_merge_that_was_cut_off_comes_before_one_the_other_way(
         user_id: sorted(item for item, _ in await _chosen(features, user_id)) for user_id in (_VISITOR, _ANN)
     }
     assert found == {_VISITOR: sorted([f"{_VISITOR}'s", f"{_ANN}'s"]), _ANN: []}
+
+
+@pytest.mark.parametrize("first", [(_VISITOR, _ANN), (_ANN, _VISITOR)], ids=["on", "beside"])
+async def test_somebody_whose_visitor_is_not_all_there_yet_is_not_merged_on_before(
+    features: DomainFeatures,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    session_valkey: RunningValkey,
+    first: tuple[str, str],
+) -> None:
+    """The visitor's events would go on with ann, and come again as the visitor's."""
+    await features.record([_likes(u, f"{u}'s", clock.now - 5, u) for u in (_VISITOR, _ANN, "bea")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Copier, "seen", dies)
+        with pytest.raises(Died):
+            await features.fold(*first)
+    _locks_go(session_valkey)
+    assert await features.fold(_ANN, "bea") == (2 if first[0] == _VISITOR else 0)
+    while await features.lifecycle.repair(now_ms=clock.now):
+        clock.now += 1001
+    everywhere = [await _chosen(features, user_id) for user_id in (_VISITOR, _ANN, "bea")]
+    assert sorted(e for held in everywhere for e in held) == sorted(
+        (f"{u}'s", u) for u in (_VISITOR, _ANN, "bea")
+    )
+
+
+async def test_a_note_of_a_merge_at_its_target_alone_goes(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch, session_valkey: RunningValkey
+) -> None:
+    """Its server died before it noted more: by upkeep, or by the next merge."""
+    for ends_it in (features.lifecycle.repair(now_ms=clock.now), features.fold("bea", _ANN)):
+        await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+        strikes = Strikes(monkeypatch)
+        await strikes.strike(4, features.fold(_VISITOR, _ANN))  # two locks, a look, this note
+        with session_valkey.client() as client:
+            (jobs,) = client.scan_iter(match=f"{{{features.name}:s*}}:jobs")
+            assert client.hgetall(jobs) == {f"i:{_ANN}".encode(): _VISITOR.encode()}
+            _locks_go(session_valkey)
+            await ends_it
+            assert list(client.scan_iter(match=f"{{{features.name}:s*}}:jobs")) == []
+    assert await _chosen(features, _VISITOR) == [("hat", "1")]
+
+
+@pytest.mark.parametrize(
+    "rounds", [20, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+async def test_whatever_three_servers_do_at_once_and_whichever_dies_an_acknowledged_event_is_there_once(
+    session_valkey: RunningValkey, domain: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    monkeypatch.setattr(locks, "_KEPT_MS", 400)
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    muddle, sent, acknowledged = Muddle(monkeypatch, chance), list[Event](), set[Event]()
+
+    async with (
+        a_domain(session_valkey, domain, clock) as first,
+        a_domain(session_valkey, domain, clock) as second,
+        a_domain(session_valkey, domain, clock) as third,
+    ):
+
+        async def record(server: DomainFeatures, event: Event) -> None:
+            assert await server.record([event]) in (_NEW, _KNOWN)
+            acknowledged.add(event)
+
+        async def merge(server: DomainFeatures, pair: list[str]) -> None:
+            with suppress(Contended):
+                await server.fold(*pair)
+
+        def deed(people: list[str]) -> Callable[[], Coroutine[Any, Any, None]]:
+            server, pair = chance.choice((first, second, third)), chance.sample(people, 2)
+            match chance.choice((*("record",) * 4, "again", "again", "repair", "repair", "merge", "merge")):
+                case "repair":
+                    return partial(server.lifecycle.repair, now_ms=clock.now)
+                case "merge":
+                    return partial(merge, server, pair)
+                case what:
+                    if what == "record" or not sent:
+                        clock.now += 1
+                        name = f"{clock.now}"
+                        sent.append(_likes(pair[0], f"i {name}", clock.now, f"e {name}"))
+                        return partial(record, server, sent[-1])
+                    return partial(record, server, chance.choice(sent))
+
+        async def is_at_rest() -> bool:
+            clock.now += 1001
+            return await first.lifecycle.repair(now_ms=clock.now) == 0
+
+        for number in range(rounds):
+            people = [f"{name} {number}" for name in ("ann", "bea", "carl")]
+            sent.clear()
+            acknowledged.clear()
+            await muddle.of([deed(people) for _ in range(chance.randint(4, 10))])
+            await until(is_at_rest, says="that nothing is left to do")
+            held = [item for user_id in people for item, _ in await _chosen(first, user_id)]
+            where = f"{seed=}, round {number}"
+            assert len(held) == len(set(held)), where
+            assert {event.item_id for event in acknowledged} <= set(held), where
+            for event in acknowledged:
+                assert await second.record([event]) == _KNOWN, where
 
 
 async def test_a_server_that_lost_its_lock_takes_nobody_out(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
 from services.features.domain import DomainFeatures
 from services.features.store import locks, relations
-from services.features.store.connection import Store
 from services.features.store.held import HeldReader
 from services.features.store.lifecycle import Lifecycle
 from services.features.store.people import PersonStatus
@@ -20,7 +20,7 @@ from shared.domain import Action, Event, Relation
 from shared.errors import Contended, WrongState
 from tests.integration.features.alone import a_domain
 from tests.integration.features.client import until
-from tests.integration.features.deaths import Died, Strikes, dies
+from tests.integration.features.deaths import Died, Muddle, Strikes, dies
 from tests.valkey import RunningValkey
 
 _SETTLED_MS = 1001
@@ -164,40 +164,26 @@ async def test_whatever_others_do_between_two_round_trips_a_relation_has_both_si
 async def test_whatever_three_servers_do_at_once_and_whichever_dies_relations_have_both_sides_or_none(
     session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    """Deeds by chance, each round trip after a pause by chance; half of the servers die at one in twelve."""
     monkeypatch.setattr(relations, "_PAUSES_S", (0.0, 0.01, 0.03))
     monkeypatch.setattr(locks, "_KEPT_MS", 400)
     seed = random.randrange(10**6)
-    chance, town, mortals = random.Random(seed), _Town(monkeypatch), set[asyncio.Task[None] | None]()
-    replies = Store._replies
-
-    async def paused(store: Store, commands: Any, write: bool) -> list[Any]:
-        if asyncio.current_task() in mortals and chance.random() < 1 / 12:
-            raise Died
-        await asyncio.sleep(chance.choice((0, 0, 0, 0.001, 0.003, 0.01, 0.03)))
-        return await replies(store, commands, write)
-
-    async def one_deed(servers: list[DomainFeatures]) -> None:
-        await asyncio.sleep(chance.choice((0, 0.005, 0.02, 0.05)))
-        verb = chance.choice((*("relate",) * 4, "unrelate", "repair", "repair", "erase", "fold"))
-        names = chance.sample(_NAMES, {"repair": 0, "erase": 1}.get(verb, 2))
-        with suppress(Died):
-            await town.does(chance.choice(servers), " ".join((verb, *names)))
+    chance, town = random.Random(seed), _Town(monkeypatch)
+    muddle = Muddle(monkeypatch, chance)
 
     async with (
         a_domain(session_valkey, domain, town.clock) as first,
         a_domain(session_valkey, domain, town.clock) as second,
         a_domain(session_valkey, domain, town.clock) as third,
     ):
+
+        def deed() -> Callable[[], Coroutine[Any, Any, None]]:
+            verb = chance.choice((*("relate",) * 4, "unrelate", "repair", "repair", "erase", "fold"))
+            names = chance.sample(_NAMES, {"repair": 0, "erase": 1}.get(verb, 2))
+            return partial(town.does, chance.choice((first, second, third)), " ".join((verb, *names)))
+
         for number in range(rounds):
             await town.begin(first, number)
-            with monkeypatch.context() as patch:
-                patch.setattr(Store, "_replies", paused)
-                deeds = [
-                    asyncio.create_task(one_deed([first, second, third])) for _ in range(chance.randint(3, 8))
-                ]
-                mortals = {deed for deed in deeds if chance.random() < 0.5}
-                await asyncio.gather(*deeds)
+            await muddle.of([deed() for _ in range(chance.randint(3, 8))])
             await until(lambda: town.is_at_rest(first), says="that nothing is left to do")
             own, others = await town.sides(first)
             assert own == others, f"{seed=}, round {number}"
