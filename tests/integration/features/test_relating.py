@@ -116,7 +116,12 @@ class _Town:
         return own, others
 
 
-@pytest.mark.parametrize("then_dies", [False, True], ids=["goes on", "dies"])
+@pytest.mark.parametrize(
+    "then_dies",
+    # The short form is the test of three servers below, of which some die.
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["goes on", "dies"],
+)
 @pytest.mark.parametrize(("before", "doing", "meanwhile"), _CASES)
 async def test_whatever_others_do_between_two_round_trips_a_relation_has_both_sides_or_none(
     session_valkey: RunningValkey,
