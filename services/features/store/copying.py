@@ -6,7 +6,7 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -14,15 +14,17 @@ from services.features.store.connection import Command, Store
 from services.features.store.events import AppendStatus, EventLimits, EventWriter
 from services.features.store.held import HeldPerson, HeldReader, first_events
 from services.features.store.keys import DomainKeys
+from services.features.store.locks import Fence, lost_lock
 from services.features.store.people import PersonStatus, pairs
-from services.features.store.records import split_relation_field, unpack_relations
+from services.features.store.records import unpack_relations
 from services.features.store.relations import Relations
 from services.features.store.schema import Schema
 from services.features.store.scripts import script
-from shared.domain import Event
+from shared.domain import Event, Relation
 from shared.errors import WrongState
 
 _EVENTS_A_CALL = 1000
+_LOCK_LOST = 8
 
 
 class Copier:
@@ -55,68 +57,67 @@ class Copier:
         await self._store.one("UNLINK", self._keys.shard(user_id).merged(self._schema.keyed_hash(user_id)))
 
     async def events(
-        self, events: Sequence[Event], source: str, target: str, expect_lock: Callable[[], Awaitable[None]]
+        self, events: Sequence[Event], source: str, target: str, keep_lock: Callable[[], Awaitable[None]]
     ) -> int:
-        """How many were new. expect_lock: raises where another may have merged the target on meanwhile."""
+        """How many were new. keep_lock: raises where another may have merged the target on meanwhile."""
         copies = [replace(event, user_id=target) for event in events]
         # Of so many the target may no longer know the ids of an earlier attempt.
         if 2 * len(copies) > self._limits.dedupe:
             there = {(e.event_id, _deed(e)) for e in (await self._held.read(target)).events}
             copies = [e for e in copies if (e.event_id, _deed(e)) not in there]
-        moved, known = await self._append(copies)
-        others = await self._not_those_of(target, known, source) if known else []
-        if others:
-            await expect_lock()
-            moved += (await self._append(others))[0]
+        moved, known = await self._append(copies, keep_lock)
+        if known:
+            others = await self._not_those_of(target, known, source)
+            moved += (await self._append(others, keep_lock))[0]
         return moved
 
-    async def seen(self, seen: Sequence[tuple[str, int]], target: str) -> None:
+    async def seen(self, seen: Sequence[tuple[str, int]], target: str, fence: Fence) -> None:
         if not seen:
             return
         keys = self._keys.shard(target)
-        args: list[bytes | str | int | float] = [self._schema.keyed_hash(target), self._limits.seen]
+        args: list[bytes | str | int | float] = [
+            self._schema.keyed_hash(target),
+            self._limits.seen,
+            fence.token,
+        ]
         for item_id, time_ms in seen:
             args += (time_ms, item_id)
-        if not await self._store.script(
-            script("see"), [keys.gone, keys.person(target), keys.seen(target)], args
-        ):
-            raise _target_erased()
+        names = [keys.gone, keys.person(target), keys.seen(target), fence.key]
+        self._expect(await self._store.script(script("see"), names, args))
 
-    async def relations(self, held: HeldPerson, source: str, target: str) -> int:
-        """Both sides; what the target has already stays as it is, and nobody is related to themselves. How
-        many found no room."""
-        own = await self._store.one("HKEYS", self._keys.shard(target).forward(target))
-        known = {split_relation_field(field) for field in own}
+    async def relations(self, held: HeldPerson, source: str, target: str, fence: Fence) -> int:
+        """Both sides. Of two statements the later one counts, also that something is no more; where they are
+        as old as one another, the target's. Nobody is related to themselves. How many found no room."""
+        own = await self._store.one("HGETALL", self._keys.shard(target).forward(target))
+        known = _by_field(unpack_relations(target, pairs(own), removed=True))
         copies = [
             replace(relation, user_id=target)
             for relation in held.relations
-            if not relation.removed
-            and relation.other_user_id != target
-            and (relation.kind, relation.other_user_id) not in known
+            if relation.other_user_id != target
+            and _counts(relation, known.get((relation.kind, relation.other_user_id)))
         ]
         followers = [(kind, owner) for kind, owner in held.followers if owner != target]
         replies = await self._store.run(
             [("HGETALL", self._keys.shard(owner).forward(owner)) for _, owner in followers]
         )
         for (kind, owner), flat in zip(followers, replies, strict=True):
-            relations = {(r.kind, r.other_user_id): r for r in unpack_relations(owner, pairs(flat))}
+            relations = _by_field(unpack_relations(owner, pairs(flat), removed=True))
             there = relations.get((kind, source))
-            if there is not None and (kind, target) not in relations:
+            if there is not None and _counts(there, relations.get((kind, target))):
                 copies.append(replace(there, other_user_id=target))
-        statuses = await self._relations.relate(copies, by_merge=True)
+        statuses = await self._relations.relate(copies, by_merge=fence)
         # A relation may also be refused because the person at its other end was erased: then it has to go.
         if PersonStatus.ERASED_PERSON in statuses and await self._is_erased(target):
             raise _target_erased()
         return statuses.count(PersonStatus.TOO_MANY)
 
-    async def link(self, held: HeldPerson, mark: str, target: str) -> None:
+    async def link(self, held: HeldPerson, mark: str, target: str, fence: Fence) -> None:
         """Notes who goes into the target, before they go: whoever erases it takes them along. mark: the
         source's, as `Lifecycle` makes them."""
         keys = self._keys.shard(target)
-        args: Command = [self._schema.keyed_hash(target), mark, *held.merged_from]
-        names = [keys.person(target), keys.merged_from(target), keys.gone]
-        if not await self._store.script(script("link_merged"), names, args):
-            raise _target_erased()
+        args: Command = [self._schema.keyed_hash(target), fence.token, mark, *held.merged_from]
+        names = [keys.person(target), keys.merged_from(target), keys.gone, fence.key]
+        self._expect(await self._store.script(script("link_merged"), names, args))
 
     async def chosen_by_both(self, held: HeldPerson, source: str, target: str) -> list[Event]:
         """First events of the source on items that the target had chosen for themselves: as one person they
@@ -129,11 +130,20 @@ class Copier:
             and kept[item_id].event_id not in (event.event_id, self._other_id(source, event.event_id))
         ]
 
-    async def _append(self, events: Sequence[Event]) -> tuple[int, list[Event]]:
+    def _expect(self, reply: int) -> None:
+        if reply == _LOCK_LOST:
+            raise lost_lock()
+        if not reply:
+            raise _target_erased()
+
+    async def _append(
+        self, events: Sequence[Event], keep_lock: Callable[[], Awaitable[None]]
+    ) -> tuple[int, list[Event]]:
         """How many were new, and those whose ids were known."""
         moved, known = 0, []
         for at in range(0, len(events), _EVENTS_A_CALL):
             part = events[at : at + _EVENTS_A_CALL]
+            await keep_lock()
             statuses = await self._writer.append(part)
             if AppendStatus.ERASED_PERSON in statuses:
                 raise _target_erased()
@@ -165,6 +175,15 @@ class Copier:
             ]
         )
         return bool(erased) and not there
+
+
+def _by_field(relations: Iterable[Relation]) -> dict[tuple[str, str], Relation]:
+    return {(relation.kind, relation.other_user_id): relation for relation in relations}
+
+
+def _counts(relation: Relation, kept: Relation | None) -> bool:
+    """Of a relation of the source: whether it says something beside the one that the target has."""
+    return not relation.removed if kept is None else relation.time_ms > kept.time_ms
 
 
 def _deed(event: Event) -> Event:

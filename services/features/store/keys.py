@@ -18,7 +18,7 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     s:<u>   zset    seen item ids by time
     d:<u>   zset    digests of the latest event ids by arrival
     f:<u>   hash    relations of <u>: kind + other → weight, time (weight 0 = removed)
-    b:<u>   hash    relations to <u>: kind + owner → token of the writing
+    b:<u>   hash    relations to <u>: kind + owner → token of the writing (version 1: nothing)
     mf:<u>  set     who was merged into <u>, directly or by others: shard + keyed hash
     xh:<u> xf:<u> xb:<u> xm:<u>  history, relations and who was merged, detached while <u> is being erased
     log     stream  events of the shard in order of arrival, all but impressions
@@ -29,8 +29,8 @@ Keys of `{d:sNNN}` (<u> = user id; records see `records.py`):
     md:<h>  zset    digests of the latest event ids of the person of that keyed hash who was merged into
                     another: what comes again is known; goes with whom they were merged into
     merges  hash    keyed hash of a merged person → time of the latest merge; goes likewise
-    c:<h>   string  while the person of that keyed hash is being merged and relations wait for its end; goes
-                    after seconds
+    c:<h>   string  while relations of and to the person of that keyed hash wait, as they are being merged or
+                    somebody whom they are related to is being erased; goes after seconds
     k:<h>   string  token of the merge that has to do with the person of that keyed hash; goes after seconds
     o:<t>   string  relations to people of the shard that were noted under that token are finished by another
                     server; goes after an hour

@@ -37,7 +37,7 @@ from services.features.store.events import EventLimits, EventWriter
 from services.features.store.held import HeldReader, Stretch, first_events
 from services.features.store.holdings import own_keys
 from services.features.store.keys import DomainKeys
-from services.features.store.locks import Lock, MergeLocks
+from services.features.store.locks import Lock, MergeLocks, lost_lock
 from services.features.store.packing import CUT_IMPRESSIONS, CUT_LOG
 from services.features.store.records import split_relation_field
 from services.features.store.relations import JOB as RELATION_JOB
@@ -121,15 +121,17 @@ class Lifecycle:
             async with self._locks.held(source, target, wait_s=_WAIT_S) as lock:
                 unfinished = await self._unfinished(source, target)
                 if not unfinished:
-                    await self._note_fold(source, target)
+                    await self._note_fold(source, target, lock)
                     return await self._fold_noted(source, target, now_ms, lock)
             await self._finish_fold(unfinished, now_ms, wait_s=_WAIT_S)
 
-    async def _note_fold(self, source: str, target: str) -> None:
+    async def _note_fold(self, source: str, target: str, lock: Lock) -> None:
         """At the target first: from then on whoever folds one of the two finds it."""
-        of_target, of_source = self._keys.shard(target).jobs, self._keys.shard(source).jobs
-        await self._store.one("HSET", of_target, _TARGET_JOB + target, source, write=True)
-        await self._store.one("HSET", of_source, _FOLD_JOB + source, target, write=True)
+        for kind, user_id, other in ((_TARGET_JOB, target, source), (_FOLD_JOB, source, target)):
+            names = [self._keys.shard(user_id).jobs, self._locks.key(user_id)]
+            args: Command = [kind + user_id, other, lock.token]
+            if not await self._store.script(script("note_merge"), names, args):
+                raise lost_lock()
 
     async def _unfinished(self, source: str, target: str) -> str:
         """Whose fold has to do with one of the two and is made by nobody any more, as both are locked; "" =
@@ -146,23 +148,24 @@ class Lifecycle:
             return source
         if beyond:
             return target
-        if into_source and await self._is_unfinished(into_source, source):
+        if into_source and not await self._end_stray_note(into_source, source):
             return into_source
-        if into_target not in ("", source) and await self._is_unfinished(into_target, target):
+        if into_target not in ("", source) and not await self._end_stray_note(into_target, target):
             return into_target
         return ""
 
-    async def _is_unfinished(self, source: str, target: str) -> bool:
-        """Of a fold that is noted at its target, who is locked; ends a note without one at its source: its
-        server died before that or at its end."""
+    async def _end_stray_note(self, source: str, target: str) -> bool:
+        """Of a fold that is noted at its target, who is locked, and not at its source: its server died before
+        that, or at its end. False where it is noted there."""
         if await self._noted(source) == target:
-            return True
-        await self._unnote_target(target, source)
-        return False
+            return False
+        await self._end_note(_TARGET_JOB, target, source)
+        return True
 
-    async def _unnote_target(self, target: str, source: str) -> None:
-        names = [self._keys.shard(target).jobs]
-        await self._store.script(script("drop_field"), names, [_TARGET_JOB + target, source])
+    async def _end_note(self, kind: str, user_id: str, other: str) -> None:
+        """Unless it is another fold's by now."""
+        names = [self._keys.shard(user_id).jobs]
+        await self._store.script(script("drop_field"), names, [kind + user_id, other])
 
     async def _noted(self, source: str) -> str:
         """Into whom a fold that is not finished goes, "" where there is none."""
@@ -177,6 +180,7 @@ class Lifecycle:
             return
         async with self._locks.held(source, target, wait_s=wait_s) as lock:
             if await self._noted(source) == target:
+                await self._note_fold(source, target, lock)  # at both: its server may have been stalled in it
                 with suppress(WrongState):
                     await self._fold_noted(source, target, now_ms, lock)
 
@@ -184,10 +188,10 @@ class Lifecycle:
         try:
             moved = await self._fold(source, target, now_ms, lock)
         except WrongState:  # never to be finished
-            await self._store.one("HDEL", self._keys.shard(source).jobs, _FOLD_JOB + source, write=True)
-            await self._unnote_target(target, source)
+            await self._end_note(_FOLD_JOB, source, target)
+            await self._end_note(_TARGET_JOB, target, source)
             raise
-        await self._unnote_target(target, source)
+        await self._end_note(_TARGET_JOB, target, source)
         return moved
 
     async def _fold(self, source: str, target: str, now_ms: int, lock: Lock) -> int:
@@ -207,7 +211,7 @@ class Lifecycle:
                 with suppress(Unavailable):  # what is done is done; the mark goes by itself
                     await self._store.one("UNLINK", closed)
         raise Contended.for_now(
-            "from_user_id is being written to faster than it can be folded; try again later"
+            "somebody who is being merged is written to faster than they can be; try again later"
         )
 
     async def _fold_once(self, source: str, target: str, now_ms: int, lock: Lock) -> tuple[bool, int]:
@@ -217,19 +221,21 @@ class Lifecycle:
         if not held.is_nothing:
             await self._copy.unmark(target)
         moved = await self._copy.events(held.events, source, target, partial(self._locks.keep, lock))
-        await self._copy.seen(held.seen, target)
+        fence = self._locks.fence(target, lock)
+        await self._copy.seen(held.seen, target, fence)
         await self._locks.keep(lock)
-        left_out = await self._copy.relations(held, source, target)
+        left_out = await self._copy.relations(held, source, target, fence)
         if held.has_acted:
-            await self._copy.link(held, self._mark(source), target)
+            await self._copy.link(held, self._mark(source), target, fence)
         withdrawal = withdrawal_of(await self._copy.chosen_by_both(held, source, target), now_ms=now_ms)
         seen = Seen(held.arrivals, held.changes)
         outcome = await self._forget(source, now_ms, seen, withdrawal=withdrawal, merged=lock)
         if outcome == _UNLOCKED:
-            raise Contended.for_now("from_user_id could not be merged in time; try again later")
+            raise lost_lock()
         if outcome == _FORGOTTEN:
             await self._forget_with(source, target)
-            await self._clean(source, now_ms=now_ms)
+            with suppress(Contended):  # they are merged; the next upkeep
+                await self._clean(source, now_ms=now_ms)
             if left_out:
                 _LOG.warning("relations_left_out", domain=self._keys.domain, count=left_out)
         return outcome != _CHANGED, moved
@@ -253,7 +259,7 @@ class Lifecycle:
                         async with self._locks.held(target, wait_s=0.0):
                             source = await self._store.one("HGET", self._keys.shards[shard].jobs, field)
                             if source is not None:
-                                await self._is_unfinished(source.decode(), target)
+                                await self._end_stray_note(source.decode(), target)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
                 elif kind in (RELATION_JOB, OLD_RELATION_JOB):

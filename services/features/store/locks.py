@@ -33,6 +33,15 @@ class Lock:
     keys: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What scripts are given that write to somebody by a merge: none that has lost its lock does."""
+
+    shard: int
+    key: str
+    token: str
+
+
 class MergeLocks:
     """Of people of one domain."""
 
@@ -41,6 +50,9 @@ class MergeLocks:
 
     def key(self, user_id: str) -> str:
         return self._keys.shard(user_id).merging(self._schema.keyed_hash(user_id))
+
+    def fence(self, user_id: str, lock: Lock) -> Fence:
+        return Fence(self._keys.shard_number(user_id), self.key(user_id), lock.token)
 
     @asynccontextmanager
     async def held(self, *user_ids: str, wait_s: float) -> AsyncIterator[Lock]:
@@ -63,4 +75,8 @@ class MergeLocks:
         """Raises Contended where it was lost: another may be at it by now."""
         calls: list[tuple[list[str], Command]] = [([key], [lock.token, _KEPT_MS]) for key in lock.keys]
         if not all(await self._store.scripts(script("keep_lock"), calls)):
-            raise Contended.for_now("from_user_id could not be merged in time; try again later")
+            raise lost_lock()
+
+
+def lost_lock() -> Contended:
+    return Contended.for_now("a merge could not be made in time; try again later")

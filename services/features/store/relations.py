@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.features.store.connection import Command, Store
-from services.features.store.keys import DomainKeys
+from services.features.store.keys import DomainKeys, ShardKeys
+from services.features.store.locks import Fence, lost_lock
 from services.features.store.people import PersonStatus
 from services.features.store.records import (
     SEPARATOR,
@@ -42,11 +43,14 @@ JOB, OLD_JOB = "l:", "r:"  # old: of servers before, without a token
 _PAUSES_S = (0.02, 0.05, 0.1, 0.1, *(0.2,) * 6)
 # So often a side is looked at again that others have written meanwhile; then a pause, or the next upkeep.
 _LOOKS = 10
+# From then on new relations of a person wait for so long, so that who reads and then removes gets to it.
+_OPEN_LOOKS = 2
+_CLOSED_MS = 500
 _TOKEN_BYTES = 6
 # So long a server may have stalled that still finds that its notes were taken over.
 _TAKEN_OVER_MS = 3600 * 1000
 _NOTHING_TO_REMOVE, _CLOSED, _AGAIN = ord("2"), ord("1"), ord("6")
-_TAKEN_OUT = ord("2")
+_TAKEN_OUT, _LOCK_LOST = ord("2"), ord("8")
 _UNKNOWN: Final = b"?"  # a version that there is not
 _TO_COME_AGAIN: Final = frozenset((PersonStatus.BEING_ERASED, PersonStatus.TAKEN_OVER))
 
@@ -89,10 +93,14 @@ class Relations:
         self._store, self._keys, self._schema = store, keys, schema
         self._max_relations = max_relations
 
-    async def relate(self, relations: Sequence[Relation], *, by_merge: bool = False) -> list[PersonStatus]:
-        """Stores or removes relations, in order; safe to repeat. by_merge: nobody has done anything by it.
+    async def relate(
+        self, relations: Sequence[Relation], *, by_merge: Fence | None = None
+    ) -> list[PersonStatus]:
+        """Stores or removes relations, in order; safe to repeat. by_merge: nobody has done anything by
+        it, and it must still hold its lock.
 
-        Raises Contended where an erasure or merge does not end: what of it was stored is then not known.
+        Raises Contended where an erasure or merge does not end, or a lock is lost: what of it was stored is
+        then not known.
         """
         statuses, token = [PersonStatus.BEING_ERASED] * len(relations), _token()
         for pause_s in (*_PAUSES_S, None):
@@ -109,7 +117,7 @@ class Relations:
         raise Contended.for_now("a person of a relation is just being erased or merged; try again later")
 
     async def _relate(
-        self, relations: Sequence[Relation], token: bytes, by_merge: bool
+        self, relations: Sequence[Relation], token: bytes, by_merge: Fence | None
     ) -> list[PersonStatus]:
         statuses, versions = await self._forward(relations, token, by_merge)
         links = {n: _link(relation, token) for n, relation in enumerate(relations) if n in versions}
@@ -131,7 +139,7 @@ class Relations:
             calls.append(([self._keys.shard(link.owner).jobs], [field, links[-1].job_field]))
         taken = await self._store.scripts(script("take_note"), calls)
         ours = [link for link, is_ours in zip(links, taken, strict=True) if is_ours]
-        await self._finish(dict.fromkeys(ours, _UNKNOWN), by_merge=False)
+        await self._finish(dict.fromkeys(ours, _UNKNOWN), by_merge=None)
 
     async def drop_back(
         self, user_id: str, sides: Sequence[tuple[str, str]], still: Callable[[], Awaitable[bool]]
@@ -149,7 +157,7 @@ class Relations:
                 for n, value in zip(left, values, strict=True)
             ]
 
-        return await self._drop("drop_field", len(places), look, still)
+        return await self._drop("drop_field", [other for _, other in sides], look, still)
 
     async def drop_forward(
         self, user_id: str, sides: Sequence[tuple[str, str]], still: Callable[[], Awaitable[bool]]
@@ -165,27 +173,30 @@ class Relations:
                 [
                     command
                     for person, forward, field in (places[n] for n in left)
-                    for command in (("HMGET", person, "b", "o"), ("HEXISTS", forward, field))
+                    for command in (("HMGET", person, "b", "o"), ("HGET", forward, field))
                 ]
             )
             calls: list[tuple[list[str], Command] | None] = []
-            for n, (life, number), there in zip(left, replies[::2], replies[1::2], strict=True):
+            for n, (life, number), packed in zip(left, replies[::2], replies[1::2], strict=True):
                 person, forward, field = places[n]
                 version = (life or b"") + b":" + (number or b"")
-                calls.append(([person, forward], [field, version]) if there else None)
+                found = None if packed is None else ([person, forward], [field, version, packed])
+                calls.append(found)
             return calls
 
-        return await self._drop("drop_forward", len(places), look, still)
+        return await self._drop("drop_forward", [owner for _, owner in sides], look, still)
 
     async def _drop(
         self,
         name: str,
-        count: int,
+        holders: Sequence[str],
         look: Callable[[Sequence[int]], Awaitable[list[tuple[list[str], Command] | None]]],
         still: Callable[[], Awaitable[bool]],
     ) -> bool:
-        left: Sequence[int] = range(count)
-        for _ in range(_LOOKS):
+        left: Sequence[int] = range(len(holders))
+        for looks in range(_LOOKS):
+            if looks >= _OPEN_LOOKS:
+                await self._have_wait({holders[n] for n in left})
             calls = await look(left)
             if not await still():
                 return False
@@ -199,8 +210,13 @@ class Relations:
             "try again later"
         )
 
+    async def _have_wait(self, user_ids: Iterable[str]) -> None:
+        """Whoever is about to write relations of these people, for a moment."""
+        closed = [self._keys.shard(u).closed(self._schema.keyed_hash(u)) for u in user_ids]
+        await self._store.run([("SET", key, "", "NX", "PX", _CLOSED_MS) for key in closed])
+
     async def _forward(
-        self, relations: Sequence[Relation], token: bytes, by_merge: bool
+        self, relations: Sequence[Relation], token: bytes, by_merge: Fence | None
     ) -> tuple[list[PersonStatus], dict[int, bytes]]:
         """(what became of each, by place of those that were written the version of their owner's)."""
         by_shard = self._keys.places_by_shard(r.user_id for r in relations)
@@ -210,6 +226,8 @@ class Relations:
         ]
         statuses, versions = [PersonStatus.STORED] * len(relations), dict[int, bytes]()
         replies = await self._store.scripts(script("relate"), calls)
+        if any(digits[0] == _LOCK_LOST for digits, *_ in replies):
+            raise lost_lock()
         for places, (digits, *of_owners) in zip(by_shard.values(), replies, strict=True):
             owners = dict(zip(_owners(relations[n] for n in places), of_owners, strict=True))
             for place, digit in zip(places, digits, strict=True):
@@ -221,12 +239,18 @@ class Relations:
         return statuses, versions
 
     def _forward_call(
-        self, shard: int, relations: Sequence[Relation], token: bytes, by_merge: bool
+        self, shard: int, relations: Sequence[Relation], token: bytes, by_merge: Fence | None
     ) -> tuple[list[str], Command]:
         keys = self._keys.shards[shard]
         owners = {user_id: n for n, user_id in enumerate(_owners(relations), 1)}
-        names = [keys.gone, keys.jobs, keys.users]
-        args: list[bytes | str | int | float] = [self._max_relations, int(by_merge), len(owners)]
+        lock, merge_token = _fenced(by_merge, shard, keys)
+        names = [keys.gone, keys.jobs, keys.users, lock]
+        args: list[bytes | str | int | float] = [
+            self._max_relations,
+            int(by_merge is not None),
+            merge_token,
+            len(owners),
+        ]
         for user_id in owners:
             keyed_hash = self._schema.keyed_hash(user_id)
             names += (keys.person(user_id), keys.forward(user_id), keys.closed(keyed_hash))
@@ -243,7 +267,9 @@ class Relations:
             )
         return names, args
 
-    async def _finish(self, links: Mapping[_Link, bytes], by_merge: bool) -> dict[_Link, PersonStatus]:
+    async def _finish(
+        self, links: Mapping[_Link, bytes], by_merge: Fence | None
+    ) -> dict[_Link, PersonStatus]:
         """The other sides, then the notes. links: with the version of their owner's at which they were
         there.
 
@@ -251,10 +277,12 @@ class Relations:
         was and took it along. TAKEN_OVER: another server finishes the note.
         """
         found, versions = dict[_Link, PersonStatus](), dict(links)
-        for _ in range(_LOOKS):
+        for looks in range(_LOOKS):
             left = [link for link in links if link not in found]
             if not left:
                 break
+            if looks >= _OPEN_LOOKS:
+                await self._have_wait({link.owner for link in left})
             writing = _token()
             others = dict(zip(left, await self._back(left, writing, by_merge), strict=True))
             waiting = {link: status for link, status in others.items() if status in _TO_COME_AGAIN}
@@ -280,13 +308,16 @@ class Relations:
                     found[link] = PersonStatus.STORED
         return dict.fromkeys(links, PersonStatus.BEING_ERASED) | found
 
-    async def _back(self, links: Sequence[_Link], writing: bytes, by_merge: bool) -> list[PersonStatus]:
+    async def _back(
+        self, links: Sequence[_Link], writing: bytes, by_merge: Fence | None
+    ) -> list[PersonStatus]:
         by_shard = self._keys.places_by_shard(link.other for link in links)
         calls: list[tuple[list[str], Command]] = []
         for shard, places in by_shard.items():
             keys = self._keys.shards[shard]
-            names = [keys.gone, keys.jobs]
-            args: list[bytes | str | int | float] = [int(by_merge), writing]
+            lock, merge_token = _fenced(by_merge, shard, keys)
+            names = [keys.gone, keys.jobs, lock]
+            args: list[bytes | str | int | float] = [int(by_merge is not None), writing, merge_token]
             for link in (links[n] for n in places):
                 keyed_hash = self._schema.keyed_hash(link.other)
                 names += (keys.person(link.other), keys.back(link.other), keys.closed(keyed_hash))
@@ -295,6 +326,8 @@ class Relations:
             calls.append((names, args))
         statuses = [PersonStatus.STORED] * len(links)
         replies = await self._store.scripts(script("relate_back"), calls)
+        if any(digits[0] == _LOCK_LOST for digits in replies):
+            raise lost_lock()
         for places, digits in zip(by_shard.values(), replies, strict=True):
             for place, digit in zip(places, digits, strict=True):
                 statuses[place] = PersonStatus(digit - 48)
@@ -309,7 +342,8 @@ class Relations:
         return [link for link, is_done in zip(links, done, strict=True) if is_done]
 
     async def _close(self, asked: Mapping[_Link, str], versions: dict[_Link, bytes]) -> dict[_Link, int]:
-        """Ends the notes, as `relate_done.lua` says; brings the versions up to date."""
+        """Ends the notes, as `relate_done.lua` says; of those to be tried again, versions are as it found
+        them."""
         links = list(asked)
         by_shard = self._keys.places_by_shard(link.owner for link in links)
         calls: list[tuple[list[str], Command]] = []
@@ -325,8 +359,17 @@ class Relations:
         digits_of = dict[_Link, int]()
         for places, (digits, *now) in zip(by_shard.values(), replies, strict=True):
             for place, digit, version in zip(places, digits, now, strict=True):
-                digits_of[links[place]], versions[links[place]] = digit, version
+                digits_of[links[place]] = digit
+                if digit == _AGAIN:
+                    versions[links[place]] = version
         return digits_of
+
+
+def _fenced(by_merge: Fence | None, shard: int, keys: ShardKeys) -> tuple[str, str]:
+    """(lock, token) that a script of a shard is given: of a merge with a person there, else none."""
+    if by_merge is None or by_merge.shard != shard:
+        return keys.jobs, ""
+    return by_merge.key, by_merge.token
 
 
 def _token() -> bytes:

@@ -288,6 +288,135 @@ async def test_a_note_of_a_merge_at_its_target_alone_goes(
     assert await _chosen(features, _VISITOR) == [("hat", "1")]
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["of theirs", "to them"])
+async def test_a_relation_that_is_removed_while_its_person_is_merged_is_removed(
+    features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """After it was copied, before they are out: the later statement counts."""
+    ann, pair = _ANN, (_VISITOR, "bob") if own else ("bob", _VISITOR)
+    await features.record([_likes(_VISITOR, "hat", clock.now - 5, "1")])
+    await features.relate([Relation(*pair, time_ms=clock.now - 5)])
+    copy, removed = Copier.link, iter([Relation(*pair, time_ms=clock.now, removed=True)])
+
+    async def removed_meanwhile(self: Copier, *rest: Any) -> None:
+        await copy(self, *rest)
+        for relation in removed:
+            assert await features.relate([relation]) == [PersonStatus.STORED]
+
+    monkeypatch.setattr(Copier, "link", removed_meanwhile)
+    await features.fold(_VISITOR, ann)
+    reader = HeldReader(features.store, features.keys)
+    (relation,) = (await reader.read(ann if own else "bob")).relations
+    assert (relation.other_user_id, relation.removed) == ("bob" if own else ann, True)
+
+
+@pytest.mark.parametrize("kept", ["of the target", "of the source"])
+async def test_of_what_both_say_of_one_person_the_later_counts(
+    features: DomainFeatures, clock: Clock, kept: str
+) -> None:
+    later, earlier = (_ANN, _VISITOR) if kept == "of the target" else (_VISITOR, _ANN)
+    said = [
+        Relation(earlier, "bob", weight=0.5, time_ms=clock.now - 5),
+        Relation(later, "bob", weight=2.0, time_ms=clock.now - 4),
+    ]
+    await features.relate(said)
+    await features.fold(_VISITOR, _ANN)
+    (relation,) = (await HeldReader(features.store, features.keys).read(_ANN)).relations
+    assert (relation.weight, relation.time_ms) == (2.0, clock.now - 4)
+
+
+async def test_whoever_stalled_for_longer_than_their_lock_writes_nothing_more(
+    session_valkey: RunningValkey, features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another ends the merge meanwhile, ann takes back a relation of the visitor's, and is merged on."""
+
+    async def others_go_on() -> None:
+        _locks_go(session_valkey)
+        await features.fold(visitor, ann)
+        clock.now += 10
+        await features.relate([Relation(ann, "bob", time_ms=clock.now, removed=True)])
+        await features.fold(ann, bea)
+
+    strikes = Strikes(monkeypatch, others_go_on)
+    for number in strikes:
+        visitor, ann, bea = (f"{name} {number}" for name in ("visitor", "ann", "bea"))
+        clock.now += 10_000
+        await features.record([_likes(u, f"{u}'s", clock.now - 5, "1") for u in (visitor, ann)])
+        await features.relate([Relation(visitor, "bob", time_ms=clock.now - 5)])
+        with suppress(Contended):
+            await strikes.strike(number, features.fold(visitor, ann))
+        if strikes.is_survived:
+            break
+        while await features.lifecycle.repair(now_ms=clock.now):
+            clock.now += 1001
+        where = f"stalled after {number}"
+        reader = HeldReader(features.store, features.keys)
+        assert (await reader.read(visitor)).is_nothing, where
+        assert (await reader.read(ann)).is_nothing, where
+        held = await reader.read(bea)
+        assert sorted(event.item_id for event in held.events) == sorted([f"{visitor}'s", f"{ann}'s"]), where
+        assert [relation.removed for relation in held.relations] == [], where
+    assert number >= 15
+
+
+async def test_whoever_stalled_while_they_noted_a_merge_leaves_other_notes_alone(
+    session_valkey: RunningValkey, features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bea's merge was begun meanwhile, and cut off: ann, who is merged on, waits for it."""
+
+    async def others_go_on() -> None:
+        _locks_go(session_valkey)
+        with monkeypatch.context() as patch:
+            patch.setattr(Copier, "seen", dies)
+            with suppress(Died):
+                await features.fold(bea, ann)
+        _locks_go(session_valkey)
+
+    for number in range(2, 6):
+        people = visitor, bea, ann, carl = [f"{name} {number}" for name in ("visitor", "bea", "ann", "carl")]
+        await features.record([_likes(u, f"{u}'s", clock.now - 5, "1") for u in people])
+        with suppress(Contended):
+            await Strikes(monkeypatch, others_go_on).strike(number, features.fold(visitor, ann))
+        _locks_go(session_valkey)
+        await features.fold(ann, carl)
+        while await features.lifecycle.repair(now_ms=clock.now):
+            clock.now += 1001
+        everywhere = [item for user_id in people for item, _ in await _chosen(features, user_id)]
+        assert sorted(everywhere) == sorted(f"{u}'s" for u in people), f"stalled after {number}"
+
+
+async def test_a_merge_that_cannot_be_made_any_more_leaves_the_note_of_another_alone(
+    session_valkey: RunningValkey, features: DomainFeatures, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ann was erased, and the visitor is being merged into bea by a server that died: an erasure finds it."""
+
+    async def others_go_on() -> None:
+        _locks_go(session_valkey)
+        await features.erase(ann)
+        with monkeypatch.context() as patch:
+            patch.setattr(Copier, "seen", dies)
+            with suppress(Died):
+                await features.fold(visitor, bea)
+        _locks_go(session_valkey)
+
+    strikes = Strikes(monkeypatch, others_go_on)
+    for number in range(5, 13):
+        visitor, ann, bea = (f"{name} {number}" for name in ("visitor", "ann", "bea"))
+        clock.now += 10_000
+        await features.record([_likes(u, f"{u}'s", clock.now - 5, "1") for u in (visitor, ann, bea)])
+        with suppress(Contended, WrongState):
+            await strikes.strike(number, features.fold(visitor, ann))
+        assert not strikes.is_survived
+        _locks_go(session_valkey)
+        await features.erase(visitor)
+        assert await _chosen(features, visitor) == []
+        chosen = [item for item, _ in await _chosen(features, bea)]
+        assert chosen in ([f"{bea}'s"], [f"{bea}'s", f"{visitor}'s"]), f"stalled after {number}"
+        assert await features.lifecycle.repair(now_ms=clock.now + 10_000) < 9
+        await features.erase(bea)
+        assert await _logged(features) == []
+
+
 @pytest.mark.parametrize(
     "rounds", [20, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -161,6 +163,77 @@ async def test_whatever_others_do_between_two_round_trips_a_relation_has_both_si
                 merged = (owner.replace("ann", "dora"), one.replace("ann", "dora"))
                 assert {(owner, one), merged} & own, f"stalled after {number}: {own}"
     assert number >= 2
+
+
+async def test_who_is_merged_while_they_are_related_does_not_come_back(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their relation is the other's by then; it is not written once more under the old id."""
+    town = _Town(monkeypatch)
+    async with (
+        a_domain(session_valkey, domain, town.clock) as slow,
+        a_domain(session_valkey, domain, town.clock) as other,
+    ):
+        strikes = Strikes(monkeypatch, partial(town.does, other, "fold ann dora"))
+        for number in strikes:
+            await town.begin(slow, number)
+            await strikes.strike(number, town.does(slow, "relate ann bob"))
+            if number and not strikes.is_survived:
+                own, others = await town.sides(slow)
+                assert own == others == {("dora", "bob"), ("bob", "dora")}, f"stalled after {number}"
+    assert number >= 3
+
+
+async def test_many_who_write_relations_of_one_person_at_once_do_not_hold_one_another_up(
+    session_valkey: RunningValkey, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relations, "_PAUSES_S", ())
+    async with (
+        a_domain(session_valkey, domain, lambda: 1) as first,
+        a_domain(session_valkey, domain, lambda: 1) as second,
+    ):
+        for pairs in ([("star", f"fan {n}") for n in range(150)], [(f"fan {n}", "star") for n in range(150)]):
+            done = await asyncio.gather(
+                *[
+                    server.relate([Relation(*pair, time_ms=1)])
+                    for server, pair in zip(itertools.cycle((first, second)), pairs)
+                ]
+            )
+            assert done == [[PersonStatus.STORED]] * 150
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["erased", "merged"])
+async def test_who_is_related_to_somebody_that_is_written_to_without_a_pause_goes_at_once(
+    session_valkey: RunningValkey, domain: str, merged: bool
+) -> None:
+    """An import of the other's relations has to wait a moment, in the end."""
+    now, going = time.time_ns() // 1_000_000, True
+    async with (
+        a_domain(session_valkey, domain, lambda: now) as features,
+        a_domain(session_valkey, domain, lambda: now) as other,
+    ):
+
+        async def imports() -> None:
+            for number in itertools.count():
+                if not going:
+                    break
+                assert await other.relate([Relation("star", f"to {number}", time_ms=now)]) == [
+                    PersonStatus.STORED
+                ]
+
+        importing = asyncio.create_task(imports())
+        for number in range(5):
+            ann, dora = f"ann {number}", f"dora {number}"
+            await features.relate([Relation("star", ann, time_ms=now - 1)])
+            await (features.fold(ann, dora) if merged else features.erase(ann))
+            names = {
+                r.other_user_id
+                for r in (await HeldReader(features.store, features.keys).read("star")).relations
+            }
+            assert (ann in names, dora in names) == (False, merged)
+        going = False
+        await importing
+        assert await features.lifecycle.repair(now_ms=now + _SETTLED_MS) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@
 -- Returns what: 0 nothing there, 1 forgotten, 2 an earlier job is not finished, 3 changed since, 4 a merge of
 --       theirs is not finished (erase only), 5 the lock is lost (merge only)
 -- The jobs: x: first and last log entry, now_ms, first and last of the impressions; w: the token, while it is
--- still to be read what the person weighed; t: what is to be withdrawn; m: whom they are being merged into.
+-- still to be read what the person weighed; t: what is to be withdrawn; m: whom they are being merged into; i: who
+-- is being merged into them; l: a relation without its other side yet.
 if redis.call('HEXISTS', KEYS[2], 'x:' .. ARGV[1]) + redis.call('HEXISTS', KEYS[2], 'w:' .. ARGV[1]) > 0 then
   return 2
 end

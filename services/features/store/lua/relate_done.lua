@@ -1,5 +1,5 @@
--- Closes the notes of relate.lua: only where the owner's relations are of the version at which it was asked for
--- the other side. Else another has written some meanwhile, and what was found of the other side may be past.
+-- Closes the notes of relate.lua. What the other side refused is dropped only where the owner's relations are of
+-- the version at which that was asked: else it may have been written again, and taken.
 --
 -- KEYS  1 jobs, then for each relation: the owner's person, forward
 -- ARGV  for each relation: job field, field, version, time (i64, little-endian),
@@ -25,12 +25,12 @@ for n = 1, #ARGV / 5 do
   if not packed then
     local is_same_life = string.match(found[person], '^%d+:') == string.match(version, '^%d+:')
     status = is_same_life and '2' or '0'
-  elseif what == 'undone' or found[person] ~= version then
+  elseif what == 'undone' or (what == 'drop' and found[person] ~= version) then
     status = '6'
   elseif what == 'drop' and string.sub(packed, 5) == time then
     redis.call('HDEL', forward, field)
   end
-  if status == '1' then
+  if status == '1' then -- whoever has looked at it to take it out sees that it was written
     redis.call('HINCRBY', person, 'o', 1)
   end
   if status == '1' or (status ~= '6' and what ~= 'keep') then
