@@ -22,6 +22,7 @@ _NUMBERS: dict[np.dtype[Any], pb.DType.ValueType] = {
     dtype: pb.DType.ValueType(number) for number, dtype in _DTYPES.items()
 }
 _MAX_DIMS = 4
+_MAX_EMPTY = 2**31  # numpy makes no array, an empty one either, whose other lengths are too many to count
 
 Shape = tuple[int | None, ...]
 
@@ -53,6 +54,9 @@ def decode_tensor(message: pb.Tensor, *, field: str, shape: Shape | None = None)
     if size != len(message.data):
         rule = f"must be product(shape) × size(dtype) = {size} bytes"
         raise InvalidInput.of(f"{field}.data", rule, len(message.data))
+    if not size and math.prod(n for n in got if n) >= _MAX_EMPTY:
+        rule = f"must be lengths of which those that are not 0 multiply to less than {_MAX_EMPTY}"
+        raise InvalidInput.of(f"{field}.shape", rule, got)
     return np.frombuffer(message.data, dtype).reshape(got)
 
 

@@ -375,6 +375,14 @@ def test_an_unset_profile_is_zeros() -> None:
         (tensor_pb2.Tensor(dtype=1, shape=[1] * 5), "t.shape must be up to 4 lengths of at least 0"),
         (tensor_pb2.Tensor(dtype=1, shape=[2], data=b"1234"), "= 8 bytes, got 4"),
         (tensor_pb2.Tensor(dtype=1, shape=[1 << 40, 1 << 40], data=b""), "bytes, got 0"),
+        (
+            tensor_pb2.Tensor(dtype=1, shape=[1 << 62, 0]),
+            "t.shape must be lengths of which those that are not 0",
+        ),
+        (
+            tensor_pb2.Tensor(dtype=4, shape=[0, 1 << 30, 2]),
+            "multiply to less than 2147483648, got (0, 1073741824, 2)",
+        ),
     ],
 )
 def test_a_malformed_tensor_is_refused(tensor: tensor_pb2.Tensor, message: str) -> None:
