@@ -167,9 +167,9 @@ class Lifecycle:
         names = [self._keys.shard(user_id).jobs]
         await self._store.script(script("drop_field"), names, [kind + user_id, other])
 
-    async def _noted(self, source: str) -> str:
-        """Into whom a fold that is not finished goes, "" where there is none."""
-        noted = await self._store.one("HGET", self._keys.shard(source).jobs, _FOLD_JOB + source)
+    async def _noted(self, user_id: str, kind: str = _FOLD_JOB) -> str:
+        """Into whom a fold that is not finished goes, or (_TARGET_JOB) whose comes; "" = there is none."""
+        noted = await self._store.one("HGET", self._keys.shard(user_id).jobs, kind + user_id)
         return noted.decode() if noted is not None else ""
 
     async def _finish_fold(self, source: str, now_ms: int, *, wait_s: float) -> None:
@@ -223,7 +223,7 @@ class Lifecycle:
         moved = await self._copy.events(held.events, source, target, partial(self._locks.keep, lock))
         fence = self._locks.fence(target, lock)
         await self._copy.seen(held.seen, target, fence)
-        await self._locks.keep(lock)
+        await self._locks.keep(lock)  # shards of others, who are related to the source, cannot ask for it
         left_out = await self._copy.relations(held, source, target, fence)
         if held.has_acted:
             await self._copy.link(held, self._mark(source), target, fence)
@@ -247,25 +247,26 @@ class Lifecycle:
         for shard, fields in enumerate(replies):
             for field in (name.decode() for name in fields):
                 kind = field[:2]
-                if kind in (_ERASE_JOB, _WEIGH_JOB):
-                    with suppress(Contended):  # the next time
-                        await self._clean(field.removeprefix(kind), now_ms=now_ms)
-                elif kind == _FOLD_JOB:
-                    with suppress(Contended):  # the next time
-                        await self._finish_fold(field.removeprefix(kind), now_ms, wait_s=0.0)
-                elif kind == _TARGET_JOB:
-                    target = field.removeprefix(kind)
-                    with suppress(Contended):
-                        async with self._locks.held(target, wait_s=0.0):
-                            source = await self._store.one("HGET", self._keys.shards[shard].jobs, field)
-                            if source is not None:
-                                await self._end_stray_note(source.decode(), target)
+                if kind in (RELATION_JOB, OLD_RELATION_JOB):
+                    relations.append(field)
                 elif kind == WITHDRAWAL_JOB:
                     await self._withdrawals.repair(shard, field, now_ms=now_ms)
-                elif kind in (RELATION_JOB, OLD_RELATION_JOB):
-                    relations.append(field)
+                else:
+                    with suppress(Contended):  # the next time
+                        await self._repair_person(kind, field.removeprefix(kind), now_ms)
         await self._relations.repair(relations)
         return sum(map(len, replies))
+
+    async def _repair_person(self, kind: str, user_id: str, now_ms: int) -> None:
+        """One job of a person's."""
+        if kind in (_ERASE_JOB, _WEIGH_JOB):
+            await self._clean(user_id, now_ms=now_ms)
+        elif kind == _FOLD_JOB:
+            await self._finish_fold(user_id, now_ms, wait_s=0.0)
+        elif kind == _TARGET_JOB:
+            async with self._locks.held(user_id, wait_s=0.0):
+                if source := await self._noted(user_id, _TARGET_JOB):
+                    await self._end_stray_note(source, user_id)
 
     async def _forget(
         self,
@@ -384,6 +385,8 @@ class Lifecycle:
 
     async def _forget_merged(self, marks: Sequence[str], still: Callable[[], Awaitable[bool]]) -> bool:
         """False where `still` is not so any more once they were looked at: nothing is done then."""
+        if not marks:
+            return True
         places = []
         for shard, _, hexed in (mark.partition(":") for mark in marks):
             places.append((self._keys.shards[int(shard)], bytes.fromhex(hexed)))

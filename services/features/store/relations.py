@@ -193,6 +193,8 @@ class Relations:
         look: Callable[[Sequence[int]], Awaitable[list[tuple[list[str], Command] | None]]],
         still: Callable[[], Awaitable[bool]],
     ) -> bool:
+        if not holders:
+            return True
         left: Sequence[int] = range(len(holders))
         for looks in range(_LOOKS):
             if looks >= _OPEN_LOOKS:
