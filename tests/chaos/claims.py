@@ -32,12 +32,19 @@ def none_failed(found: Outcome, at_least: int = 0) -> Claim:
     """Of calls that may be repeated."""
     failed, calls = found.failed_reads, found.all_requests
     text = "calls that may be repeated: none failed"
-    return Claim(text, not failed and calls >= at_least, f"{failed} failed, {calls} calls in all")
+    return Claim(
+        text, not failed and calls >= at_least, f"{failed} failed{_how(found)}, {calls} calls in all"
+    )
 
 
 def nothing_failed(found: Outcome, at_least: int = 0) -> Claim:
     failed, calls = sum(found.failed.values()), found.all_requests
-    return Claim("calls: none failed", not failed and calls >= at_least, f"{failed} of {calls} failed")
+    figure = f"{failed} of {calls} failed{_how(found)}"
+    return Claim("calls: none failed", not failed and calls >= at_least, figure)
+
+
+def _how(found: Outcome) -> str:
+    return f" ({', '.join(f'{what}: {count}' for what, count in found.codes.items())})" if found.codes else ""
 
 
 def answered(found: Outcome, share: float = 0.999) -> Claim:

@@ -27,7 +27,7 @@ async def open_world(
     """two: which services have two replicas; a scenario needs two of the service under test."""
     registry, bad = await asyncio.to_thread(publish, directory)
     async with (
-        running_servers(directory, registry.root, two=two) as servers,
+        running_servers(directory, registry.root, two=two, nice=effort.nice) as servers,
         open_backend(servers, item_ids(ITEMS)) as backend,
     ):
         await backend.catalogue(

@@ -34,21 +34,22 @@ START_LIMIT_S = 180.0
 _END_LIMIT_S = 30.0
 _POLL_S = 0.02
 # Callers have machines of their own; here they share one with the servers, and go first.
-_NICE = 5
+NICE = 5
 # Among the servers, where it matters that each had a machine of its own.
 _NICE_BEHIND, _NICE_OF_MODELS = 7, 15
 
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One process and how to start it. environment: beside the caller's own without its WARMSTART_*; earlier:
-    the version to start, None = this one."""
+    """One process and how to start it. environment: beside the caller's own without its WARMSTART_*; nice: as
+    in nice(2), more than the caller; earlier: the version to start, None = this one."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     target: str
     log: Path
+    nice: int = NICE
     process: subprocess.Popen[bytes] | None = field(default=None)
     earlier: Earlier | None = field(default=None)
 
@@ -74,7 +75,7 @@ class Server:
                 # the write, as on a full disk, and not the end of the process.
                 restore_signals=False,
             )
-        psutil.Process(self.pid).nice(_NICE)
+        psutil.Process(self.pid).nice(psutil.Process().nice() + self.nice)
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -97,15 +98,20 @@ class Server:
 
 
 class Servers:
-    """All of them. registry: of published models; two: which services have two replicas, the others one."""
+    """All of them. registry: of published models; two: which services have two replicas, the others one;
+    nice: see `Server`."""
 
-    def __init__(self, directory: Path, registry: Path, *, two: Collection[str] = SERVICES) -> None:
+    def __init__(
+        self, directory: Path, registry: Path, *, two: Collection[str] = SERVICES, nice: int = NICE
+    ) -> None:
         self.directory = directory
         store = LocalValkey(directory / STORE, port=free_port())
         ports = {name: [free_port() for _ in range(2 if name in two else 1)] for name in SERVICES}
         self.targets = {name: ",".join(f"127.0.0.1:{port}" for port in ports[name]) for name in SERVICES}
         self.all: dict[str, Server] = {
-            STORE: Server(STORE, store.command(), {}, f"127.0.0.1:{store.port}", directory / "valkey.log")
+            STORE: Server(
+                STORE, store.command(), {}, f"127.0.0.1:{store.port}", directory / "valkey.log", nice
+            )
         }
         common = self._environment(store.url, registry)
         for service in SERVICES:
@@ -117,6 +123,7 @@ class Servers:
                     {**common, f"WARMSTART_{service.upper()}_PORT": str(port)},
                     f"127.0.0.1:{port}",
                     directory / f"{name}.log",
+                    nice,
                 )
 
     def __getitem__(self, name: str) -> Server:
@@ -201,10 +208,10 @@ class Servers:
 
 @asynccontextmanager
 async def running_servers(
-    directory: Path, registry: Path, *, two: Collection[str] = SERVICES
+    directory: Path, registry: Path, *, two: Collection[str] = SERVICES, nice: int = NICE
 ) -> AsyncIterator[Servers]:
     """Started in the order in which they need each other; all gone at the end."""
-    servers = Servers(directory, registry, two=two)
+    servers = Servers(directory, registry, two=two, nice=nice)
     try:
         await servers.start(STORE)
         await servers.start(*(s.name for s in servers.of("features")))

@@ -12,7 +12,7 @@ from shared.domain import ModelRef
 from tests.chaos.backend import Backend
 from tests.chaos.load import Load, Rates, under_load
 from tests.chaos.outcome import Outcome, Phases, outcome
-from tests.chaos.servers import Servers
+from tests.chaos.servers import NICE, Servers
 
 # Servers that were just started answer slower for a moment: nothing is measured until then.
 _WARM_UP_S = 1.0
@@ -24,7 +24,8 @@ class Effort:
 
     steady_s: of load before a fault, and after it; away_s: how long what was killed stays away; calls: at
     least so many in scenarios that count them; kills: of random ones; turns: of as much as can be done and of
-    too much; rates: of the load; against: the commit that a rollout comes from, "" = see `earlier.py`.
+    too much; rates: of the load; nice: of servers, see `servers.Server`; against: the commit that a rollout
+    comes from, "" = see `earlier.py`.
     """
 
     steady_s: float = 5.0
@@ -34,6 +35,7 @@ class Effort:
     kills: int = 50
     turns: int = 9
     rates: Rates = field(default_factory=Rates)
+    nice: int = NICE
     against: str = ""
 
 
@@ -41,8 +43,9 @@ class Skipped(Exception):
     """A scenario cannot be played here; the message says why."""
 
 
-# What `make test` has time for: the same faults, a handful of times.
-SHORT = Effort(1.0, 1.0, 300, 300, 3, 3, Rates(10.0, 5.0, 5.0, 5.0))
+# What `make test` has time for: the same faults, a handful of times. Its servers do not give way to the tests
+# that run beside them.
+SHORT = Effort(1.0, 1.0, 300, 300, 3, 3, Rates(10.0, 5.0, 5.0, 5.0), nice=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -520,7 +521,8 @@ def test_the_command_line_backs_up_and_restores_a_cluster_that_is_down(
     assert done.json()["domains"][0]["events"] == 20
     shown = warmstart("store", "show", "cold.tar", cwd=tmp_path)
     assert shown.code == 0
-    assert all(word in shown.out for word in ("last event", DOMAIN, "e19"))
+    assert all(word in shown.out for word in ("last event", DOMAIN))
+    assert re.search(r"\be1[5-9]\b", shown.out)  # of five people, whose events arrive side by side
     restored = warmstart("store", "restore", "cold.tar", "--data-dir", "new", "--nobody-erased", cwd=tmp_path)
     assert restored.code == 0, restored.err
     assert "erased again: 0 people" in restored.out
