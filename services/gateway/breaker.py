@@ -17,12 +17,15 @@ from shared.errors import DeadlinePassed, NoModel, Unavailable, WarmstartError
 T = TypeVar("T")
 # In an error's metadata: the service that it came from.
 SERVICE_KEY = "service"
+# A deadline that is noticed so much later than it passed: this process stood still, and with it the answer.
+_STALL_S = 0.25
 
 
 class Breaker:
     """One service's. Only losses count: UNAVAILABLE, and a deadline that passed where the call was given
     `patience_s` or more. Other errors are answers, and a caller in a hurry says nothing of the service: its
-    deadlines must not take it from all others.
+    deadlines must not take it from all others. Nor do deadlines that passed while this process itself stood
+    still (paused, starved): of one stall, all services would count as away at once.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class Breaker:
         given_s: the time after which the call gives up by itself.
         """
         trial = self._admit()
+        began = self._clock()
         try:
             answer = await call()
         except WarmstartError as error:
-            self._note(error, given_s)
+            self._note(error, given_s, self._clock() - began)
             raise
         else:
             self._failures = 0
@@ -67,12 +71,13 @@ class Breaker:
 
     async def probe(self, call: Callable[[], Awaitable[T]], *, given_s: float = float("inf")) -> T:
         """A write, or a call from the background: always made, and what comes of it is noted."""
+        began = self._clock()
         try:
             answer = await call()
         except WarmstartError as error:
             if not _is_loss(self._named(error)):
                 self._found()
-            elif self._tells(error, given_s):
+            elif self._tells(error, given_s, self._clock() - began):
                 self._failed()
             raise
         self._found()
@@ -92,15 +97,17 @@ class Breaker:
         if self.is_open:
             self._try_at = self._clock() + self._open_s
 
-    def _note(self, error: WarmstartError, given_s: float) -> None:
+    def _note(self, error: WarmstartError, given_s: float, took_s: float) -> None:
         if not _is_loss(self._named(error)):
             self._failures = 0
-        elif self._tells(error, given_s):
+        elif self._tells(error, given_s, took_s):
             self._failed()
 
-    def _tells(self, loss: WarmstartError, given_s: float) -> bool:
-        """Whether a loss is one of the service's, and not of a caller in a hurry."""
-        return given_s >= self._patience_s or not isinstance(loss, DeadlinePassed)
+    def _tells(self, loss: WarmstartError, given_s: float, took_s: float) -> bool:
+        """Whether a loss is one of the service's, and not of a caller in a hurry or of this process."""
+        if not isinstance(loss, DeadlinePassed):
+            return True
+        return given_s >= self._patience_s and took_s <= given_s + _STALL_S
 
     def _named(self, error: WarmstartError) -> WarmstartError:
         """The error, saying whose it is: answers name the service that took no part."""

@@ -128,7 +128,8 @@ class FeaturesClient:
         """Also the probe that tells whether features are there."""
         message = features_pb.ListTrendingItemsRequest(domain=domain, limit=limit)
         answer = await self.breaker.probe(
-            lambda: call(self.stub.ListTrendingItems, message, timeout_s=_PROBE_TIMEOUT_S)
+            lambda: call(self.stub.ListTrendingItems, message, timeout_s=_PROBE_TIMEOUT_S),
+            given_s=_PROBE_TIMEOUT_S,
         )
         return [(item.item_id, item.weight) for item in answer.items if item.weight > 0.0]
 
@@ -197,7 +198,8 @@ class AdaptationClient:
         """Also the probe that tells whether adaptation is there."""
         message = adaptation_pb.GetServingModelRequest(domain=domain)
         answer = await self.breaker.probe(
-            lambda: call(self.stub.GetServingModel, message, timeout_s=_PROBE_TIMEOUT_S)
+            lambda: call(self.stub.GetServingModel, message, timeout_s=_PROBE_TIMEOUT_S),
+            given_s=_PROBE_TIMEOUT_S,
         )
         return [decode_held_model(m, field=f"models[{i}]") for i, m in enumerate(answer.models)]
 
@@ -252,7 +254,8 @@ class ScoringClient:
         """Also the probe that tells whether scoring is there."""
         message = scoring_pb.GetServingModelRequest(domain=domain)
         answer = await self.breaker.probe(
-            lambda: call(self.stub.GetServingModel, message, timeout_s=_PROBE_TIMEOUT_S)
+            lambda: call(self.stub.GetServingModel, message, timeout_s=_PROBE_TIMEOUT_S),
+            given_s=_PROBE_TIMEOUT_S,
         )
         return [decode_held_model(m, field=f"models[{i}]") for i, m in enumerate(answer.models)]
 

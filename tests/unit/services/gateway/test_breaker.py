@@ -87,6 +87,23 @@ async def test_nor_do_hurried_writes_which_are_made_whatever_the_breaker_says(cl
     assert breaker.is_open
 
 
+@pytest.mark.parametrize("how", ["run", "probe"])
+@pytest.mark.parametrize(("took_s", "opens"), [(1.0, True), (1.25, True), (1.375, False), (3.0, False)])
+async def test_a_stall_of_this_process_is_not_blamed_on_the_service(
+    breaker: Breaker, clock: Clock, how: str, took_s: float, opens: bool
+) -> None:
+    """All calls in work during one pass their deadlines, of every service."""
+
+    async def passes_its_deadline() -> str:
+        clock.now += took_s
+        raise DeadlinePassed("of 1 s")
+
+    for _ in range(2):
+        with pytest.raises(DeadlinePassed):
+            await getattr(breaker, how)(passes_its_deadline, given_s=1.0)
+    assert breaker.is_open == opens
+
+
 async def test_a_hurry_does_not_excuse_a_service_that_cannot_be_reached(clock: Clock) -> None:
     breaker, service = Breaker("scoring", failures=2, open_s=1.0, patience_s=0.25, clock=clock), Service()
     for _ in range(2):
